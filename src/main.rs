@@ -1,0 +1,2 @@
+//! Lamina.
+fn main() {}

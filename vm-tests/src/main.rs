@@ -1,0 +1,2 @@
+//! Boots a virtual machine.
+fn main() {}
