@@ -1,1 +1,12 @@
-//! Lamina.
+//! Lamina: container images and containers as block-level copy-on-write snapshots.
+
+pub mod crash;
+pub mod driver;
+pub mod error;
+pub mod fs;
+pub mod id;
+pub mod interrupt;
+pub mod sys;
+pub mod units;
+
+pub use error::{Error, Kind, Result};

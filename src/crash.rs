@@ -1,0 +1,55 @@
+//! Failpoints: named instants at which a test kills the process, to show that the next command repairs what is left.
+//!
+//! Invariant: every durable step has a point before and after it, every point is in [`Point::ALL`], and the crash test
+//! reaches each. In release builds a point is nothing.
+
+macro_rules! points {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// An instant between two durable steps.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Point {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Point {
+            /// All points, in the order of the source.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The name in `LAMINA_CRASH_AT`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+points! {
+    /// Nothing of a new snapshot exists yet.
+    PrepareStart = "prepare-start",
+    /// The intent to make a volume is durable.
+    PrepareIntent = "prepare-intent",
+    /// The volume exists in the pool, the database says 'creating'.
+    PrepareActed = "prepare-acted",
+    /// The snapshot is published.
+    PreparePublished = "prepare-published",
+}
+
+/// Dies here by SIGKILL if the environment variable `LAMINA_CRASH_AT` names this point.
+#[cfg(debug_assertions)]
+pub fn point(point: Point) {
+    use nix::sys::signal::{Signal, raise};
+    use std::sync::OnceLock;
+
+    static AT: OnceLock<Option<String>> = OnceLock::new();
+    let at = AT.get_or_init(|| std::env::var("LAMINA_CRASH_AT").ok());
+    if at.as_deref() == Some(point.name()) {
+        // SIGKILL cannot be caught or refused, so this does not return; were it to, the test would see no death.
+        let _ = raise(Signal::SIGKILL);
+    }
+}
+
+/// Nothing in release builds.
+#[cfg(not(debug_assertions))]
+pub fn point(_: Point) {}

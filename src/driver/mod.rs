@@ -1,0 +1,228 @@
+//! Copy-on-write volumes by one mechanism of the kernel: the trait, its contract, and the four drivers.
+//!
+//! # Model
+//! A **volume** is a file system tree that the driver stores, known by a [`VolumeId`] that the caller chooses. A volume
+//! starts empty ([`Driver::create`]) or as a copy-on-write child of a sealed volume ([`Driver::snapshot`]); it is mounted
+//! and written; then it is sealed ([`Driver::seal`]) and never changes again, or deleted. A running volume's present
+//! state becomes a sealed sibling of it by [`Driver::capture`].
+//!
+//! Drivers hold no names, parents, or states: the layer store does. Where a driver needs the ancestry (overlay stacks
+//! directories; usage is exclusive of parents) the caller passes `parents`, nearest first, every one of them sealed.
+//!
+//! # Contract of every method
+//! - A call either takes effect durably before it returns, or fails and leaves what was there before.
+//! - Killed at any instant, it leaves at most a volume under the `id` that it was given: [`Driver::volumes`] lists it,
+//!   and [`Driver::delete`] removes whatever there is of it, also half of one.
+//! - Calls for different volumes may run at once, from several threads and several processes. Calls for the same
+//!   volume are serialised by the caller.
+//! - A full pool is [`Kind::Full`], told with numbers and remedy.
+//!
+//! # Example
+//! An import: `create(1)`, mount the [`Driver::mounts`] of 1, unpack, unmount, `release(1)`, `seal(1)`. A container on
+//! it: `snapshot(2, [1])`, mount, write. Its changes: `capture(3, 2, [1])`, `changes(3, [1])`, `delete(3)`.
+
+pub mod btrfs;
+pub mod overlay;
+pub mod pool;
+pub mod thin;
+pub mod vfs;
+
+use std::{fmt, os::fd::BorrowedFd, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Kind, Result},
+    fs::MountSpec,
+    id::VolumeId,
+    units::Bytes,
+};
+
+/// Which mechanism stores the volumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverKind {
+    /// Device-mapper thin snapshots.
+    Thin,
+    /// btrfs subvolume snapshots.
+    Btrfs,
+    /// One directory per layer, stacked by overlayfs: file-level copy-on-write, for comparison.
+    Overlay,
+    /// A full copy of the tree per volume, for comparison.
+    Vfs,
+}
+
+impl DriverKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Thin, Self::Btrfs, Self::Overlay, Self::Vfs];
+
+    /// The name on the command line and in the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Thin => "thin",
+            Self::Btrfs => "btrfs",
+            Self::Overlay => "overlay",
+            Self::Vfs => "vfs",
+        }
+    }
+}
+
+impl fmt::Display for DriverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DriverKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+            Error::new(Kind::Invalid, format!("driver '{text}' is not one of thin, btrfs, overlay, vfs"))
+        })
+    }
+}
+
+/// Whether a mount may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing through this mount changes the volume, not even a journal replay.
+    ReadOnly,
+    /// Ordinary use.
+    ReadWrite,
+}
+
+/// What happened to a path between a parent and its child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChangeKind {
+    /// It exists only in the child.
+    Added,
+    /// It exists in both, with another content or other metadata (type, mode, owner, mtime, xattrs, link target, device).
+    Changed,
+    /// It exists only in the parent. Nothing below a deleted directory is listed.
+    Deleted,
+}
+
+/// One difference: a path relative to the root, without a leading slash, in bytes as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Change {
+    /// Where.
+    pub path: PathBuf,
+    /// What.
+    pub kind: ChangeKind,
+}
+
+/// All differences of a child against its parent, sorted by path in bytes, parents before what they hold.
+///
+/// Exact: a path is listed if and only if it differs. A directory whose own metadata is the same is not listed for
+/// what changed inside it. A file replaced by another type is `Changed` and what lies below a new directory is `Added`.
+/// The root itself is never listed.
+pub type Changes = Vec<Change>;
+
+/// Space that belongs to one volume and not to its parents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Blocks of the pool that this volume has and its parents have not, file system metadata included.
+    pub exclusive: Bytes,
+}
+
+/// How full one kind of space is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Space {
+    /// All there is.
+    #[serde(rename = "total_bytes")]
+    pub total: Bytes,
+    /// What is taken.
+    #[serde(rename = "used_bytes")]
+    pub used: Bytes,
+}
+
+impl Space {
+    /// What is left.
+    pub fn free(&self) -> Bytes {
+        self.total.saturating_sub(self.used)
+    }
+}
+
+/// Where a pool is between well and broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Reads and writes work.
+    Ok,
+    /// Data space ran out; writes that need a new block fail until it grows or something is deleted.
+    OutOfSpace,
+    /// The kernel made the pool read-only; it must be taken down, checked, and brought up again.
+    ReadOnly,
+    /// The kernel gave the pool up; it must be taken down and repaired.
+    Failed,
+}
+
+/// The state of a pool.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolStatus {
+    /// Space for data.
+    pub data: Space,
+    /// Space for the mechanism's own metadata.
+    pub metadata: Space,
+    /// What is free on the file system below sparse backing files; `None` on devices.
+    pub backing_free: Option<Bytes>,
+    /// The unit in which blocks are shared.
+    pub chunk: Bytes,
+    /// How it does.
+    pub health: Health,
+}
+
+/// See the module's comment for the model and for what holds of every method.
+pub trait Driver: fmt::Debug + Send + Sync {
+    /// Which mechanism this is.
+    fn kind(&self) -> DriverKind;
+
+    /// Makes an empty volume, without running mkfs.
+    fn create(&self, id: VolumeId) -> Result<()>;
+
+    /// Makes `id` a writable child of the sealed `parents[0]`: one kernel operation for the block-level drivers,
+    /// with no mkfs, no mount and no fork. The parent may be mounted.
+    fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()>;
+
+    /// Makes `id` a sealed sibling of `source` that holds its content of one instant, while `source` may be mounted
+    /// and written. `parents` are those of `source`. Never leaves `source` frozen or suspended.
+    fn capture(&self, id: VolumeId, source: VolumeId, parents: &[VolumeId]) -> Result<()>;
+
+    /// Makes `id`, not mounted, unchangeable from now on. Idempotent.
+    fn seal(&self, id: VolumeId) -> Result<()>;
+
+    /// Deletes `id`, not mounted, or what there is of it. Idempotent: nothing there is success.
+    fn delete(&self, id: VolumeId) -> Result<()>;
+
+    /// How to mount `id`; activates what must be active for that.
+    fn mounts(&self, id: VolumeId, parents: &[VolumeId], access: Access) -> Result<MountSpec>;
+
+    /// Deactivates `id` after its last unmount. Idempotent.
+    fn release(&self, id: VolumeId) -> Result<()>;
+
+    /// Sees to it that `bytes` more fit into the file system of `id`, mounted read-write with its root open as `root`,
+    /// as far as the volume's own size limits it; a full pool shows at the write.
+    fn reserve(&self, id: VolumeId, root: BorrowedFd<'_>, bytes: Bytes) -> Result<()>;
+
+    /// What belongs to the sealed or unmounted or mounted `id` and not to its parents.
+    fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage>;
+
+    /// How the sealed `id` differs from its nearest parent; from the empty tree if it has none. By content.
+    fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes>;
+
+    /// Every volume that really exists in the pool, in ascending order, the driver's own hidden ones left out.
+    fn volumes(&self) -> Result<Vec<VolumeId>>;
+
+    /// The volumes that are in use by the kernel at present (mounted or activated), in ascending order.
+    fn active(&self) -> Result<Vec<VolumeId>>;
+
+    /// How full and how well the pool is.
+    fn status(&self) -> Result<PoolStatus>;
+
+    /// Enlarges the pool's data space to `size`, online. Shrinking is refused.
+    fn grow(&self, size: Bytes) -> Result<()>;
+
+    /// Looks for damage: returns a line per finding, empty if the pool is well. May use the mechanism's checker.
+    fn check(&self) -> Result<Vec<String>>;
+}

@@ -1,0 +1,106 @@
+//! Pools: what one is made of, and how each mechanism makes, opens, closes and destroys it.
+//!
+//! Invariant: every function here is idempotent and is called by one process at a time (the store's pool lock), so a
+//! pool that was half made or half taken down is finished by calling it again.
+
+use std::path::PathBuf;
+
+use super::{Driver, DriverKind, btrfs, overlay, thin, vfs};
+use crate::{error::Result, fs::BlockFs, units::Bytes};
+
+/// Everything that must be known to make a pool or to bring it up again.
+#[derive(Clone, Debug)]
+pub struct PoolSpec {
+    /// Which mechanism.
+    pub kind: DriverKind,
+    /// 32 lower-case hexadecimal digits that mark what is ours: device names, dm UUIDs, the file system's own UUID.
+    pub uuid: String,
+    /// The directory that the pool may fill with its files: backing files, mount point, directories.
+    pub directory: PathBuf,
+    /// Data space; of sparse backing files it is the limit, not what they take.
+    pub size: Bytes,
+    /// The unit in which a thin-pool shares blocks; the other drivers ignore it.
+    pub chunk: Bytes,
+    /// The file system on thin volumes: ext4 or XFS; the other drivers ignore it.
+    pub fs: BlockFs,
+    /// Backing file or block device for data instead of a file in `directory`.
+    pub data: Option<PathBuf>,
+    /// The same for a thin-pool's metadata.
+    pub metadata: Option<PathBuf>,
+}
+
+/// Tells whether this kernel and this machine can run pools of `kind`.
+///
+/// # Errors
+/// `Unsupported` with the missing feature and its kernel configuration symbol; `MissingProgram` with the package.
+pub fn supported(kind: DriverKind) -> Result<()> {
+    match kind {
+        DriverKind::Thin => thin::supported(),
+        DriverKind::Btrfs => btrfs::supported(),
+        DriverKind::Overlay => overlay::supported(),
+        DriverKind::Vfs => vfs::supported(),
+    }
+}
+
+/// Makes the pool and leaves it up. On failure nothing of it stays, nor does anything that was there before suffer.
+///
+/// # Errors
+/// `Invalid` for a size, chunk or device that cannot be; `NotOurs` for a backing file or device that holds something.
+pub fn create(spec: &PoolSpec) -> Result<()> {
+    match spec.kind {
+        DriverKind::Thin => thin::create(spec),
+        DriverKind::Btrfs => btrfs::create(spec),
+        DriverKind::Overlay => overlay::create(spec),
+        DriverKind::Vfs => vfs::create(spec),
+    }
+}
+
+/// The driver of a pool, which is brought up first if it is not: after a reboot its loop and dm devices are gone.
+///
+/// # Errors
+/// `NotFound` or `Corrupt` for missing or truncated backing files, `NotOurs` for a pool with another UUID.
+pub fn open(spec: &PoolSpec) -> Result<Box<dyn Driver>> {
+    Ok(match spec.kind {
+        DriverKind::Thin => Box::new(thin::Thin::open(spec)?),
+        DriverKind::Btrfs => Box::new(btrfs::Btrfs::open(spec)?),
+        DriverKind::Overlay => Box::new(overlay::Overlay::open(spec)?),
+        DriverKind::Vfs => Box::new(vfs::Vfs::open(spec)?),
+    })
+}
+
+/// Whether the pool is up now.
+///
+/// # Errors
+/// When the kernel's state cannot be read.
+pub fn is_up(spec: &PoolSpec) -> Result<bool> {
+    match spec.kind {
+        DriverKind::Thin => thin::is_up(spec),
+        DriverKind::Btrfs => btrfs::is_up(spec),
+        DriverKind::Overlay | DriverKind::Vfs => Ok(true),
+    }
+}
+
+/// Takes the pool down: deactivates, unmounts, detaches. Its volumes must not be mounted.
+///
+/// # Errors
+/// `InUse` if something still uses a volume.
+pub fn close(spec: &PoolSpec) -> Result<()> {
+    match spec.kind {
+        DriverKind::Thin => thin::close(spec),
+        DriverKind::Btrfs => btrfs::close(spec),
+        DriverKind::Overlay | DriverKind::Vfs => Ok(()),
+    }
+}
+
+/// Takes the pool down and removes what it put into its directory; a given file or device loses only our mark.
+///
+/// # Errors
+/// As [`close`].
+pub fn destroy(spec: &PoolSpec) -> Result<()> {
+    match spec.kind {
+        DriverKind::Thin => thin::destroy(spec),
+        DriverKind::Btrfs => btrfs::destroy(spec),
+        DriverKind::Overlay => overlay::destroy(spec),
+        DriverKind::Vfs => vfs::destroy(spec),
+    }
+}

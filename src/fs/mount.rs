@@ -1,0 +1,234 @@
+//! Mounts as values: a file system is first mounted *detached*, seen by no path and no other process, and vanishes
+//! when the value is dropped or the process dies. Only [`Mounted::attach`] gives it a place in the tree.
+//!
+//! Invariant: work inside the library (unpacking, comparing) uses detached mounts only, so a killed process leaves
+//! none behind and no mount can leak into another namespace (the 'device is busy' of earlier drivers).
+
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use nix::{
+    mount::{MntFlags, MsFlags},
+    sched::CloneFlags,
+};
+use rustix::{
+    fs::CWD,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+        fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    },
+};
+
+use crate::{
+    driver::Access,
+    error::{Act as _, Error, Kind, Result, kind_of},
+    sys,
+};
+
+/// A file system that lies on a block device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockFs {
+    /// ext4.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+}
+
+impl BlockFs {
+    /// The kernel's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+}
+
+impl fmt::Display for BlockFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Everything needed to mount a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountSpec {
+    /// A file system on a block device.
+    Device {
+        /// The device node.
+        device: PathBuf,
+        /// What is on it.
+        fs: BlockFs,
+        /// Options of the file system, each `name` or `name=value`.
+        options: Vec<String>,
+        /// Whether it may write.
+        access: Access,
+    },
+    /// A directory that exists already, seen again.
+    Bind {
+        /// The directory.
+        directory: PathBuf,
+        /// Whether it may be written through this mount.
+        access: Access,
+    },
+    /// Directories stacked by overlayfs. Names are relative to `base`, because the option string is limited to a page.
+    Overlay {
+        /// Where the names start.
+        base: PathBuf,
+        /// Read-only directories, the nearest first; at least one.
+        lowers: Vec<String>,
+        /// The writable directory and its work directory; `None` for a read-only stack.
+        upper: Option<(String, String)>,
+    },
+}
+
+/// A detached mount; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Mounted {
+    root: OwnedFd,
+}
+
+/// Container file systems never need to honour device nodes: a runtime gives a container its own /dev, and on the
+/// host an image's /dev/sda must not be a way to the real one.
+const ATTRIBUTES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV.union(MountAttrFlags::MOUNT_ATTR_NOATIME);
+
+impl Mounted {
+    /// Mounts `spec` where nobody sees it.
+    ///
+    /// # Errors
+    /// The kernel's reason, with its own words from the mount log where it gave some.
+    pub fn detached(spec: &MountSpec) -> Result<Self> {
+        let root = match spec {
+            MountSpec::Device { device, fs, options, access } => mount_device(device, *fs, options, *access),
+            MountSpec::Bind { directory, access } => mount_bind(directory, *access),
+            MountSpec::Overlay { base, lowers, upper } => mount_overlay(base, lowers, upper.as_ref()),
+        }?;
+        Ok(Self { root })
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// A path that leads to the root as long as this lives, for code that knows only paths.
+    pub fn path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()))
+    }
+
+    /// Gives it a place: from now on it stays until [`unmount`].
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn attach(self, target: &Path) -> Result<()> {
+        move_mount(&self.root, c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .act(|| format!("attach mount at {}", target.display()))
+    }
+}
+
+/// Unmounts what is mounted at `target`.
+///
+/// # Errors
+/// `InUse` if somebody works in it.
+pub fn unmount(target: &Path) -> Result<()> {
+    nix::mount::umount2(target, MntFlags::UMOUNT_NOFOLLOW).act(|| format!("unmount {}", target.display()))
+}
+
+fn mount_device(device: &Path, fs: BlockFs, options: &[String], access: Access) -> Result<OwnedFd> {
+    let act = || format!("mount {fs} on {}", device.display());
+    let context = fsopen(fs.name(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
+        rustix::io::Errno::NODEV => Error::new(
+            Kind::Unsupported,
+            format!("{}: this kernel has no {fs} (CONFIG_{}_FS)", act(), fs.name().to_uppercase()),
+        ),
+        errno => Error::with_source(Kind::Io, act(), std::io::Error::from(errno)),
+    })?;
+    let configure = || -> rustix::io::Result<OwnedFd> {
+        fsconfig_set_string(context.as_fd(), "source", device)?;
+        for option in options {
+            match option.split_once('=') {
+                Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value)?,
+                None => fsconfig_set_flag(context.as_fd(), option.as_str())?,
+            }
+        }
+        let mut attributes = ATTRIBUTES;
+        if access == Access::ReadOnly {
+            fsconfig_set_flag(context.as_fd(), "ro")?;
+            attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+        }
+        fsconfig_create(context.as_fd())?;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    configure().map_err(|errno| {
+        let error = std::io::Error::from(errno);
+        let log = mount_log(context.as_fd());
+        let act = if log.is_empty() { act() } else { format!("{} (the kernel says: {log})", act()) };
+        Error::with_source(kind_of(&error), act, error)
+    })
+}
+
+/// What the kernel wrote about a failed mount: one message a read, `ENODATA` at the end (fs/fsopen.c).
+fn mount_log(context: BorrowedFd<'_>) -> String {
+    let mut lines = Vec::new();
+    let mut buffer = [0u8; 1024];
+    while let Ok(length @ 1..) = rustix::io::read(context, &mut buffer) {
+        // Each message starts with its level: "e ", "w " or "i ".
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        lines.push(text.trim().split_once(' ').map_or("", |(_, message)| message).to_owned());
+    }
+    lines.join("; ")
+}
+
+fn mount_bind(directory: &Path, access: Access) -> Result<OwnedFd> {
+    let act = || format!("bind {}", directory.display());
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let root = open_tree(CWD, directory, flags).act(act)?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    if access == Access::ReadOnly {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    sys::mount::set_attributes(&root, u64::from(attributes.bits())).act(act)?;
+    Ok(root)
+}
+
+/// overlayfs takes its directories from one option string of at most a page, and, before Linux 6.8, only through
+/// mount(2), which needs a place. A thread with its own mount namespace and working directory serves both: names are
+/// short because they are relative, and the place vanishes with the thread, while the cloned mount stays.
+fn mount_overlay(base: &Path, lowers: &[String], upper: Option<&(String, String)>) -> Result<OwnedFd> {
+    let mut options = format!("lowerdir={}", lowers.join(":"));
+    if let Some((upper, work)) = upper {
+        options.push_str(&format!(",upperdir={upper},workdir={work}"));
+    }
+    let act = || format!("mount overlay of {} layers in {}", lowers.len(), base.display());
+    if options.len() >= 4096 {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("{}: the directory names take {} bytes and the kernel takes at most 4095", act(), options.len()),
+        ));
+    }
+    let mount = || -> Result<OwnedFd> {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;
+        nix::unistd::chdir(base).act(|| "enter the directory")?;
+        let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+        if upper.is_none() {
+            flags |= MsFlags::MS_RDONLY;
+        }
+        nix::mount::mount(Some("overlay"), base, Some("overlay"), flags, Some(options.as_str()))
+            .act(|| "mount overlay")?;
+        open_tree(CWD, base, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+            .act(|| "take hold of the mount")
+    };
+    thread::scope(|scope| scope.spawn(mount).join())
+        .unwrap_or_else(|_| Err(Error::new(Kind::Io, "the mounting thread panicked")))
+        .act(act)
+}

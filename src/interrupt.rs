@@ -1,0 +1,48 @@
+//! Ctrl-C and SIGTERM as a question that long work asks between its steps.
+//!
+//! Invariant: a signal never ends the process by itself once [`install`] ran; work sees it in [`check`], returns
+//! [`Kind::Interrupted`], and its guards undo what was begun. A second signal ends the process at once, and the next
+//! command's recovery undoes instead.
+
+use std::{
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use signal_hook::{consts::TERM_SIGNALS, flag};
+
+use crate::error::{Act as _, Error, Kind, Result};
+
+static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Starts to catch SIGINT, SIGTERM and SIGQUIT.
+///
+/// # Errors
+/// When the handlers cannot be registered.
+pub fn install() -> Result<()> {
+    let asked = Arc::clone(ASKED.get_or_init(Arc::default));
+    let register = || -> io::Result<()> {
+        for signal in TERM_SIGNALS {
+            flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&asked))?;
+            flag::register(*signal, Arc::clone(&asked))?;
+        }
+        Ok(())
+    };
+    register().act(|| "catch SIGINT and SIGTERM")
+}
+
+/// Whether a signal has asked us to stop.
+pub fn asked() -> bool {
+    ASKED.get().is_some_and(|asked| asked.load(Ordering::Relaxed))
+}
+
+/// Between two steps of long work.
+///
+/// # Errors
+/// `Interrupted` after a signal.
+pub fn check() -> Result<()> {
+    if asked() { Err(Error::new(Kind::Interrupted, "interrupted; what was begun is undone")) } else { Ok(()) }
+}
