@@ -34,6 +34,32 @@ points! {
     PrepareActed = "prepare-acted",
     /// The snapshot is published.
     PreparePublished = "prepare-published",
+    /// A new layer's volume is sealed, the database still calls it active.
+    CommitSealed = "commit-sealed",
+    /// The layer has its name; the image that needs it is not published.
+    CommitPublished = "commit-published",
+    /// The intent to remove a volume is durable.
+    RemoveIntent = "remove-intent",
+    /// The volume is gone from the pool, its row is not.
+    RemoveActed = "remove-acted",
+    /// The row is gone too.
+    RemovePublished = "remove-published",
+    /// The intent to make a pool is durable.
+    PoolIntent = "pool-intent",
+    /// The pool exists, the database says 'creating'.
+    PoolActed = "pool-acted",
+    /// The intent to destroy the pool is durable.
+    DestroyIntent = "destroy-intent",
+    /// The pool is gone, its row is not.
+    DestroyActed = "destroy-acted",
+    /// The intent to grow the pool is durable.
+    GrowIntent = "grow-intent",
+    /// The pool is larger, its row still says 'growing'.
+    GrowActed = "grow-acted",
+    /// An image and its layers are published.
+    ImagePublished = "image-published",
+    /// A container is mounted where the user sees it.
+    MountAttached = "mount-attached",
 }
 
 /// Dies here by SIGKILL if the environment variable `LAMINA_CRASH_AT` names this point.

@@ -8,6 +8,7 @@ use std::{
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    str::FromStr,
     thread,
 };
 
@@ -54,6 +55,17 @@ impl BlockFs {
 impl fmt::Display for BlockFs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl FromStr for BlockFs {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Ext4, Self::Xfs, Self::Btrfs]
+            .into_iter()
+            .find(|fs| fs.name() == text)
+            .ok_or_else(|| Error::new(Kind::Invalid, format!("file system '{text}' is not one of ext4, xfs, btrfs")))
     }
 }
 

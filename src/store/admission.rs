@@ -1,0 +1,115 @@
+//! Refusing new work before a pool is full, so that deletes, and the writers that are already there, still have room.
+//!
+//! Invariant: only making something new asks here; deleting, reading, unmounting and growing never do.
+
+use super::Store;
+use crate::{
+    driver::{Health, PoolStatus, Space},
+    error::{Error, Kind, Result},
+    units::Bytes,
+};
+
+/// What is kept back of a space: a twentieth, but never more than a GiB and never less than the deletes of a small
+/// pool need.
+fn reserve(space: Space, least: Bytes) -> Bytes {
+    Bytes(space.total.0 / 20).clamp(least, Bytes::gib(1))
+}
+
+/// The file system below sparse files must keep this much: the data of writers who are already in goes there.
+const BACKING_RESERVE: Bytes = Bytes::mib(128);
+
+impl Store {
+    /// Whether something new may be made.
+    ///
+    /// # Errors
+    /// `Full` with numbers and remedy; `Io` for a pool that the kernel has stopped.
+    pub(super) fn admit(&self) -> Result<()> {
+        judge(&self.driver.status()?)
+    }
+
+    /// Adds the pool's numbers to an error that says no more than 'no space'.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        if error.kind() != Kind::Full {
+            return error;
+        }
+        match self.driver.status() {
+            Ok(status) => error.within(numbers(&status)),
+            Err(unknown) => error.and_undo(Err(unknown.within("read the pool's state"))),
+        }
+    }
+}
+
+fn numbers(status: &PoolStatus) -> String {
+    let backing = status.backing_free.map(|free| format!(", {free} free on the disk below")).unwrap_or_default();
+    format!(
+        "pool is full (data {} of {} used, metadata {} of {} used{backing}); remove something, or grow it with 'lamina pool grow SIZE'",
+        status.data.used, status.data.total, status.metadata.used, status.metadata.total
+    )
+}
+
+fn judge(status: &PoolStatus) -> Result<()> {
+    match status.health {
+        Health::Ok | Health::OutOfSpace => {}
+        Health::ReadOnly | Health::Failed => {
+            return Err(Error::new(
+                Kind::Io,
+                "the kernel has stopped writing to the pool; run 'lamina check --repair', which takes it down, checks it and brings it up",
+            ));
+        }
+    }
+    let full = status.health == Health::OutOfSpace
+        || status.data.free() < reserve(status.data, Bytes::mib(8))
+        || status.metadata.free() < reserve(status.metadata, Bytes::kib(512));
+    if full {
+        return Err(Error::new(Kind::Full, numbers(status)));
+    }
+    match status.backing_free {
+        Some(free) if free < BACKING_RESERVE => Err(Error::new(
+            Kind::Full,
+            format!(
+                "the disk below the pool is full ({free} free, {BACKING_RESERVE} are kept back); free some space there"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+    use crate::{
+        driver::{Health, PoolStatus, Space},
+        error::Kind,
+        units::Bytes,
+    };
+
+    fn status(data: u64, metadata: u64, backing: Option<u64>) -> PoolStatus {
+        PoolStatus {
+            data: Space { total: Bytes::gib(10), used: Bytes::gib(10) - Bytes::mib(data) },
+            metadata: Space { total: Bytes::mib(64), used: Bytes::mib(64) - Bytes::kib(metadata) },
+            backing_free: backing.map(Bytes::mib),
+            chunk: Bytes::kib(64),
+            health: Health::Ok,
+        }
+    }
+
+    #[test]
+    fn each_kind_of_space_is_refused_before_it_is_full() {
+        assert!(judge(&status(1024, 8192, Some(4096))).is_ok());
+        for (full, word) in [
+            (status(400, 8192, None), "grow it"),
+            (status(1024, 1024, None), "metadata 63 MiB of 64 MiB"),
+            (status(1024, 8192, Some(100)), "disk below"),
+        ] {
+            let error = judge(&full).unwrap_err();
+            assert_eq!(error.kind(), Kind::Full);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_stopped_pool_names_the_repair() {
+        let stopped = PoolStatus { health: Health::ReadOnly, ..status(1024, 8192, None) };
+        assert!(judge(&stopped).unwrap_err().to_string().contains("check --repair"));
+    }
+}

@@ -1,0 +1,112 @@
+//! The database: one SQLite file with a write-ahead log, one schema version.
+//!
+//! Invariant: a transaction is short (no kernel call, no file system work inside) and durable when it returns
+//! (`synchronous = FULL` syncs the log at every commit), so no command waits long for another and no intent is lost.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use crate::error::{Error, Kind, Result};
+
+/// The schema version that this program writes.
+const VERSION: i64 = 1;
+
+/// How long to wait for another command's transaction; they take milliseconds each.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The open database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    connection: Connection,
+}
+
+impl Database {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(PATIENCE)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            Ok(connection)
+        };
+        let database =
+            Self { connection: open().map_err(|error| failed(error, &format!("open database {}", path.display())))? };
+        match database.version()? {
+            VERSION => {}
+            0 => database.write("make the database's tables", |tx| {
+                // Another command may have made them while this one waited for its turn.
+                let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).sql()?;
+                if version == 0 { tx.execute_batch(include_str!("schema.sql")).sql() } else { Ok(()) }
+            })?,
+            other => {
+                return Err(Error::new(
+                    Kind::NotOurs,
+                    format!(
+                        "database {} has schema version {other} and this lamina knows version {VERSION}; use the lamina that made it",
+                        path.display()
+                    ),
+                ));
+            }
+        }
+        Ok(database)
+    }
+
+    fn version(&self) -> Result<i64> {
+        self.connection.pragma_query_value(None, "user_version", |row| row.get(0)).sql()
+    }
+
+    /// Reads a consistent state.
+    pub(crate) fn read<T>(&self, act: &str, body: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let tx = self.begin(TransactionBehavior::Deferred, act)?;
+        body(&tx)
+    }
+
+    /// Changes the state: all of `body` or nothing of it.
+    pub(crate) fn write<T>(&self, act: &str, body: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let tx = self.begin(TransactionBehavior::Immediate, act)?;
+        let value = body(&tx)?;
+        tx.commit().map_err(|error| failed(error, act))?;
+        Ok(value)
+    }
+
+    fn begin(&self, behavior: TransactionBehavior, act: &str) -> Result<Transaction<'_>> {
+        Transaction::new_unchecked(&self.connection, behavior).map_err(|error| failed(error, act))
+    }
+
+    /// SQLite's own verdict on the file; empty if it is well.
+    pub(super) fn integrity(&self) -> Result<Vec<String>> {
+        let act = "check the database";
+        self.read(act, |tx| {
+            let mut statement = tx.prepare("PRAGMA integrity_check").sql()?;
+            let lines =
+                statement.query_map([], |row| row.get(0)).sql()?.collect::<rusqlite::Result<Vec<String>>>().sql()?;
+            Ok(lines.into_iter().filter(|line| line != "ok").collect())
+        })
+    }
+}
+
+/// Turns SQLite's errors into ours.
+pub(crate) trait Sql<T> {
+    /// The same result with our error.
+    fn sql(self) -> Result<T>;
+}
+
+impl<T> Sql<T> for rusqlite::Result<T> {
+    fn sql(self) -> Result<T> {
+        self.map_err(|error| failed(error, "use the database"))
+    }
+}
+
+fn failed(error: rusqlite::Error, act: &str) -> Error {
+    let kind = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Kind::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::InUse,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Kind::Denied,
+        Some(ErrorCode::ConstraintViolation) => Kind::Exists,
+        _ => Kind::Io,
+    };
+    Error::with_source(kind, act, error)
+}

@@ -1,0 +1,98 @@
+//! A snapshot that is being made: its volume exists, its owner lives, nobody wants it yet.
+//!
+//! Invariant: dropped without having been published, its volume and row are removed; if the process dies first, the
+//! next command's recovery removes them.
+
+use rusqlite::{Transaction, named_params};
+
+use super::{Key, Store, database::Sql as _, lock::Lock};
+use crate::{
+    crash,
+    driver::Access,
+    error::{Error, Kind, Result},
+    fs::Mounted,
+    id::VolumeId,
+    units::Bytes,
+};
+
+/// See the module's comment.
+#[derive(Debug)]
+pub struct Held<'store> {
+    store: &'store Store,
+    volume: VolumeId,
+    lock: Option<Lock>,
+}
+
+impl<'store> Held<'store> {
+    pub(super) fn new(store: &'store Store, volume: VolumeId, lock: Lock) -> Self {
+        Self { store, volume, lock: Some(lock) }
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> VolumeId {
+        self.volume
+    }
+
+    /// Mounts it where nobody else sees it.
+    ///
+    /// # Errors
+    /// The driver's or the kernel's.
+    pub fn mounted(&self, access: Access) -> Result<Mounted> {
+        let stack = self.store.stack(self.volume)?;
+        Mounted::detached(&self.store.driver.mounts(self.volume, &stack.parents, access)?)
+    }
+
+    /// Makes it the layer `name` whose files have `size` apparent bytes. It is still held: published it is with the
+    /// image that needs it.
+    ///
+    /// # Errors
+    /// `Exists` if another command committed the same layer meanwhile.
+    pub fn commit(&self, name: &Key, size: Bytes) -> Result<()> {
+        self.store.driver.release(self.volume)?;
+        self.store.driver.seal(self.volume)?;
+        crash::point(crash::Point::CommitSealed);
+        self.store.database.write(&format!("commit layer {name}"), |tx| {
+            tx.execute(
+                "UPDATE snapshots SET key = :name, kind = 'committed', state = 'ready', size = :size WHERE volume = :v",
+                named_params! {":name": name.as_str(), ":size": size.0, ":v": self.volume.get()},
+            )
+            .sql()
+        })?;
+        crash::point(crash::Point::CommitPublished);
+        Ok(())
+    }
+
+    /// Publishes it together with what `body` writes: from then on it is kept.
+    ///
+    /// # Errors
+    /// Those of `body`; then nothing is published, and dropping this removes it.
+    pub(crate) fn publish(&self, body: impl FnOnce(&Transaction<'_>) -> Result<()>) -> Result<()> {
+        self.store.database.write("publish a snapshot", |tx| {
+            let changed = tx
+                .execute(
+                    "UPDATE snapshots SET state = 'ready', kept = 1 WHERE volume = :v",
+                    named_params! {":v": self.volume.get()},
+                )
+                .sql()?;
+            if changed != 1 {
+                return Err(Error::new(
+                    Kind::Corrupt,
+                    format!("volume {} lost its row while it was made", self.volume),
+                ));
+            }
+            body(tx)
+        })?;
+        crash::point(crash::Point::PreparePublished);
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        drop(self.lock.take());
+        if let Err(error) = self.store.recover_volume(self.volume) {
+            // Nothing is lost: the row still says that nobody wants the volume, so the next command tries again.
+            tracing::warn!("remove unfinished volume {}: {error}; the next command tries again", self.volume);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Where things lie below the root directory. Every path of the store is made here.
+//!
+//! ```text
+//! ROOT/lamina.db     what volumes mean (SQLite, write-ahead log)
+//! ROOT/locks         one byte per volume, locked by whoever works on it; byte 0 is the pool
+//! ROOT/pool/         the driver's own: backing files, mount point, directories
+//! ROOT/mounts/ID     where `lamina mount` shows a container; 0700, so that an image's setuid files serve nobody else
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Act as _, Result},
+    id::ContainerId,
+};
+
+/// The paths below one root directory.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The paths below `root`, which is made absolute, since mounts and recovery outlive a working directory.
+    ///
+    /// # Errors
+    /// When there is no working directory to make it absolute with.
+    pub fn new(root: &Path) -> Result<Self> {
+        Ok(Self { root: std::path::absolute(root).act(|| format!("find root directory {}", root.display()))? })
+    }
+
+    /// Makes the directories that every command needs. Idempotent.
+    ///
+    /// # Errors
+    /// When a directory cannot be made.
+    pub fn make(&self) -> Result<()> {
+        for directory in [&self.root, &self.pool(), &self.mounts()] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .act(|| format!("make directory {}", directory.display()))?;
+        }
+        fs::set_permissions(self.mounts(), Permissions::from_mode(0o700))
+            .act(|| format!("close directory {} to others", self.mounts().display()))
+    }
+
+    /// The root directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("lamina.db")
+    }
+
+    /// The lock file.
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
+    /// The driver's directory.
+    pub fn pool(&self) -> PathBuf {
+        self.root.join("pool")
+    }
+
+    /// The parent of all mount points.
+    pub fn mounts(&self) -> PathBuf {
+        self.root.join("mounts")
+    }
+
+    /// Where a container is mounted.
+    pub fn mount_point(&self, container: &ContainerId) -> PathBuf {
+        self.mounts().join(container.as_str())
+    }
+}

@@ -1,0 +1,131 @@
+//! Locks that the kernel gives back when their holder dies: open-file-description locks on single bytes of one file,
+//! byte N for volume N, byte 0 for the pool (fcntl(2), "Open file description locks").
+//!
+//! Invariant: whoever makes, changes or deletes a volume holds its byte from before its intent is visible until after
+//! it is published. So an unfinished row whose byte is free was left by a process that died, and may be undone.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+};
+
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    id::VolumeId,
+};
+
+/// The lock file of one root directory.
+#[derive(Clone, Debug)]
+pub(super) struct Locks {
+    path: PathBuf,
+}
+
+/// A held lock; dropped, it is free again.
+#[derive(Debug)]
+pub(super) struct Lock {
+    // Every lock has an open file description of its own, so that two threads of one process exclude each other too.
+    _file: File,
+}
+
+/// The pool's byte.
+const POOL: u32 = 0;
+
+impl Locks {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Waits for the pool's lock.
+    pub(super) fn pool(&self) -> Result<Lock> {
+        self.wait(POOL)
+    }
+
+    /// Waits for a volume's lock.
+    pub(super) fn volume(&self, volume: VolumeId) -> Result<Lock> {
+        self.wait(volume.get())
+    }
+
+    /// Takes a volume's lock, or none if somebody holds it.
+    pub(super) fn try_volume(&self, volume: VolumeId) -> Result<Option<Lock>> {
+        let file = self.open()?;
+        match lock(&file, volume.get(), Wait::No) {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(errno) => Err(self.failed(volume.get(), errno)),
+        }
+    }
+
+    fn wait(&self, byte: u32) -> Result<Lock> {
+        let file = self.open()?;
+        match lock(&file, byte, Wait::Yes) {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(errno) => Err(self.failed(byte, errno)),
+        }
+    }
+
+    fn open(&self) -> Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)
+            .act(|| format!("open lock file {}", self.path.display()))
+    }
+
+    fn failed(&self, byte: u32, errno: Errno) -> Error {
+        let act = format!("lock byte {byte} of {}", self.path.display());
+        Error::with_source(Kind::Io, act, io::Error::from(errno))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Wait {
+    Yes,
+    No,
+}
+
+fn lock(file: &File, byte: u32, wait: Wait) -> Result<(), Errno> {
+    #[expect(clippy::cast_possible_truncation, reason = "the constants are 0 and 1; the libc crate types them wider")]
+    let range = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte.into(),
+        l_len: 1,
+        l_pid: 0, // must be 0 for open-file-description locks
+    };
+    let command = || match wait {
+        Wait::Yes => FcntlArg::F_OFD_SETLKW(&range),
+        Wait::No => FcntlArg::F_OFD_SETLK(&range),
+    };
+    loop {
+        match fcntl(file, command()) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Locks;
+    use crate::id::VolumeId;
+
+    #[test]
+    fn one_holder_per_volume_until_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = Locks::new(&directory.path().join("locks"));
+        let (first, second) = (VolumeId::new(1).unwrap(), VolumeId::new(2).unwrap());
+        let held = locks.volume(first).unwrap();
+        assert!(locks.try_volume(first).unwrap().is_none());
+        assert!(locks.try_volume(second).unwrap().is_some());
+        drop(held);
+        assert!(locks.try_volume(first).unwrap().is_some());
+    }
+}

@@ -1,0 +1,350 @@
+//! The layer store: snapshots with names, parents and states, on volumes of one driver, safe against death at any
+//! instant and against any number of commands at once.
+//!
+//! The verbs are containerd's (core/snapshots/snapshotter.go): [`Store::prepare`] an active snapshot on a committed
+//! parent, [`Store::mounts`] to write it, [`Store::commit`] it under a new name, [`Store::view`] a committed one
+//! read-only, [`Store::remove`], [`Store::stat`], [`Store::usage`], [`Store::walk`].
+//!
+//! # Rules on keys and parents
+//! A key names one snapshot, active or committed alike. A parent is committed. A snapshot with children cannot be
+//! removed. A committed one never changes.
+//!
+//! # Intent, act, publish
+//! Every change writes its intent (a row 'creating' or 'removing'), lets the driver do one durable thing, and publishes
+//! (the row 'ready', or gone). A row that is not finished, or that is not `kept`, belongs to the process that holds the
+//! lock of its volume; once that lock is free its owner is dead and [`recovery`](Store::recover) removes volume and row.
+//! Removing is therefore nothing but no longer keeping: see docs/crash-safety.md.
+
+mod admission;
+mod check;
+mod database;
+mod held;
+mod layout;
+mod lock;
+mod pool;
+mod recovery;
+mod snapshot;
+
+use rusqlite::{Transaction, named_params};
+
+pub(crate) use self::database::Sql;
+pub use self::{
+    check::Finding,
+    held::Held,
+    layout::Layout,
+    pool::{Made, PoolOptions},
+    snapshot::{Info, Key, SnapshotKind},
+};
+use self::{
+    database::Database,
+    lock::Locks,
+    snapshot::{State, has_children, parents},
+};
+use crate::{
+    crash,
+    driver::{Access, Changes, Driver, PoolStatus, Usage},
+    error::{Error, Kind, Result},
+    fs::MountSpec,
+    id::{CacheId, VolumeId},
+};
+
+/// An open store: one root directory with its pool up.
+#[derive(Debug)]
+pub struct Store {
+    layout: Layout,
+    database: Database,
+    locks: Locks,
+    driver: Box<dyn Driver>,
+}
+
+/// A snapshot's volume and ancestors, as the driver wants them.
+#[derive(Debug)]
+struct Stack {
+    volume: VolumeId,
+    parents: Vec<VolumeId>,
+}
+
+impl Store {
+    /// Makes an active snapshot named `key` on the committed `parent`, or an empty one.
+    ///
+    /// # Errors
+    /// `Exists` if the key is taken, `NotFound` or `Invalid` for a parent that is missing or not committed, `Full`.
+    pub fn prepare(&self, key: &Key, parent: Option<&Key>) -> Result<()> {
+        self.prepare_with(key, parent, |_, _| Ok(()))
+    }
+
+    /// [`Store::prepare`], with further rows published in the same transaction.
+    ///
+    /// # Errors
+    /// As [`Store::prepare`]; if `publish` fails, nothing stays.
+    pub(crate) fn prepare_with(
+        &self,
+        key: &Key,
+        parent: Option<&Key>,
+        publish: impl FnOnce(&Transaction<'_>, VolumeId) -> Result<()>,
+    ) -> Result<()> {
+        let held = self.begin(SnapshotKind::Active, key, parent)?;
+        held.publish(|tx| publish(tx, held.volume()))
+    }
+
+    /// Makes a read-only snapshot named `key` of the committed `parent`.
+    ///
+    /// # Errors
+    /// As [`Store::prepare`].
+    pub fn view(&self, key: &Key, parent: &Key) -> Result<()> {
+        self.begin(SnapshotKind::View, key, Some(parent))?.publish(|_| Ok(()))
+    }
+
+    /// Makes the active snapshot `key`, not mounted, the committed snapshot `name`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` if it is not active, `Exists` if the name is taken, `InUse` if it is mounted.
+    pub fn commit(&self, name: &Key, key: &Key) -> Result<()> {
+        let info = self.stat(key)?;
+        let _lock = self.locks.volume(info.volume)?;
+        if info.kind != SnapshotKind::Active {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("commit snapshot {key}: it is {}, not active", info.kind.name()),
+            ));
+        }
+        self.driver.release(info.volume)?;
+        self.driver.seal(info.volume)?;
+        crash::point(crash::Point::CommitSealed);
+        self.database.write(&format!("commit snapshot {key} as {name}"), |tx| {
+            let changed = tx
+                .execute(
+                    "UPDATE snapshots SET key = :name, kind = 'committed' WHERE key = :key AND kind = 'active' AND state = 'ready'",
+                    named_params! {":name": name.as_str(), ":key": key.as_str()},
+                )
+                .sql()?;
+            if changed == 1 { Ok(()) } else { Err(gone(key)) }
+        })
+    }
+
+    /// Removes the snapshot `key`.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` if it has children or is mounted.
+    pub fn remove(&self, key: &Key) -> Result<()> {
+        let info = self.stat(key)?;
+        let lock = self.locks.volume(info.volume)?;
+        self.database.write(&format!("remove snapshot {key}"), |tx| {
+            if has_children(tx, info.volume)? {
+                return Err(Error::new(
+                    Kind::InUse,
+                    format!("remove snapshot {key}: other snapshots lie on it; remove them first"),
+                ));
+            }
+            self.disown(tx, info.volume)
+        })?;
+        drop(lock);
+        self.recover_volume(info.volume)
+    }
+
+    /// From this transaction on nobody wants `volume`; [`Store::recover_volume`] removes it.
+    pub(crate) fn disown(&self, tx: &Transaction<'_>, volume: VolumeId) -> Result<()> {
+        tx.execute("UPDATE snapshots SET kept = 0 WHERE volume = :v", named_params! {":v": volume.get()})
+            .sql()
+            .map(drop)
+    }
+
+    /// How to mount the snapshot `key`: read-write if it is active, else read-only.
+    ///
+    /// # Errors
+    /// `NotFound`, or the driver's.
+    pub fn mounts(&self, key: &Key) -> Result<MountSpec> {
+        let info = self.stat(key)?;
+        let access = if info.kind == SnapshotKind::Active { Access::ReadWrite } else { Access::ReadOnly };
+        let stack = self.stack(info.volume)?;
+        self.driver.mounts(stack.volume, &stack.parents, access)
+    }
+
+    /// Ends what [`Store::mounts`] activated. Idempotent.
+    ///
+    /// # Errors
+    /// `NotFound`, or the driver's.
+    pub fn release(&self, key: &Key) -> Result<()> {
+        self.driver.release(self.stat(key)?.volume)
+    }
+
+    /// What is known of the snapshot `key`.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn stat(&self, key: &Key) -> Result<Info> {
+        let info = self.database.read("look up a snapshot", |tx| Info::find(tx, key))?;
+        info.filter(|info| info.state == State::Ready).ok_or_else(|| gone(key))
+    }
+
+    /// Blocks of the pool that belong to the snapshot `key` and not to its parents.
+    ///
+    /// # Errors
+    /// `NotFound`, or the driver's.
+    pub fn usage(&self, key: &Key) -> Result<Usage> {
+        let info = self.stat(key)?;
+        if let Some(exclusive) = info.own {
+            return Ok(Usage { exclusive });
+        }
+        let stack = self.stack(info.volume)?;
+        let usage = self.driver.usage(stack.volume, &stack.parents)?;
+        if info.kind == SnapshotKind::Committed {
+            // A layer never changes, so its answer is kept.
+            self.database.write("note a layer's own bytes", |tx| {
+                tx.execute(
+                    "UPDATE snapshots SET own = :own WHERE volume = :v AND kind = 'committed'",
+                    named_params! {":own": usage.exclusive.0, ":v": info.volume.get()},
+                )
+                .sql()
+            })?;
+        }
+        Ok(usage)
+    }
+
+    /// All snapshots, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn walk(&self) -> Result<Vec<Info>> {
+        let mut all = self.database.read("list snapshots", Info::all)?;
+        all.retain(|info| info.state == State::Ready);
+        Ok(all)
+    }
+
+    /// How the snapshot `key` differs from its parent, and the sealed copy of one instant that was compared.
+    ///
+    /// # Errors
+    /// `NotFound`, `Full`, or the driver's.
+    pub fn changes(&self, key: &Key) -> Result<(Held<'_>, Changes)> {
+        let held = self.capture(key)?;
+        let stack = self.stack(held.volume())?;
+        let changes = self.driver.changes(stack.volume, &stack.parents)?;
+        Ok((held, changes))
+    }
+
+    /// Takes a sealed copy of one instant of the snapshot `key`, which may be mounted and written.
+    ///
+    /// # Errors
+    /// `NotFound`, `Full`, or the driver's.
+    pub fn capture(&self, key: &Key) -> Result<Held<'_>> {
+        let info = self.stat(key)?;
+        let _lock = self.locks.volume(info.volume)?;
+        // Looked up again under the lock: the snapshot may have gone while we waited.
+        self.stat(key)?;
+        let stack = self.stack(info.volume)?;
+        self.begin_with(SnapshotKind::Active, &temporary_key()?, info.parent.as_ref(), |volume| {
+            self.driver.capture(volume, info.volume, &stack.parents)
+        })
+    }
+
+    /// Begins an active snapshot that nobody else knows; it is gone when the value is dropped or the process dies.
+    ///
+    /// # Errors
+    /// As [`Store::prepare`].
+    pub fn draft(&self, parent: Option<&Key>) -> Result<Held<'_>> {
+        self.begin(SnapshotKind::Active, &temporary_key()?, parent)
+    }
+
+    fn begin(&self, kind: SnapshotKind, key: &Key, parent: Option<&Key>) -> Result<Held<'_>> {
+        self.begin_with(kind, key, parent, |volume| match self.stack(volume)?.parents.as_slice() {
+            [] => self.driver.create(volume),
+            parents => self.driver.snapshot(volume, parents),
+        })
+    }
+
+    /// Intent, act, and 'ready'; published it is only by [`Held::publish`].
+    fn begin_with(
+        &self,
+        kind: SnapshotKind,
+        key: &Key,
+        parent: Option<&Key>,
+        act: impl FnOnce(VolumeId) -> Result<()>,
+    ) -> Result<Held<'_>> {
+        self.admit()?;
+        crash::point(crash::Point::PrepareStart);
+        let held = self.intend(kind, key, parent)?;
+        crash::point(crash::Point::PrepareIntent);
+        act(held.volume()).map_err(|error| self.explain(error).within(format!("make snapshot {key}")))?;
+        crash::point(crash::Point::PrepareActed);
+        Ok(held)
+    }
+
+    /// Writes the intent to make a snapshot. Its lock is taken before anybody can see the row.
+    fn intend(&self, kind: SnapshotKind, key: &Key, parent: Option<&Key>) -> Result<Held<'_>> {
+        self.database.write(&format!("note the new snapshot {key}"), |tx| {
+            if let Some(other) = Info::find(tx, key)? {
+                let what = if other.state == State::Ready {
+                    "exists already"
+                } else {
+                    "is being made or removed by another command"
+                };
+                return Err(Error::new(Kind::Exists, format!("make snapshot {key}: it {what}")));
+            }
+            let parent = parent.map(|parent| self.usable_parent(tx, parent)).transpose()?;
+            tx.execute(
+                "INSERT INTO snapshots (key, kind, parent, state, kept, cache_id, created)
+                 VALUES (:key, :kind, :parent, 'creating', 0, :cache_id, :created)",
+                named_params! {
+                    ":key": key.as_str(), ":kind": kind, ":parent": parent.map(VolumeId::get),
+                    ":cache_id": CacheId::random().as_str(), ":created": now(),
+                },
+            )
+            .sql()?;
+            let number = u64::try_from(tx.last_insert_rowid()).unwrap_or(u64::MAX);
+            let volume = VolumeId::new(number)
+                .map_err(|error| error.within("this root directory has used up all volume numbers; start a new one"))?;
+            Ok(Held::new(self, volume, self.locks.volume(volume)?))
+        })
+    }
+
+    fn usable_parent(&self, tx: &Transaction<'_>, key: &Key) -> Result<VolumeId> {
+        match Info::find(tx, key)? {
+            Some(Info { state: State::Ready, kind: SnapshotKind::Committed, volume, .. }) => Ok(volume),
+            Some(Info { state: State::Ready, kind, .. }) => Err(Error::new(
+                Kind::Invalid,
+                format!("parent {key} is {} and only a committed snapshot can be a parent", kind.name()),
+            )),
+            _ => Err(gone(key)),
+        }
+    }
+
+    fn stack(&self, volume: VolumeId) -> Result<Stack> {
+        let parents = self.database.read("look up a snapshot's ancestors", |tx| parents(tx, volume))?;
+        Ok(Stack { volume, parents })
+    }
+
+    /// The pool's state.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn status(&self) -> Result<PoolStatus> {
+        self.driver.status()
+    }
+
+    /// The driver below.
+    pub fn driver(&self) -> &dyn Driver {
+        self.driver.as_ref()
+    }
+
+    /// The paths.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+fn gone(key: &Key) -> Error {
+    Error::new(Kind::NotFound, format!("snapshot {key} does not exist"))
+}
+
+fn temporary_key() -> Result<Key> {
+    format!("tmp-{}", CacheId::random()).parse()
+}
+
+/// The present time as the image-spec and Docker write it.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}

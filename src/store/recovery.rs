@@ -1,0 +1,66 @@
+//! Undoing what a dead command left, and removing what nobody wants: the same act.
+//!
+//! Invariant: only a row that is not 'ready' or not kept, whose volume's lock is free, and that has no children, is
+//! touched; so a living command's work and every published layer are safe. Each step may be repeated.
+
+use rusqlite::named_params;
+
+use super::{
+    Store,
+    database::Sql as _,
+    snapshot::{Info, State, has_children, volume},
+};
+use crate::{crash, error::Result, id::VolumeId};
+
+impl Store {
+    /// Removes everything that dead commands left unfinished and everything that nobody wants. Called by every command
+    /// when it opens the store; costs one indexed query when there is nothing.
+    ///
+    /// # Errors
+    /// The first failure, after all others have been tried.
+    pub fn recover(&self) -> Result<()> {
+        let unfinished = self.database.read("look for unfinished snapshots", |tx| {
+            let mut statement = tx
+                .prepare("SELECT volume FROM snapshots WHERE state <> 'ready' OR kept = 0 ORDER BY volume DESC")
+                .sql()?;
+            statement.query_map([], |row| volume(row, "volume")).sql()?.collect::<rusqlite::Result<Vec<_>>>().sql()
+        })?;
+        // Children have higher numbers than their parents, so this order takes them first.
+        unfinished.into_iter().map(|volume| self.recover_volume(volume)).fold(Ok(()), Result::and)
+    }
+
+    /// Removes one volume if nobody wants it and its owner is gone, and then its ancestors for which the same holds.
+    pub(crate) fn recover_volume(&self, volume: VolumeId) -> Result<()> {
+        let mut next = Some(volume);
+        while let Some(volume) = next {
+            next = self.remove_unwanted(volume)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the parent if the volume was removed.
+    fn remove_unwanted(&self, volume: VolumeId) -> Result<Option<VolumeId>> {
+        let Some(_lock) = self.locks.try_volume(volume)? else {
+            return Ok(None);
+        };
+        let intent = self.database.write("note the removal of a volume", |tx| {
+            let Some(info) = Info::of_volume(tx, volume)? else { return Ok(None) };
+            if (info.state == State::Ready && info.kept) || has_children(tx, volume)? {
+                return Ok(None);
+            }
+            tx.execute("UPDATE snapshots SET state = 'removing' WHERE volume = :v", named_params! {":v": volume.get()})
+                .sql()?;
+            super::parents(tx, volume).map(|parents| Some(parents.first().copied()))
+        })?;
+        let Some(parent) = intent else { return Ok(None) };
+        crash::point(crash::Point::RemoveIntent);
+        self.driver.release(volume)?;
+        self.driver.delete(volume)?;
+        crash::point(crash::Point::RemoveActed);
+        self.database.write("forget a removed volume", |tx| {
+            tx.execute("DELETE FROM snapshots WHERE volume = :v", named_params! {":v": volume.get()}).sql()
+        })?;
+        crash::point(crash::Point::RemovePublished);
+        Ok(parent)
+    }
+}

@@ -1,0 +1,225 @@
+//! What the store knows of one snapshot, and the questions about rows that several verbs ask.
+
+use std::{fmt, str::FromStr};
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
+use serde::Serialize;
+
+use super::database::Sql as _;
+use crate::{
+    error::{Error, Kind, Result},
+    id::{CacheId, ChainId, ContainerId, VolumeId},
+    units::Bytes,
+};
+
+/// The name of a snapshot: a container's ID, a layer's chain ID, or whatever a caller of the store chooses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Key(String);
+
+impl Key {
+    /// The key of a container's writable snapshot.
+    pub fn container(id: &ContainerId) -> Self {
+        Self(id.to_string())
+    }
+
+    /// The key of a layer on its stack.
+    pub fn layer(chain: ChainId) -> Self {
+        Self(chain.to_string())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Key {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let fine = |c: char| c.is_ascii_graphic();
+        if text.is_empty() || text.len() > 255 || !text.chars().all(fine) {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "snapshot key '{}' is not 1 to 255 printable ASCII characters without spaces",
+                    text.escape_debug()
+                ),
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+macro_rules! names {
+    ($(#[$doc:meta])* $vis:vis $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "lowercase")]
+        $vis enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// The word in the database.
+            $vis const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl rusqlite::types::FromSql for $name {
+            fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+                match value.as_str()? {
+                    $($text => Ok(Self::$variant),)*
+                    other => Err(rusqlite::types::FromSqlError::Other(format!("unknown word '{other}'").into())),
+                }
+            }
+        }
+
+        impl rusqlite::ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+                Ok(self.name().into())
+            }
+        }
+    };
+}
+
+names! {
+    /// What a snapshot is for.
+    pub SnapshotKind {
+        /// Writable.
+        Active = "active",
+        /// Read-only, to look at a layer.
+        View = "view",
+        /// A layer: never changes, may be a parent.
+        Committed = "committed",
+    }
+}
+
+names! {
+    /// How far its volume is.
+    pub(super) State {
+        /// The intent is written; the volume may or may not exist.
+        Creating = "creating",
+        /// The volume exists and is what the row says.
+        Ready = "ready",
+        /// The volume is going away; it may or may not exist still.
+        Removing = "removing",
+    }
+}
+
+/// One snapshot as [`super::Store::stat`] and [`super::Store::walk`] tell it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    /// Its name.
+    pub key: Key,
+    /// Its volume.
+    pub volume: VolumeId,
+    /// What it is for.
+    pub kind: SnapshotKind,
+    /// The layer it lies on.
+    pub parent: Option<Key>,
+    /// The random name under which it lies in the pool.
+    pub cache_id: CacheId,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// Apparent bytes of a layer's files.
+    pub size: Option<Bytes>,
+    /// Of a layer, once it was asked for: bytes in the pool that are its own.
+    #[serde(skip)]
+    pub(super) own: Option<Bytes>,
+    #[serde(skip)]
+    pub(super) state: State,
+    #[serde(skip)]
+    pub(super) kept: bool,
+}
+
+const COLUMNS: &str =
+    "SELECT s.key, s.volume, s.kind, p.key AS parent, s.cache_id, s.created, s.size, s.own, s.state, s.kept
+     FROM snapshots s LEFT JOIN snapshots p ON p.volume = s.parent";
+
+fn parsed<T: FromStr<Err = Error>>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    text(&row.get::<_, String>(column)?)
+}
+
+fn text<T: FromStr<Err = Error>>(text: &str) -> rusqlite::Result<T> {
+    text.parse().map_err(|error: Error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+pub(super) fn volume(row: &Row<'_>, column: &str) -> rusqlite::Result<VolumeId> {
+    VolumeId::new(row.get(column)?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Integer, Box::new(error)))
+}
+
+impl Info {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            key: parsed(row, "key")?,
+            volume: volume(row, "volume")?,
+            kind: row.get("kind")?,
+            parent: row.get::<_, Option<String>>("parent")?.map(|key| text(&key)).transpose()?,
+            cache_id: parsed(row, "cache_id")?,
+            created: row.get("created")?,
+            size: row.get::<_, Option<u64>>("size")?.map(Bytes),
+            own: row.get::<_, Option<u64>>("own")?.map(Bytes),
+            state: row.get("state")?,
+            kept: row.get("kept")?,
+        })
+    }
+
+    /// The row of `key`, whatever its state.
+    pub(super) fn find(tx: &Transaction<'_>, key: &Key) -> Result<Option<Self>> {
+        tx.query_row(&format!("{COLUMNS} WHERE s.key = :key"), named_params! {":key": key.as_str()}, Self::from_row)
+            .optional()
+            .sql()
+    }
+
+    /// The row of a volume, whatever its state.
+    pub(super) fn of_volume(tx: &Transaction<'_>, volume: VolumeId) -> Result<Option<Self>> {
+        tx.query_row(&format!("{COLUMNS} WHERE s.volume = :v"), named_params! {":v": volume.get()}, Self::from_row)
+            .optional()
+            .sql()
+    }
+
+    /// All rows, oldest first.
+    pub(super) fn all(tx: &Transaction<'_>) -> Result<Vec<Self>> {
+        let mut statement = tx.prepare(&format!("{COLUMNS} ORDER BY s.volume")).sql()?;
+        statement.query_map([], Self::from_row).sql()?.collect::<rusqlite::Result<_>>().sql()
+    }
+}
+
+/// The ancestors of a volume, nearest first, without itself.
+pub(super) fn parents(tx: &Transaction<'_>, of: VolumeId) -> Result<Vec<VolumeId>> {
+    let mut statement = tx
+        .prepare_cached(
+            "WITH RECURSIVE up (volume, depth) AS (
+                 SELECT parent, 1 FROM snapshots WHERE volume = :v
+                 UNION ALL
+                 SELECT s.parent, depth + 1 FROM snapshots s JOIN up ON s.volume = up.volume WHERE s.parent IS NOT NULL
+             )
+             SELECT volume FROM up WHERE volume IS NOT NULL ORDER BY depth",
+        )
+        .sql()?;
+    statement
+        .query_map(named_params! {":v": of.get()}, |row| volume(row, "volume"))
+        .sql()?
+        .collect::<rusqlite::Result<_>>()
+        .sql()
+}
+
+/// Whether a snapshot lies on this one.
+pub(super) fn has_children(tx: &Transaction<'_>, of: VolumeId) -> Result<bool> {
+    tx.query_row("SELECT EXISTS (SELECT 1 FROM snapshots WHERE parent = :v)", named_params! {":v": of.get()}, |row| {
+        row.get(0)
+    })
+    .sql()
+}
