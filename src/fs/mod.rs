@@ -1,13 +1,19 @@
 //! File systems: mounts that nobody else sees, the mount table, and directory trees walked, compared, copied, removed.
 
 mod compare;
+mod copy;
 mod descent;
 mod entry;
 mod mount;
 mod mount_table;
+mod remove;
+mod usage;
 
 pub use compare::{FilePair, Same, Verdict, compare, compare_at};
+pub use copy::{copy_tree, set_metadata};
 pub use descent::{Descent, Found, names, walk};
 pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_dir, locate};
 pub use mount::{BlockFs, MountSpec, Mounted, unmount};
 pub use mount_table::{MountEntry, mount_table, mounts_below};
+pub use remove::remove_tree;
+pub use usage::allocated;
