@@ -24,6 +24,7 @@
 pub mod btrfs;
 pub mod overlay;
 pub mod pool;
+mod shelf;
 pub mod thin;
 pub mod vfs;
 

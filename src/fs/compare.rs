@@ -52,7 +52,7 @@ pub struct FilePair<'a> {
 pub type Same<'s> = dyn FnMut(&FilePair<'_>) -> Result<Verdict> + 's;
 
 /// Where differences can be in a directory that both trees have.
-pub(super) enum Look {
+pub(crate) enum Look {
     /// At any name of either tree.
     Everywhere,
     /// Only at the names that the child's directory lists.
@@ -62,7 +62,7 @@ pub(super) enum Look {
 }
 
 /// Tells for a directory at a path, open in the child, where to look.
-pub(super) type Guide<'g> = dyn FnMut(&Path, BorrowedFd<'_>) -> Result<Look> + 'g;
+pub(crate) type Guide<'g> = dyn FnMut(&Path, BorrowedFd<'_>) -> Result<Look> + 'g;
 
 /// All differences of the tree at `child` against that at `parent`, or against the empty tree. `same` is asked about
 /// the content of regular files whose metadata is the same.
@@ -71,7 +71,7 @@ pub(super) type Guide<'g> = dyn FnMut(&Path, BorrowedFd<'_>) -> Result<Look> + '
 /// When a tree cannot be read; `Interrupted`; what `same` returns.
 pub fn compare(parent: Option<BorrowedFd<'_>>, child: BorrowedFd<'_>, same: &mut Same<'_>) -> Result<Changes> {
     match parent {
-        Some(parent) => Walk::new(parent, child, &mut |_, _| Ok(Look::Everywhere), same, |_| true)?.run(),
+        Some(parent) => Walk::start(parent, child, &mut |_, _| Ok(Look::Everywhere), same, |_| true)?.run(),
         None => {
             let mut changes = Changes::new();
             added_below(child, Path::new(""), |_| true, &mut changes)?;
@@ -106,17 +106,26 @@ pub fn compare_at(
         }
         Ok(Look::Names(next))
     };
-    Walk::new(parent, child, &mut guide, same, |_| true)?.run()
+    Walk::start(parent, child, &mut guide, same, |_| true)?.run()
+}
+
+/// The same where `guide` tells where to look, and an entry of the child is there only if it `exists`.
+///
+/// # Errors
+/// As [`compare`], and what `guide` returns.
+pub(crate) fn compare_guided(
+    parent: BorrowedFd<'_>,
+    child: BorrowedFd<'_>,
+    guide: &mut Guide<'_>,
+    same: &mut Same<'_>,
+    exists: fn(&Stat) -> bool,
+) -> Result<Changes> {
+    Walk::start(parent, child, guide, same, exists)?.run()
 }
 
 /// Lists everything below `root` as added; `prefix` is the path of `root` itself. Entries that do not `exist` are left
 /// out.
-pub(super) fn added_below(
-    root: BorrowedFd<'_>,
-    prefix: &Path,
-    exists: fn(&Stat) -> bool,
-    changes: &mut Changes,
-) -> Result<()> {
+fn added_below(root: BorrowedFd<'_>, prefix: &Path, exists: fn(&Stat) -> bool, changes: &mut Changes) -> Result<()> {
     walk(root, &mut |found| {
         if exists(found.stat) {
             changes.push(Change { path: prefix.join(found.path), kind: ChangeKind::Added });
@@ -126,13 +135,13 @@ pub(super) fn added_below(
 }
 
 /// Two trees walked side by side.
-pub(super) struct Walk<'w, 's> {
+struct Walk<'w, 'g, 's> {
     parent: Descent,
     child: Descent,
     path: PathBuf,
     frames: Vec<Frame>,
     changes: Changes,
-    guide: &'w mut Guide<'w>,
+    guide: &'w mut Guide<'g>,
     same: &'w mut Same<'s>,
     /// Whether an entry of the child is one: overlay's whiteouts are not.
     exists: fn(&Stat) -> bool,
@@ -145,11 +154,11 @@ struct Frame {
     listed: bool,
 }
 
-impl<'w, 's> Walk<'w, 's> {
-    pub(super) fn new(
+impl<'w, 'g, 's> Walk<'w, 'g, 's> {
+    fn start(
         parent: BorrowedFd<'_>,
         child: BorrowedFd<'_>,
-        guide: &'w mut Guide<'w>,
+        guide: &'w mut Guide<'g>,
         same: &'w mut Same<'s>,
         exists: fn(&Stat) -> bool,
     ) -> Result<Self> {
@@ -161,7 +170,7 @@ impl<'w, 's> Walk<'w, 's> {
         Ok(walk)
     }
 
-    pub(super) fn run(mut self) -> Result<Changes> {
+    fn run(mut self) -> Result<Changes> {
         while let Some(frame) = self.frames.last_mut() {
             match frame.names.next() {
                 Some(name) => self.step(name)?,

@@ -8,10 +8,7 @@ use std::{
     collections::HashMap,
     ffi::{CStr, CString},
     fs::File,
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::fs::FileExt as _,
-    },
+    os::{fd::BorrowedFd, unix::fs::FileExt as _},
     path::{Path, PathBuf},
     vec,
 };

@@ -10,6 +10,7 @@ mod remove;
 mod usage;
 
 pub use compare::{FilePair, Same, Verdict, compare, compare_at};
+pub(crate) use compare::{Look, compare_guided};
 pub use copy::{copy_tree, set_metadata};
 pub use descent::{Descent, Found, names, walk};
 pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_dir, locate};
