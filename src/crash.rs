@@ -60,6 +60,8 @@ points! {
     ImagePublished = "image-published",
     /// A container is mounted where the user sees it.
     MountAttached = "mount-attached",
+    /// A container is unmounted, its volume not yet deactivated.
+    Unmounted = "unmounted",
 }
 
 /// Dies here by SIGKILL if the environment variable `LAMINA_CRASH_AT` names this point.

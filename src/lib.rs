@@ -6,6 +6,7 @@ pub mod error;
 pub mod fs;
 pub mod id;
 pub mod interrupt;
+pub mod program;
 pub mod store;
 pub mod sys;
 pub mod units;

@@ -1,2 +1,3 @@
-//! Lamina.
+//! `lamina`.
+
 fn main() {}

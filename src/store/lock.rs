@@ -28,7 +28,7 @@ pub(super) struct Locks {
 
 /// A held lock; dropped, it is free again.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     // Every lock has an open file description of its own, so that two threads of one process exclude each other too.
     _file: File,
 }

@@ -37,7 +37,7 @@ pub use self::{
 };
 use self::{
     database::Database,
-    lock::Locks,
+    lock::{Lock, Locks},
     snapshot::{State, has_children, parents},
 };
 use crate::{
@@ -100,8 +100,8 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Invalid` if it is not active, `Exists` if the name is taken, `InUse` if it is mounted.
     pub fn commit(&self, name: &Key, key: &Key) -> Result<()> {
+        let _lock = self.lock(key)?;
         let info = self.stat(key)?;
-        let _lock = self.locks.volume(info.volume)?;
         if info.kind != SnapshotKind::Active {
             return Err(Error::new(
                 Kind::Invalid,
@@ -127,8 +127,8 @@ impl Store {
     /// # Errors
     /// `NotFound`; `InUse` if it has children or is mounted.
     pub fn remove(&self, key: &Key) -> Result<()> {
+        let lock = self.lock(key)?;
         let info = self.stat(key)?;
-        let lock = self.locks.volume(info.volume)?;
         self.database.write(&format!("remove snapshot {key}"), |tx| {
             if has_children(tx, info.volume)? {
                 return Err(Error::new(
@@ -227,14 +227,21 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Full`, or the driver's.
     pub fn capture(&self, key: &Key) -> Result<Held<'_>> {
+        let _lock = self.lock(key)?;
         let info = self.stat(key)?;
-        let _lock = self.locks.volume(info.volume)?;
-        // Looked up again under the lock: the snapshot may have gone while we waited.
-        self.stat(key)?;
         let stack = self.stack(info.volume)?;
         self.begin_with(SnapshotKind::Active, &temporary_key()?, info.parent.as_ref(), |volume| {
             self.driver.capture(volume, info.volume, &stack.parents)
         })
+    }
+
+    /// Keeps every other command away from the snapshot `key` until the returned value is dropped.
+    ///
+    /// # Errors
+    /// `NotFound`, also if it went while this waited.
+    pub(crate) fn lock(&self, key: &Key) -> Result<Lock> {
+        let lock = self.locks.volume(self.stat(key)?.volume)?;
+        self.stat(key).map(|_| lock)
     }
 
     /// Begins an active snapshot that nobody else knows; it is gone when the value is dropped or the process dies.

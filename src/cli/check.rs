@@ -1,0 +1,36 @@
+//! `lamina check`.
+
+use anyhow::{Result, bail};
+
+use super::{Global, output, pool};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Put right what can be put right without losing data
+    #[arg(long)]
+    repair: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(&self, global: &Global) -> Result<()> {
+        let findings = pool::existing(global)?.check(self.repair)?;
+        if self.json {
+            output::json(&findings)?;
+        } else {
+            for finding in &findings {
+                output::line(format_args!("{}{}", finding.what, if finding.repaired { " (repaired)" } else { "" }))?;
+            }
+        }
+        match findings.iter().filter(|finding| !finding.repaired).count() {
+            0 => {
+                eprintln!("lamina: pool, database and mounts agree");
+                Ok(())
+            }
+            left if self.repair => bail!("{left} problems are left"),
+            left => bail!("{left} problems; 'lamina check --repair' puts right what can be put right"),
+        }
+    }
+}

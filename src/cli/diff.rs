@@ -1,0 +1,53 @@
+//! `lamina diff`.
+
+use std::os::unix::ffi::OsStrExt as _;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{Global, output, pool};
+use crate::{container::Containers, driver::ChangeKind};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Name or ID
+    container: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    kind: char,
+    /// JSON has no bytes: what is not UTF-8 in a name is replaced here and exact in the plain output.
+    path: String,
+}
+
+impl Args {
+    pub(super) fn run(&self, global: &Global) -> Result<()> {
+        let store = pool::existing(global)?;
+        let containers = Containers::new(&store);
+        let changes = containers.changes(&containers.find(&self.container)?)?;
+        if self.json {
+            let row = |change: &crate::driver::Change| Row {
+                kind: letter(change.kind),
+                path: format!("/{}", change.path.to_string_lossy()),
+            };
+            return output::json(&changes.iter().map(row).collect::<Vec<_>>());
+        }
+        for change in changes {
+            let prefix = [letter(change.kind) as u8, b' ', b'/'];
+            output::bytes(&[&prefix, change.path.as_os_str().as_bytes()].concat())?;
+        }
+        Ok(())
+    }
+}
+
+fn letter(kind: ChangeKind) -> char {
+    match kind {
+        ChangeKind::Added => 'A',
+        ChangeKind::Changed => 'C',
+        ChangeKind::Deleted => 'D',
+    }
+}

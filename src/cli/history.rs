@@ -1,0 +1,64 @@
+//! `lamina history`.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Global, human, output, pool};
+use crate::{image::catalog::Catalog, units::Bytes};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Reference or ID
+    image: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Do not shorten
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    /// The image's ID on the first line; the other lines were images only where they were built.
+    id: String,
+    created: Option<String>,
+    created_by: String,
+    size_bytes: Bytes,
+    comment: String,
+}
+
+impl Args {
+    pub(super) fn run(&self, global: &Global) -> Result<()> {
+        let rows = self.rows(global)?;
+        if self.json {
+            return output::json(&rows);
+        }
+        let now = Timestamp::now();
+        let row = |row: Row| {
+            let id = row.id.strip_prefix("sha256:").filter(|_| !self.no_trunc).map_or(row.id.as_str(), |hex| &hex[..12]);
+            let by = if self.no_trunc { row.created_by.clone() } else { output::cut(&row.created_by, 45) };
+            vec![id.to_owned(), human::ago(row.created.as_deref(), now), by, row.size_bytes.docker(), row.comment]
+        };
+        output::table(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows.into_iter().map(row))
+    }
+
+    /// The newest first.
+    fn rows(&self, global: &Global) -> Result<Vec<Row>> {
+        let store = pool::existing(global)?;
+        let catalog = Catalog::new(&store);
+        let image = catalog.find(&self.image)?;
+        let layers = catalog.layers(&image)?;
+        let steps = image.config.history()?;
+        let last = steps.len().saturating_sub(1);
+        let rows = steps.into_iter().enumerate().rev().map(|(index, step)| Row {
+            id: if index == last { image.id.to_string() } else { "<missing>".to_owned() },
+            created: step.created,
+            created_by: step.created_by,
+            size_bytes: step.layer.and_then(|layer| layers.get(layer)).and_then(|layer| layer.info.size).unwrap_or_default(),
+            comment: step.comment,
+        });
+        Ok(rows.collect())
+    }
+}

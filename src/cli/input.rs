@@ -1,0 +1,51 @@
+//! Standard input that Ctrl-C interrupts: a blocked read(2) would be restarted by the kernel and never see the signal.
+
+use std::{
+    io::{self, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use signal_hook::consts::TERM_SIGNALS;
+
+use crate::interrupt;
+
+/// Standard input; a read fails with `Interrupted`-like words once a signal came.
+#[derive(Debug)]
+pub(super) struct Input {
+    stdin: io::Stdin,
+    /// Becomes readable at a signal.
+    signalled: OwnedFd,
+}
+
+impl Input {
+    pub(super) fn new() -> io::Result<Self> {
+        let (reader, writer) = UnixStream::pair()?;
+        for signal in TERM_SIGNALS {
+            signal_hook::low_level::pipe::register(*signal, writer.try_clone()?)?;
+        }
+        Ok(Self { stdin: io::stdin(), signalled: reader.into() })
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if interrupt::asked() {
+                return Err(io::Error::other("interrupted"));
+            }
+            let mut ready = [
+                PollFd::from_borrowed_fd(self.stdin.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.signalled.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut ready, None) {
+                Ok(_) if !ready[0].revents().is_empty() => return self.stdin.read(buffer),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `lamina inspect`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{
+    Global,
+    images::{LayerRow, layer_rows},
+    output, pool,
+};
+use crate::{
+    container::{Container, Containers},
+    error::{Error, Kind},
+    id::{ContainerId, ImageId},
+    image::catalog::{Catalog, Image},
+    store::{Info, Store},
+    units::Bytes,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Reference or ID of an image, or name or ID of a container
+    #[arg(value_name = "IMAGE|CONTAINER")]
+    name: String,
+    /// Print JSON, which is what this prints anyway
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct ImageView {
+    id: ImageId,
+    references: Vec<String>,
+    created: Option<String>,
+    size_bytes: Bytes,
+    own_bytes: Bytes,
+    layers: Vec<LayerRow>,
+    config: serde_json::Value,
+}
+
+#[derive(Serialize)]
+struct ContainerView {
+    id: ContainerId,
+    name: String,
+    image: ImageId,
+    image_reference: String,
+    created: String,
+    mounted_at: Option<PathBuf>,
+    size_rw_bytes: Bytes,
+    size_virtual_bytes: Bytes,
+    own_bytes: Bytes,
+    snapshot: Info,
+}
+
+impl Args {
+    pub(super) fn run(&self, global: &Global) -> Result<()> {
+        let store = pool::existing(global)?;
+        let containers = Containers::new(&store);
+        match containers.find(&self.name) {
+            Ok(container) => return output::json(&[container_view(&store, container)?]),
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        let catalog = Catalog::new(&store);
+        match catalog.find(&self.name) {
+            Ok(image) => output::json(&[image_view(&catalog, &image)?]),
+            Err(error) if error.kind() == Kind::NotFound => {
+                Err(Error::new(Kind::NotFound, format!("no such image or container: {}", self.name)).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn image_view(catalog: &Catalog<'_>, image: &Image) -> Result<ImageView> {
+    Ok(ImageView {
+        id: image.id,
+        references: image.references.iter().map(ToString::to_string).collect(),
+        created: image.config.created(),
+        size_bytes: catalog.size(image)?,
+        own_bytes: catalog.own(image)?,
+        layers: layer_rows(catalog, image)?,
+        config: serde_json::from_slice(image.config.bytes())?,
+    })
+}
+
+fn container_view(store: &Store, container: Container) -> Result<ContainerView> {
+    let containers = Containers::new(store);
+    let sizes = containers.sizes(&container)?;
+    Ok(ContainerView {
+        mounted_at: containers.mounted_at(&container)?,
+        snapshot: containers.snapshot(&container)?,
+        id: container.id,
+        name: container.name,
+        image: container.image,
+        image_reference: container.reference,
+        created: container.created,
+        size_rw_bytes: sizes.rw,
+        size_virtual_bytes: sizes.virtual_size,
+        own_bytes: sizes.own,
+    })
+}

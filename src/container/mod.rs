@@ -1,0 +1,357 @@
+//! Containers: an image plus a thin writable layer that is its own, and goes with it.
+//!
+//! Invariant: a container's row and its snapshot appear and disappear together, and it is mounted where the mount
+//! table says so and nowhere else; no state about mounts is kept that a reboot would make wrong.
+
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
+
+use crate::{
+    crash,
+    driver::{Access, ChangeKind, Changes},
+    error::{Act as _, Error, Kind, Result},
+    fs::{Mounted, mounts_below, unmount},
+    id::{ChainId, ContainerId, ImageId, VolumeId},
+    image::{
+        catalog::{Catalog, Image},
+        pack,
+        reference::Reference,
+    },
+    store::{Held, Key, Sql as _, Store},
+    units::Bytes,
+};
+
+/// The containers of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Containers<'store> {
+    store: &'store Store,
+}
+
+/// One container.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Its identity.
+    pub id: ContainerId,
+    /// Its name, unique in the store.
+    pub name: String,
+    /// The image that it was made from.
+    pub image: ImageId,
+    /// What the user called that image.
+    pub reference: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+}
+
+/// The sizes of a container.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Apparent bytes of what it added or changed: Docker's SIZE.
+    pub rw: Bytes,
+    /// The same plus the image: Docker's virtual size.
+    pub virtual_size: Bytes,
+    /// Bytes in the pool that are its own.
+    pub own: Bytes,
+}
+
+impl Container {
+    fn key(&self) -> Key {
+        Key::container(&self.id)
+    }
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<(String, Self)> {
+        // The IDs are parsed outside: rusqlite's closures have its own error type.
+        let container = Self {
+            id: ContainerId::random(),
+            name: row.get("name")?,
+            image: row.get::<_, String>("image")?.parse().map_err(|error: Error| {
+                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+            })?,
+            reference: row.get("reference")?,
+            created: row.get("created")?,
+        };
+        Ok((row.get("id")?, container))
+    }
+}
+
+impl<'store> Containers<'store> {
+    /// The containers of `store`.
+    pub fn new(store: &'store Store) -> Self {
+        Self { store }
+    }
+
+    /// Makes a container of `image`: one snapshot and one row. Without a name it gets one.
+    ///
+    /// # Errors
+    /// `Exists` if the name is taken, `Invalid` for a name that Docker would refuse, `Full`.
+    pub fn create(&self, image: &Image, reference: &str, name: Option<&str>) -> Result<Container> {
+        let name = match name {
+            Some(name) => checked_name(name)?,
+            None => random_name(),
+        };
+        let container = Container {
+            id: ContainerId::random(),
+            name,
+            image: image.id,
+            reference: reference.to_owned(),
+            created: crate::store::now(),
+        };
+        // Asked before the work for a quick answer, and again when publishing for a true one.
+        self.store.database().read("look up a container name", |tx| refuse_if_taken(tx, &container.name))?;
+        self.store.prepare_with(&container.key(), image.top().as_ref(), |tx, volume| insert(tx, &container, volume))?;
+        Ok(container)
+    }
+
+    /// All containers, the newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let rows = self.store.database().read("list containers", |tx| {
+            let mut statement = tx.prepare("SELECT * FROM containers ORDER BY created DESC, rowid DESC").sql()?;
+            statement.query_map([], Container::from_row).sql()?.collect::<rusqlite::Result<Vec<_>>>().sql()
+        })?;
+        rows.into_iter().map(|(id, container)| Ok(Container { id: id.parse()?, ..container })).collect()
+    }
+
+    /// The container that `name` names: a name, an ID, or the beginning of an ID.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` if a beginning fits several.
+    pub fn find(&self, name: &str) -> Result<Container> {
+        let all = self.list()?;
+        if let Some(container) = all.iter().find(|container| container.name == name || container.id.as_str() == name) {
+            return Ok(container.clone());
+        }
+        let mut fits = all.into_iter().filter(|container| !name.is_empty() && container.id.as_str().starts_with(name));
+        match (fits.next(), fits.count()) {
+            (Some(container), 0) => Ok(container),
+            (Some(_), others) => Err(Error::new(
+                Kind::Invalid,
+                format!("container ID {name} is the beginning of {} containers; write more of it", others + 1),
+            )),
+            (None, _) => Err(Error::new(Kind::NotFound, format!("no such container: {name}"))),
+        }
+    }
+
+    /// Where the container is mounted, if it is.
+    ///
+    /// # Errors
+    /// When the mount table cannot be read.
+    pub fn mounted_at(&self, container: &Container) -> Result<Option<PathBuf>> {
+        let target = self.store.layout().mount_point(&container.id);
+        Ok(mounts_below(&target)?.into_iter().any(|mount| mount.target == target).then_some(target))
+    }
+
+    /// Mounts the container and tells where. Mounted already, it only tells.
+    ///
+    /// # Errors
+    /// The driver's or the kernel's.
+    pub fn mount(&self, container: &Container) -> Result<PathBuf> {
+        let _lock = self.store.lock(&container.key())?;
+        if let Some(target) = self.mounted_at(container)? {
+            return Ok(target);
+        }
+        let target = self.store.layout().mount_point(&container.id);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&target)
+            .act(|| format!("make mount point {}", target.display()))?;
+        let attach = || Mounted::detached(&self.store.mounts(&container.key())?)?.attach(&target);
+        if let Err(error) = attach() {
+            let undone = self.store.release(&container.key());
+            return Err(error.within(format!("mount container {}", container.name)).and_undo(undone));
+        }
+        crash::point(crash::Point::MountAttached);
+        Ok(target)
+    }
+
+    /// Unmounts the container.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not mounted, `InUse` if somebody works in it.
+    pub fn unmount(&self, container: &Container) -> Result<()> {
+        let _lock = self.store.lock(&container.key())?;
+        let Some(target) = self.mounted_at(container)? else {
+            return Err(Error::new(Kind::Invalid, format!("container {} is not mounted", container.name)));
+        };
+        unmount(&target).map_err(|error| match error.kind() {
+            Kind::InUse => error.within(format!(
+                "a process works in container {}; find it with 'fuser -vm {}' and end it first",
+                container.name,
+                target.display()
+            )),
+            _ => error,
+        })?;
+        crash::point(crash::Point::Unmounted);
+        self.store.release(&container.key())?;
+        remove_mount_point(&target)
+    }
+
+    /// Removes the container and what it wrote; the image stays as it is.
+    ///
+    /// # Errors
+    /// `InUse` while it is mounted.
+    pub fn remove(&self, container: &Container) -> Result<()> {
+        let key = container.key();
+        let lock = self.store.lock(&key)?;
+        if let Some(target) = self.mounted_at(container)? {
+            return Err(Error::new(
+                Kind::InUse,
+                format!(
+                    "remove container {0}: it is mounted at {1}; unmount it first with 'lamina umount {0}'",
+                    container.name,
+                    target.display()
+                ),
+            ));
+        }
+        let volume = self.store.stat(&key)?.volume;
+        self.store.database().write(&format!("remove container {}", container.name), |tx| {
+            tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
+            self.store.disown(tx, volume)
+        })?;
+        drop(lock);
+        remove_mount_point(&self.store.layout().mount_point(&container.id))?;
+        self.store.recover_volume(volume)
+    }
+
+    /// How the container differs from its image.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn changes(&self, container: &Container) -> Result<Changes> {
+        self.store.changes(&container.key()).map(|(_, changes)| changes)
+    }
+
+    /// The container's sizes.
+    ///
+    /// # Errors
+    /// The driver's, or those of its image.
+    pub fn sizes(&self, container: &Container) -> Result<Sizes> {
+        let catalog = Catalog::new(self.store);
+        let image = catalog.size(&catalog.find(&container.image.to_string())?)?;
+        let own = self.store.usage(&container.key())?.exclusive;
+        let rw = self.written(container)?;
+        Ok(Sizes { rw, virtual_size: image + rw, own })
+    }
+
+    /// Apparent bytes of the regular files that it added or changed.
+    fn written(&self, container: &Container) -> Result<Bytes> {
+        let (held, changes) = self.store.changes(&container.key())?;
+        if changes.iter().all(|change| change.kind == ChangeKind::Deleted) {
+            return Ok(Bytes(0));
+        }
+        let mounted = held.mounted(Access::ReadOnly)?;
+        pack::size(mounted.root(), &changes)
+    }
+
+    /// Makes the container's present state a new image: its changes become a layer on those of its image.
+    ///
+    /// # Errors
+    /// `Full`, or the driver's; nothing stays then.
+    pub fn commit(&self, container: &Container, reference: Option<&Reference>) -> Result<Image> {
+        let catalog = Catalog::new(self.store);
+        let image = catalog.find(&container.image.to_string())?;
+        let (held, changes) = self.store.changes(&container.key())?;
+        let mounted = held.mounted(Access::ReadOnly)?;
+        // Only the digest is wanted: the snapshot itself is the layer.
+        let packed = pack::pack(mounted.root(), &changes, io::sink())?;
+        drop(mounted);
+        let parent = ChainId::chain(image.config.diff_ids()).last().copied();
+        let chain = ChainId::stack(parent, packed.diff_id);
+        commit_layer(&catalog, &held, chain, packed.size)?;
+        let config = image.config.with_layer(packed.diff_id, &crate::store::now())?;
+        catalog.publish(&config, reference)
+    }
+}
+
+/// Names a held snapshot the layer `chain`, unless the store has that layer already; then the held one is superfluous.
+fn commit_layer(catalog: &Catalog<'_>, held: &Held<'_>, chain: ChainId, size: Bytes) -> Result<()> {
+    if catalog.has_layer(chain)? {
+        return Ok(());
+    }
+    match held.commit(&Key::layer(chain), size) {
+        Err(error) if error.kind() == Kind::Exists => Ok(()),
+        result => result,
+    }
+}
+
+fn remove_mount_point(target: &std::path::Path) -> Result<()> {
+    match std::fs::remove_dir(target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).act(|| format!("remove mount point {}", target.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn insert(tx: &Transaction<'_>, container: &Container, volume: VolumeId) -> Result<()> {
+    refuse_if_taken(tx, &container.name)?;
+    tx.execute(
+        "INSERT INTO containers (id, name, image, reference, snapshot, created)
+         VALUES (:id, :name, :image, :reference, :snapshot, :created)",
+        named_params! {
+            ":id": container.id.as_str(), ":name": container.name, ":image": container.image.to_string(),
+            ":reference": container.reference, ":snapshot": volume.get(), ":created": container.created,
+        },
+    )
+    .sql()
+    .map(drop)
+}
+
+fn refuse_if_taken(tx: &Transaction<'_>, name: &str) -> Result<()> {
+    let user: Option<String> = tx
+        .query_row("SELECT id FROM containers WHERE name = :name", named_params! {":name": name}, |row| row.get(0))
+        .optional()
+        .sql()?;
+    match user {
+        None => Ok(()),
+        Some(id) => Err(Error::new(
+            Kind::Exists,
+            format!("container name {name} is in use by container {id:.12}; remove that container or choose another name"),
+        )),
+    }
+}
+
+/// Docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+fn checked_name(name: &str) -> Result<String> {
+    let mut characters = name.chars();
+    let first = characters.next().is_some_and(|c| c.is_ascii_alphanumeric());
+    let rest = characters.as_str();
+    if first && !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
+        return Ok(name.to_owned());
+    }
+    Err(Error::new(
+        Kind::Invalid,
+        format!("invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at least two", name.escape_debug()),
+    ))
+}
+
+/// Two words and a few digits, so that a thousand containers do not meet.
+fn random_name() -> String {
+    let words = petname::petname(2, "_").unwrap_or_else(|| "container".to_owned());
+    format!("{words}_{}", &ContainerId::random().as_str()[..4])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{checked_name, random_name};
+
+    #[test]
+    fn names_are_those_that_docker_takes() {
+        for name in ["ab", "my_container_1", "A.b-c"] {
+            assert_eq!(checked_name(name).unwrap(), name);
+        }
+        for name in ["", "k", "-ab", "a b", "a/b", "..", "ä1"] {
+            assert!(checked_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn random_names_are_allowed_names() {
+        for _ in 0..100 {
+            checked_name(&random_name()).unwrap();
+        }
+    }
+}

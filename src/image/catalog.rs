@@ -1,0 +1,320 @@
+//! The images of one store: configurations, the layers they need, the references that name them.
+//!
+//! Invariant: a published image has all its layers, and a layer is kept exactly as long as an image or another snapshot
+//! needs it. Both hold at every instant, because images and the keeping of layers change in one transaction.
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
+
+use super::{config::Config, reference::Reference};
+use crate::{
+    crash,
+    error::{Error, Kind, Result},
+    id::{ChainId, DiffId, Digest, ImageId, VolumeId},
+    store::{Info, Key, Sql as _, Store},
+    units::Bytes,
+};
+
+/// The images of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Catalog<'store> {
+    store: &'store Store,
+}
+
+/// A published image.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The sha256 of the configuration's bytes.
+    pub id: ImageId,
+    /// The configuration.
+    pub config: Config,
+    /// What names it, in order of the alphabet.
+    pub references: Vec<Reference>,
+}
+
+/// One layer of an image, as it lies in the store.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The digest of its tar.
+    pub diff_id: DiffId,
+    /// The identity of its stack.
+    pub chain_id: ChainId,
+    /// The snapshot.
+    pub info: Info,
+}
+
+/// What removing a reference did.
+#[derive(Clone, Debug)]
+pub struct Removed {
+    /// The references that are gone.
+    pub untagged: Vec<Reference>,
+    /// The image, if it is gone too.
+    pub deleted: Option<ImageId>,
+}
+
+impl Image {
+    /// The key of its uppermost layer's snapshot.
+    pub fn top(&self) -> Option<Key> {
+        ChainId::chain(self.config.diff_ids()).last().map(|chain| Key::layer(*chain))
+    }
+}
+
+impl<'store> Catalog<'store> {
+    /// The images of `store`.
+    pub fn new(store: &'store Store) -> Self {
+        Self { store }
+    }
+
+    /// Whether the store has the layer `chain`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn has_layer(&self, chain: ChainId) -> Result<bool> {
+        match self.store.stat(&Key::layer(chain)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Publishes the image whose configuration is `config`; its layers must be there. `reference` names it from now on
+    /// and no longer what it named before.
+    ///
+    /// # Errors
+    /// `NotFound` if a layer is missing: another command removed it meanwhile.
+    pub fn publish(&self, config: &[u8], reference: Option<&Reference>) -> Result<Image> {
+        let id = ImageId(Digest::of(config));
+        let parsed = Config::parse(config)?;
+        let chain = ChainId::chain(parsed.diff_ids());
+        self.store.database().write(&format!("publish image {id}"), |tx| {
+            let mut top = None;
+            for layer in &chain {
+                top = Some(keep_layer(tx, *layer)?);
+            }
+            tx.execute(
+                "INSERT OR IGNORE INTO images (id, config, top) VALUES (:id, :config, :top)",
+                named_params! {":id": id.to_string(), ":config": config, ":top": top.map(VolumeId::get)},
+            )
+            .sql()?;
+            match reference {
+                Some(reference) => tag(tx, reference, id),
+                None => Ok(()),
+            }
+        })?;
+        crash::point(crash::Point::ImagePublished);
+        self.by_id(id)
+    }
+
+    /// The image that `name` names: a reference, an ID, or the beginning of an ID.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` if a beginning fits several images.
+    pub fn find(&self, name: &str) -> Result<Image> {
+        let by_reference = match name.parse::<Reference>() {
+            Ok(reference) => self.id_of(&reference)?,
+            // Not a reference, so it can only be an ID.
+            Err(_) => None,
+        };
+        if let Some(id) = by_reference {
+            return self.by_id(id);
+        }
+        let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+        let hexadecimal = !prefix.is_empty() && prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let ids = if hexadecimal { self.ids_starting(prefix)? } else { Vec::new() };
+        match ids.as_slice() {
+            [id] => self.by_id(*id),
+            [] => Err(Error::new(Kind::NotFound, format!("no such image: {name}"))),
+            several => Err(Error::new(
+                Kind::Invalid,
+                format!("image ID {name} is the beginning of {} images; write more of it", several.len()),
+            )),
+        }
+    }
+
+    fn id_of(&self, reference: &Reference) -> Result<Option<ImageId>> {
+        let found = self.store.database().read("look up a reference", |tx| {
+            tx.query_row(
+                "SELECT image FROM tags WHERE reference = :r",
+                named_params! {":r": reference.canonical()},
+                |row| row.get::<_, String>(0),
+            )
+            .optional()
+            .sql()
+        })?;
+        found.map(|id| id.parse()).transpose()
+    }
+
+    fn ids_starting(&self, prefix: &str) -> Result<Vec<ImageId>> {
+        let ids = self.store.database().read("look up an image", |tx| {
+            let mut statement = tx.prepare("SELECT id FROM images WHERE id GLOB :pattern").sql()?;
+            let pattern = format!("sha256:{prefix}*");
+            let ids = statement.query_map(named_params! {":pattern": pattern}, |row| row.get::<_, String>(0)).sql()?;
+            ids.collect::<rusqlite::Result<Vec<_>>>().sql()
+        })?;
+        ids.iter().map(|id| id.parse()).collect()
+    }
+
+    fn by_id(&self, id: ImageId) -> Result<Image> {
+        let mut found = self.query("WHERE i.id = :id", named_params! {":id": id.to_string()})?;
+        found.pop().ok_or_else(|| Error::new(Kind::NotFound, format!("no such image: {id}")))
+    }
+
+    /// All images, the newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn list(&self) -> Result<Vec<Image>> {
+        let mut images = self.query("", &[])?;
+        images.sort_by(|a, b| b.config.created().cmp(&a.config.created()));
+        Ok(images)
+    }
+
+    fn query(&self, condition: &str, parameters: &[(&str, &dyn rusqlite::ToSql)]) -> Result<Vec<Image>> {
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let rows: Vec<(String, Vec<u8>, Option<String>)> = self.store.database().read("look up images", |tx| {
+            let mut statement = tx
+                .prepare(&format!(
+                    "SELECT i.id, i.config, (SELECT group_concat(reference, ' ' ORDER BY reference) FROM tags WHERE image = i.id)
+                     FROM images i {condition}"
+                ))
+                .sql()?;
+            statement.query_map(parameters, row).sql()?.collect::<rusqlite::Result<_>>().sql()
+        })?;
+        rows.into_iter()
+            .map(|(id, config, references)| {
+                let references = references.unwrap_or_default();
+                Ok(Image {
+                    id: id.parse()?,
+                    config: Config::parse(&config)?,
+                    references: references.split_whitespace().map(str::parse).collect::<Result<_>>()?,
+                })
+            })
+            .collect()
+    }
+
+    /// The layers of an image, the lowest first.
+    ///
+    /// # Errors
+    /// `NotFound` if one is missing.
+    pub fn layers(&self, image: &Image) -> Result<Vec<Layer>> {
+        let diffs = image.config.diff_ids();
+        ChainId::chain(diffs)
+            .into_iter()
+            .zip(diffs)
+            .map(|(chain_id, diff_id)| {
+                Ok(Layer { diff_id: *diff_id, chain_id, info: self.store.stat(&Key::layer(chain_id))? })
+            })
+            .collect()
+    }
+
+    /// Docker's size of an image: apparent bytes of the files of all its layers.
+    ///
+    /// # Errors
+    /// As [`Catalog::layers`].
+    pub fn size(&self, image: &Image) -> Result<Bytes> {
+        Ok(self.layers(image)?.iter().filter_map(|layer| layer.info.size).sum())
+    }
+
+    /// Bytes in the pool that only this image needs: those of the layers that no other image has.
+    ///
+    /// # Errors
+    /// As [`Catalog::layers`], or the driver's.
+    pub fn own(&self, image: &Image) -> Result<Bytes> {
+        let others: Vec<Image> = self.list()?.into_iter().filter(|other| other.id != image.id).collect();
+        let shared: Vec<ChainId> = others.iter().flat_map(|other| ChainId::chain(other.config.diff_ids())).collect();
+        let mut own = Bytes(0);
+        for chain in ChainId::chain(image.config.diff_ids()) {
+            if !shared.contains(&chain) {
+                own += self.store.usage(&Key::layer(chain))?.exclusive;
+            }
+        }
+        Ok(own)
+    }
+
+    /// Removes a reference, and the image with it if that was the last; given an ID, all references and the image.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` while a container was made from it, or while an ID is given and several references name it.
+    pub fn remove(&self, name: &str) -> Result<Removed> {
+        let image = self.find(name)?;
+        let reference = name.parse::<Reference>().ok().filter(|reference| image.references.contains(reference));
+        if reference.is_none() && image.references.len() > 1 {
+            return Err(Error::new(
+                Kind::InUse,
+                format!("remove image {name}: {} references name it; remove them by name", image.references.len()),
+            ));
+        }
+        let untagged = reference.map_or(image.references.clone(), |reference| vec![reference]);
+        let last = untagged.len() == image.references.len();
+        self.store.database().write(&format!("remove image {name}"), |tx| {
+            if last {
+                refuse_if_used(tx, name, image.id)?;
+            }
+            for reference in &untagged {
+                tx.execute("DELETE FROM tags WHERE reference = :r", named_params! {":r": reference.canonical()}).sql()?;
+            }
+            if last { self.delete(tx, &image) } else { Ok(()) }
+        })?;
+        self.store.recover()?;
+        Ok(Removed { untagged, deleted: last.then_some(image.id) })
+    }
+
+    /// Deletes the image's row; its layers are no longer kept, from the top down to the first that something needs.
+    fn delete(&self, tx: &Transaction<'_>, image: &Image) -> Result<()> {
+        tx.execute("DELETE FROM images WHERE id = :id", named_params! {":id": image.id.to_string()}).sql()?;
+        for chain in ChainId::chain(image.config.diff_ids()).into_iter().rev() {
+            let changed = tx
+                .execute(
+                    "UPDATE snapshots SET kept = 0 WHERE key = :key
+                     AND NOT EXISTS (SELECT 1 FROM images WHERE top = snapshots.volume)
+                     AND NOT EXISTS (SELECT 1 FROM snapshots child WHERE child.parent = snapshots.volume AND child.kept = 1)",
+                    named_params! {":key": chain.to_string()},
+                )
+                .sql()?;
+            if changed == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a layer for an image, whoever made it; returns its volume.
+fn keep_layer(tx: &Transaction<'_>, chain: ChainId) -> Result<VolumeId> {
+    let volume = tx
+        .query_row(
+            "UPDATE snapshots SET kept = 1 WHERE key = :key AND kind = 'committed' AND state = 'ready' RETURNING volume",
+            named_params! {":key": chain.to_string()},
+            |row| row.get::<_, u64>(0),
+        )
+        .optional()
+        .sql()?;
+    let missing = || Error::new(Kind::NotFound, format!("layer {chain} was removed by another command meanwhile; try again"));
+    VolumeId::new(volume.ok_or_else(missing)?)
+}
+
+fn tag(tx: &Transaction<'_>, reference: &Reference, id: ImageId) -> Result<()> {
+    tx.execute(
+        "INSERT INTO tags (reference, image) VALUES (:r, :id) ON CONFLICT (reference) DO UPDATE SET image = :id",
+        named_params! {":r": reference.canonical(), ":id": id.to_string()},
+    )
+    .sql()
+    .map(drop)
+}
+
+fn refuse_if_used(tx: &Transaction<'_>, name: &str, id: ImageId) -> Result<()> {
+    let user: Option<String> = tx
+        .query_row(
+            "SELECT name FROM containers WHERE image = :id ORDER BY created LIMIT 1",
+            named_params! {":id": id.to_string()},
+            |row| row.get(0),
+        )
+        .optional()
+        .sql()?;
+    match user {
+        Some(user) => Err(Error::new(
+            Kind::InUse,
+            format!("remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"),
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,151 @@
+//! Layers into the store: a root file system tar as a one-layer image, and the images of an archive layer by layer.
+//!
+//! Invariant: a layer is held until the image that needs it is published; on any error, or death, nothing of it stays,
+//! while layers that other images have are untouched.
+
+use std::{io::Read, path::Path};
+
+use super::{
+    archive::{Archive, ArchivedImage, BlobRef},
+    catalog::{Catalog, Image},
+    compression,
+    config::Config,
+    reference::Reference,
+    unpack::{Unpacked, unpack},
+};
+use crate::{
+    driver::Access,
+    error::{Error, Kind, Result},
+    id::{ChainId, DiffId},
+    interrupt,
+    store::{Held, Key, Store},
+};
+
+/// Makes a one-layer image of a root file system tar, plain or compressed. `message` becomes its history's comment.
+///
+/// # Errors
+/// Those of reading and unpacking; nothing stays then.
+pub fn import(store: &Store, tar: impl Read + Send, reference: &Reference, message: &str) -> Result<Image> {
+    let catalog = Catalog::new(store);
+    let held = store.draft(None)?;
+    let unpacked = fill(store, &held, compression::decode(tar)?)?;
+    let chain = ChainId::stack(None, unpacked.diff_id);
+    keep(&catalog, &held, chain, &unpacked)?;
+    let config = Config::imported(unpacked.diff_id, message, &crate::store::now())?;
+    catalog.publish(&config, Some(reference))
+}
+
+/// What happens while an archive is loaded.
+pub trait LoadEvents {
+    /// A layer begins: it is number `index` of `count`, and `size` bytes in the archive.
+    fn layer(&mut self, diff: DiffId, index: usize, count: usize, size: u64);
+    /// A layer is here already and is not unpacked.
+    fn exists(&mut self, diff: DiffId);
+    /// So many more bytes of the layer were read.
+    fn read(&mut self, bytes: u64);
+}
+
+/// Loads every image of a docker-archive or OCI archive.
+///
+/// # Errors
+/// Those of reading and unpacking; images that were complete before the error stay.
+pub fn load(store: &Store, path: &Path, events: &mut dyn LoadEvents) -> Result<Vec<Image>> {
+    let mut archive = Archive::open(path)?;
+    let images = archive.images()?;
+    images.iter().map(|image| load_image(store, &mut archive, image, events)).collect()
+}
+
+fn load_image(
+    store: &Store,
+    archive: &mut Archive,
+    image: &ArchivedImage,
+    events: &mut dyn LoadEvents,
+) -> Result<Image> {
+    let catalog = Catalog::new(store);
+    let config = Config::parse(&image.config)?;
+    let diffs = config.diff_ids();
+    if diffs.len() != image.layers.len() {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("image has {} layers and its configuration names {} diff IDs", image.layers.len(), diffs.len()),
+        ));
+    }
+    let mut held = Vec::new();
+    let mut parent = None;
+    for (index, (chain, (diff, blob))) in ChainId::chain(diffs).into_iter().zip(diffs.iter().zip(&image.layers)).enumerate() {
+        interrupt::check()?;
+        if catalog.has_layer(chain)? {
+            events.exists(*diff);
+        } else {
+            events.layer(*diff, index, diffs.len(), blob.size);
+            held.push(
+                load_layer(store, archive, blob, (parent, chain, *diff), events)
+                    .map_err(|error| error.within(format!("load layer {} of {}, {diff}", index + 1, diffs.len())))?,
+            );
+        }
+        parent = Some(Key::layer(chain));
+    }
+    let (first, others) = match image.references.split_first() {
+        Some((first, others)) => (Some(first), others),
+        None => (None, [].as_slice()),
+    };
+    let published = catalog.publish(&image.config, first)?;
+    for reference in others {
+        catalog.publish(&image.config, Some(reference))?;
+    }
+    drop(held);
+    catalog.find(&published.id.to_string())
+}
+
+fn load_layer<'store>(
+    store: &'store Store,
+    archive: &mut Archive,
+    blob: &BlobRef,
+    (parent, chain, diff): (Option<Key>, ChainId, DiffId),
+    events: &mut dyn LoadEvents,
+) -> Result<Held<'store>> {
+    let held = store.draft(parent.as_ref())?;
+    let stored = Told { inner: archive.layer(blob)?, events };
+    let unpacked = fill(store, &held, compression::decode(stored)?)?;
+    if unpacked.diff_id != diff {
+        return Err(Error::new(
+            Kind::Corrupt,
+            format!("its content has the digest {}, and the image's configuration says {diff}", unpacked.diff_id),
+        ));
+    }
+    keep(&Catalog::new(store), &held, chain, &unpacked)?;
+    Ok(held)
+}
+
+/// Unpacks a layer's tar into a held snapshot.
+fn fill(store: &Store, held: &Held<'_>, tar: impl Read + Send) -> Result<Unpacked> {
+    let mounted = held.mounted(Access::ReadWrite)?;
+    let volume = held.volume();
+    let mut room = |bytes| store.driver().reserve(volume, mounted.root(), bytes);
+    unpack(mounted.root(), tar, &mut room).map_err(|error| store.explain(error))
+}
+
+/// Names a filled snapshot as a layer, unless another command was faster; then the held one is superfluous.
+fn keep(catalog: &Catalog<'_>, held: &Held<'_>, chain: ChainId, unpacked: &Unpacked) -> Result<()> {
+    if catalog.has_layer(chain)? {
+        return Ok(());
+    }
+    match held.commit(&Key::layer(chain), unpacked.size) {
+        Err(error) if error.kind() == Kind::Exists => Ok(()),
+        result => result,
+    }
+}
+
+/// A reader that tells what it read.
+struct Told<'a, R> {
+    inner: R,
+    events: &'a mut dyn LoadEvents,
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.events.read(length as u64);
+        Ok(length)
+    }
+}

@@ -1,0 +1,39 @@
+//! Image archives for tests, in Docker's form.
+
+use std::{fs, path::Path};
+
+use lamina::id::Digest;
+
+use crate::pool::Outcome;
+
+/// Writes an archive of one image whose layers are these tars.
+pub fn write(path: &Path, reference: &str, layers: &[&Path]) -> Outcome {
+    let mut archive = tar::Builder::new(fs::File::create(path)?);
+    let mut add = |name: &str, content: &[u8]| -> Outcome {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        Ok(archive.append_data(&mut header, name, content)?)
+    };
+    let mut diffs = Vec::new();
+    let mut names = Vec::new();
+    for layer in layers {
+        let content = fs::read(layer)?;
+        let digest = Digest::of(&content);
+        let name = format!("{}.tar", digest.hex());
+        add(&name, &content)?;
+        diffs.push(digest.to_string());
+        names.push(name);
+    }
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "created": "2024-01-01T00:00:00Z", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": diffs},
+        "history": layers.iter().map(|_| serde_json::json!({"created": "2024-01-01T00:00:00Z"})).collect::<Vec<_>>(),
+    });
+    let config = serde_json::to_vec(&config)?;
+    let config_name = format!("{}.json", Digest::of(&config).hex());
+    add(&config_name, &config)?;
+    let manifest = serde_json::json!([{"Config": config_name, "RepoTags": [reference], "Layers": names}]);
+    add("manifest.json", &serde_json::to_vec(&manifest)?)?;
+    Ok(archive.finish()?)
+}

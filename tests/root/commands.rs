@@ -1,0 +1,352 @@
+//! The commands as a user gives them, on every driver: the whole way from a tar to a removed container, what is refused,
+//! many at once, signals, and a machine that was restarted.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    process::Stdio,
+};
+
+use lamina::driver::DriverKind;
+use libtest_mimic::Trial;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    archive, expect, expect_eq,
+    lamina::{Host, Said, with_host, write_tar},
+    pool::Outcome,
+};
+
+type Case = fn(&Host) -> Outcome;
+
+const CASES: [(&str, Case); 14] = [
+    ("whole_way", whole_way),
+    ("first_command_makes_the_pool", first_command_makes_the_pool),
+    ("layers_of_a_shared_base_lie_there_once", layers_of_a_shared_base_lie_there_once),
+    ("load_reports_the_ids_of_the_archive", load_reports_the_ids_of_the_archive),
+    ("a_bad_layer_leaves_nothing", a_bad_layer_leaves_nothing),
+    ("in_use_is_refused", in_use_is_refused),
+    ("names_that_do_not_exist", names_that_do_not_exist),
+    ("wrong_usage_is_code_2", wrong_usage_is_code_2),
+    ("pools_that_cannot_be", pools_that_cannot_be),
+    ("after_a_reboot_the_next_command_works", after_a_reboot_the_next_command_works),
+    ("ten_creates_at_once", ten_creates_at_once),
+    ("one_image_imported_ten_times_at_once", one_image_imported_ten_times_at_once),
+    ("first_commands_at_once_make_one_pool", first_commands_at_once_make_one_pool),
+    ("a_signal_undoes_what_was_begun", a_signal_undoes_what_was_begun),
+];
+
+/// One case per driver.
+pub fn trials() -> Vec<Trial> {
+    let case = |driver: DriverKind, name: &str, case: Case| {
+        Trial::ignorable_test(format!("commands::{driver}::{name}"), move || with_host(driver, case))
+    };
+    DriverKind::ALL.into_iter().flat_map(|driver| CASES.map(|(name, body)| case(driver, name, body))).collect()
+}
+
+fn is_id(text: &str) -> bool {
+    let text = text.strip_prefix("sha256:").unwrap_or(text);
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn whole_way(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    let image = host.image("debian:12", &[("etc/hello", b"hello"), ("big", &[1; 100_000])])?;
+    expect!(is_id(&image), "import prints only the ID, not {image:?}");
+    let id = host.ok(&["create", "--name", "box", "debian:12"])?;
+    expect!(is_id(&id), "create prints only the ID, not {id:?}");
+    let fresh = &host.json(&["ps", "-a", "-s"])?[0];
+    expect_eq!((&fresh["id"], &fresh["name"], &fresh["image"]), (&id.as_str().into(), &"box".into(), &"debian:12".into()));
+    expect_eq!((&fresh["size_rw_bytes"], &fresh["size_virtual_bytes"]), (&0.into(), &100_005.into()));
+
+    let target = host.mount("box")?;
+    expect_eq!(host.mount(&id[..12])?, target, "mounted already, it only tells where");
+    fs::write(target.join("out.txt"), "hello")?;
+    fs::write(target.join("etc/hello"), "changed")?;
+    fs::remove_file(target.join("big"))?;
+    expect_eq!(host.ok(&["diff", "box"])?, "C /etc\nC /etc/hello\nD /big\nA /out.txt".lines().fold(String::new(), sorted));
+    host.ok(&["umount", "box"])?;
+    let sizes = &host.json(&["ps", "-a", "-s"])?[0];
+    expect_eq!((&sizes["size_rw_bytes"], &sizes["size_virtual_bytes"]), (&12.into(), &100_017.into()));
+    expect!(sizes["own_bytes"].as_u64() >= Some(1), "what was written takes space: {sizes}");
+
+    let committed = host.ok(&["commit", "box", "acme/changed:1.0"])?;
+    expect!(is_id(&committed), "commit prints only the ID, not {committed:?}");
+    host.ok(&["create", "--name", "second", "acme/changed:1.0"])?;
+    let target = host.mount("second")?;
+    expect_eq!(fs::read(target.join("out.txt"))?, b"hello");
+    expect_eq!(fs::read(target.join("etc/hello"))?, b"changed");
+    expect!(!target.join("big").exists(), "what was removed is not in the image");
+    expect_eq!(host.ok(&["diff", "second"])?, "");
+    host.ok(&["umount", "second"])?;
+    let history = host.json(&["history", "acme/changed:1.0"])?;
+    expect_eq!(history.as_array().map(Vec::len), Some(2));
+    expect_eq!((&history[0]["id"], &history[0]["size_bytes"]), (&committed.as_str().into(), &12.into()));
+    expect_eq!((&history[1]["id"], &history[1]["size_bytes"]), (&"<missing>".into(), &100_005.into()));
+
+    for container in ["box", "second"] {
+        expect_eq!(host.ok(&["rm", container])?, container);
+    }
+    host.ok(&["rmi", "acme/changed:1.0"])?;
+    host.ok(&["rmi", "debian:12"])?;
+    let status = host.json(&["pool", "status"])?;
+    expect_eq!((&status["layers"], &status["containers"]), (&0.into(), &0.into()));
+    expect_eq!(&status["driver"], &host.driver.name());
+    Ok(())
+}
+
+/// Joins lines in the order of their paths.
+fn sorted(mut all: String, line: &str) -> String {
+    let mut lines: Vec<&str> = all.lines().chain([line]).collect();
+    lines.sort_by_key(|line| line[2..].to_owned());
+    all = lines.join("\n");
+    all
+}
+
+fn first_command_makes_the_pool(host: &Host) -> Outcome {
+    expect_eq!(host.json(&["images"])?, serde_json::json!([]), "looking needs no pool");
+    expect!(!host.root().exists(), "looking makes nothing");
+    let tar = host.file("rootfs.tar");
+    write_tar(&tar, &[("file", b"content")])?;
+    let said = host.run(&["import", &tar.display().to_string(), "first:1"])?;
+    expect_eq!(said.code, Some(0), "{said:?}");
+    expect!(said.err.contains("made a"), "it says so: {said:?}");
+    expect!(is_id(said.out.trim()), "and prints only the ID on standard output: {said:?}");
+    Ok(())
+}
+
+fn layers_of_a_shared_base_lie_there_once(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    let tars = ["base", "left", "right"].map(|name| host.file(name));
+    for (tar, name) in tars.iter().zip(["base", "left", "right"]) {
+        write_tar(tar, &[(name, name.as_bytes())])?;
+    }
+    let [base, left, right] = &tars;
+    archive::write(&host.file("left.tar"), "left:1", &[base, left])?;
+    archive::write(&host.file("right.tar"), "right:1", &[base, right])?;
+    for archive in ["left.tar", "right.tar"] {
+        host.ok(&["load", "-i", &host.file(archive).display().to_string()])?;
+    }
+    let images = host.json(&["images"])?;
+    let of = |image: usize, layer: usize, field: &str| images[image]["layers"][layer][field].clone();
+    expect_eq!(of(0, 0, "cache_id"), of(1, 0, "cache_id"), "the base lies in the pool once");
+    expect!(of(0, 1, "cache_id") != of(1, 1, "cache_id"), "the upper layers differ");
+    expect!(of(0, 0, "cache_id") != of(0, 0, "diff_id"), "a cache ID is random");
+    expect_eq!(host.json(&["pool", "status"])?["layers"], 3);
+    host.ok(&["rmi", "left:1"])?;
+    expect_eq!(host.json(&["pool", "status"])?["layers"], 2, "the base stays for the other image");
+    Ok(())
+}
+
+fn load_reports_the_ids_of_the_archive(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    let tar = host.file("layer");
+    write_tar(&tar, &[("file", b"content")])?;
+    archive::write(&host.file("image.tar"), "some/image:2", &[&tar])?;
+    expect_eq!(host.ok(&["load", "-i", &host.file("image.tar").display().to_string()])?, "Loaded image: some/image:2");
+    let view = &host.json(&["inspect", "some/image:2"])?[0];
+    let diff = lamina::id::Digest::of(&fs::read(&tar)?).to_string();
+    expect_eq!(view["layers"][0]["diff_id"], diff.as_str());
+    expect_eq!(view["layers"][0]["chain_id"], diff.as_str(), "of the lowest layer they are the same");
+    Ok(())
+}
+
+fn a_bad_layer_leaves_nothing(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("good:1", &[("file", b"good")])?;
+    let before = host.json(&["images"])?;
+    for (name, content, words) in [
+        ("garbage", vec![0x5a; 4096], "tar"),
+        ("empty", Vec::new(), "tar"),
+        ("cut", cut_off_tar(host)?, "cut"),
+    ] {
+        let file = host.file(name);
+        fs::write(&file, content)?;
+        host.fails(&["import", &file.display().to_string(), "bad:1"], words)?;
+    }
+    host.fails(&["import", "/does/not/exist.tar", "bad:1"], "/does/not/exist.tar")?;
+    expect_eq!(host.json(&["images"])?, before);
+    expect_eq!(host.json(&["pool", "status"])?["layers"], 1);
+    host.check()
+}
+
+fn cut_off_tar(host: &Host) -> Outcome<Vec<u8>> {
+    let whole = host.file("whole.tar");
+    write_tar(&whole, &[("file", &[3; 100_000])])?;
+    let mut content = fs::read(whole)?;
+    content.truncate(50_000);
+    Ok(content)
+}
+
+fn in_use_is_refused(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    host.fails(&["create", "--name", "box", "base:1"], "name box is in use")?;
+    host.fails(&["rmi", "base:1"], "container box was made from it")?;
+    host.mount("box")?;
+    host.fails(&["rm", "box"], "unmount it first")?;
+    host.fails(&["pool", "destroy", "--yes"], "mounted")?;
+    host.fails(&["pool", "down"], "mounted")?;
+    let target = host.mount("box")?;
+    let open = fs::File::open(target.join("file"))?;
+    host.fails(&["umount", "box"], "a process works in container box")?;
+    drop(open);
+    host.ok(&["umount", "box"])?;
+    host.fails(&["umount", "box"], "not mounted")?;
+    host.fails(&["pool", "create", "--driver", host.driver.name()], "there is a")?;
+    host.fails(&["pool", "destroy"], "--yes")?;
+    Ok(())
+}
+
+fn names_that_do_not_exist(host: &Host) -> Outcome {
+    host.fails(&["pool", "status"], "lamina pool create")?;
+    host.fails(&["rm", "nobody"], "no pool")?;
+    host.pool("512M")?;
+    for verb in ["mount", "umount", "rm", "diff"] {
+        host.fails(&[verb, "nobody"], "no such container: nobody")?;
+    }
+    for verb in ["create", "history", "rmi"] {
+        host.fails(&[verb, "nothing:1"], "no such image: nothing:1")?;
+    }
+    host.fails(&["commit", "nobody", "some:1"], "no such container")?;
+    host.fails(&["inspect", "nobody"], "no such image or container: nobody")?;
+    host.fails(&["load", "-i", "/does/not/exist"], "/does/not/exist")?;
+    Ok(())
+}
+
+fn wrong_usage_is_code_2(host: &Host) -> Outcome {
+    for args in [
+        &["frobnicate"][..],
+        &["import"],
+        &["pool", "create", "--driver", "aufs"],
+        &["pool", "create", "--size", "much"],
+        &["pool", "create", "--fs", "fat"],
+        &["import", "-", "Upper/Case:1"],
+        &["ps", "--bogus"],
+    ] {
+        let said: Said = host.run(args)?;
+        expect_eq!(said.code, Some(2), "{args:?}: {said:?}");
+    }
+    expect!(!host.root().exists(), "wrong usage touches nothing");
+    Ok(())
+}
+
+fn pools_that_cannot_be(host: &Host) -> Outcome {
+    let driver = host.driver.name();
+    let create = |more: &[&str]| [&["pool", "create", "--driver", driver], more].concat();
+    if matches!(host.driver, DriverKind::Thin | DriverKind::Btrfs) {
+        host.fails(&create(&["--size", "1M"]), "1 MiB")?;
+        let foreign = host.file("foreign");
+        fs::write(&foreign, [b'x'; 4096].repeat(100_000))?;
+        let foreign = foreign.display().to_string();
+        host.fails(&create(&["--size", "256M", "--data", &foreign]), &foreign)?;
+        expect_eq!(fs::metadata(&foreign)?.len(), 409_600_000, "a file that is not ours stays as it is");
+    }
+    if host.driver == DriverKind::Thin {
+        host.fails(&create(&["--size", "512M", "--chunk", "100K"]), "chunk")?;
+        host.fails(&create(&["--size", "512M", "--fs", "btrfs"]), "btrfs")?;
+    }
+    host.fails(&["pool", "status"], "no pool")
+}
+
+fn after_a_reboot_the_next_command_works(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    let target = host.mount("box")?;
+    fs::write(target.join("note"), "kept")?;
+    host.ok(&["umount", "box"])?;
+    // Loop devices, dm devices and mounts are gone, as after a restart.
+    host.ok(&["pool", "down"])?;
+    expect_eq!(host.ok(&["diff", "box"])?, "A /note");
+    let target = host.mount("box")?;
+    expect_eq!(fs::read(target.join("note"))?, b"kept");
+    host.ok(&["umount", "box"]).map(drop)
+}
+
+fn ten_creates_at_once(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    let children = (0..10)
+        .map(|number| host.spawn(&["create", "--name", &format!("box-{number}"), "base:1"], Stdio::null()))
+        .collect::<Outcome<Vec<_>>>()?;
+    let mut ids = BTreeSet::new();
+    for child in children {
+        let said = Said::from(child.wait_with_output()?);
+        expect_eq!(said.code, Some(0), "{said:?}");
+        ids.insert(said.out.trim().to_owned());
+    }
+    expect_eq!(ids.len(), 10, "ten IDs, all different");
+    let names: Vec<String> = (0..10).map(|number| format!("box-{number}")).collect();
+    let removals =
+        names.iter().map(|name| host.spawn(&["rm", name], Stdio::null())).collect::<Outcome<Vec<_>>>()?;
+    for child in removals {
+        let said = Said::from(child.wait_with_output()?);
+        expect_eq!(said.code, Some(0), "{said:?}");
+    }
+    expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
+    host.check()
+}
+
+fn one_image_imported_ten_times_at_once(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    let tar = host.file("rootfs.tar");
+    write_tar(&tar, &[("file", b"content"), ("big", &[9; 300_000])])?;
+    let tar = tar.display().to_string();
+    let children = (0..10)
+        .map(|number| host.spawn(&["import", &tar, &format!("same:{number}")], Stdio::null()))
+        .collect::<Outcome<Vec<_>>>()?;
+    for child in children {
+        let said = Said::from(child.wait_with_output()?);
+        expect_eq!(said.code, Some(0), "{said:?}");
+    }
+    expect_eq!(host.json(&["pool", "status"])?["layers"], 1, "the layer lies in the pool once");
+    expect_eq!(host.json(&["images"])?.as_array().map(Vec::len), Some(10));
+    host.check()
+}
+
+fn first_commands_at_once_make_one_pool(host: &Host) -> Outcome {
+    let size = "512M";
+    let children = (0..4)
+        .map(|_| host.spawn(&["pool", "create", "--driver", host.driver.name(), "--size", size], Stdio::null()))
+        .collect::<Outcome<Vec<_>>>()?;
+    let mut made = 0;
+    for child in children {
+        let said = Said::from(child.wait_with_output()?);
+        made += usize::from(said.code == Some(0));
+        expect!(said.code == Some(0) || said.err.contains("there is a"), "{said:?}");
+    }
+    expect_eq!(made, 1);
+    host.check()
+}
+
+fn a_signal_undoes_what_was_begun(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    let before = host.json(&["images"])?;
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut child = host.spawn(&["import", "-", "half:1"], Stdio::piped())?;
+        let Some(mut stdin) = child.stdin.take() else { return Err("no pipe".into()) };
+        // The pipe holds 64 KiB: once this much is written, the command is reading and its snapshot exists.
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1 << 20);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "half", &[5; 1 << 20][..])?;
+        stdin.write_all(&tar.into_inner()?[..600_000])?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        let said = Said::from(child.wait_with_output()?);
+        expect_eq!(said.code, Some(1), "{said:?}");
+        expect!(said.err.contains("interrupted"), "{said:?}");
+        drop(stdin);
+        expect_eq!(host.json(&["images"])?, before);
+        expect_eq!(host.json(&["pool", "status"])?["layers"], 1);
+        host.check()?;
+    }
+    Ok(())
+}

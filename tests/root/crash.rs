@@ -1,0 +1,163 @@
+//! SIGKILL at every failpoint of every command: the next command finds a consistent state, no volume leaked, no layer
+//! lost, and the killed command simply works when it is given again.
+
+use std::{fs, path::Path};
+
+use lamina::{crash::Point, driver::DriverKind};
+use libtest_mimic::Trial;
+
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, with_host, write_tar},
+    pool::Outcome,
+};
+
+/// One case per driver and point.
+pub fn trials() -> Vec<Trial> {
+    let case = |driver: DriverKind, point: Point| {
+        Trial::ignorable_test(format!("crash::{driver}::{}", point.name()), move || {
+            with_host(driver, |host| kill_at(host, point))
+        })
+    };
+    DriverKind::ALL.into_iter().flat_map(|driver| Point::ALL.iter().map(move |point| case(driver, *point))).collect()
+}
+
+/// A command that may reach the point, and whether its work must be undone before it is given again.
+struct Step {
+    args: &'static [&'static str],
+    /// Run first, to make what the command needs.
+    before: &'static [&'static [&'static str]],
+}
+
+const fn step(args: &'static [&'static str], before: &'static [&'static [&'static str]]) -> Step {
+    Step { args, before }
+}
+
+/// Every command that changes something, with what it needs.
+const STEPS: [Step; 9] = [
+    step(&["import", "second.tar", "second:1"], &[]),
+    step(&["create", "--name", "made", "base:1"], &[]),
+    step(&["mount", "victim"], &[]),
+    step(&["umount", "victim"], &[&["mount", "victim"]]),
+    step(&["commit", "written", "committed:1"], &[]),
+    step(&["load", "-i", "archive.tar"], &[]),
+    step(&["pool", "grow", "GROWN"], &[]),
+    step(&["rm", "victim"], &[]),
+    step(&["rmi", "other:1"], &[]),
+];
+
+fn kill_at(host: &Host, point: Point) -> Outcome {
+    let mut reached = kill_making_the_pool(host, point)?;
+    prepare(host)?;
+    for step in &STEPS {
+        if !applies(host.driver, step) {
+            continue;
+        }
+        for before in step.before {
+            host.ok(before)?;
+        }
+        let args: Vec<String> = step.args.iter().map(|arg| argument(host, arg)).collect();
+        let said = host.run_to(point.name(), &args)?;
+        let killed = said.signal == Some(9);
+        expect!(killed || said.code == Some(0), "{args:?} was neither killed nor done: {said:?}");
+        host.check()?;
+        untouched(host)?;
+        if killed {
+            reached = true;
+            again(host, &args)?;
+            host.check()?;
+            untouched(host)?;
+        }
+    }
+    host.ok(&["pool", "down"])?;
+    reached |= kill_destroying_the_pool(host, point)?;
+    expect!(reached, "no command reaches this point");
+    Ok(())
+}
+
+/// A file-level pool is as large as the file system below and cannot grow.
+fn applies(driver: DriverKind, step: &Step) -> bool {
+    step.args[0] != "pool" || matches!(driver, DriverKind::Thin | DriverKind::Btrfs)
+}
+
+fn argument(host: &Host, arg: &str) -> String {
+    match arg {
+        "GROWN" => "640M".to_owned(),
+        file if Path::new(file).extension().is_some_and(|extension| extension == "tar") => host.file(file).display().to_string(),
+        other => other.to_owned(),
+    }
+}
+
+fn create_args(host: &Host) -> [&str; 6] {
+    ["pool", "create", "--driver", host.driver.name(), "--size", "512M"]
+}
+
+fn kill_making_the_pool(host: &Host, point: Point) -> Outcome<bool> {
+    let said = host.run_to(point.name(), &create_args(host))?;
+    if said.signal == Some(9) {
+        // Whatever there is of a pool is not taken for one.
+        host.fails(&["pool", "status"], "no pool")?;
+        host.ok(&create_args(host))?;
+        return Ok(true);
+    }
+    expect_eq!(said.code, Some(0), "{said:?}");
+    Ok(false)
+}
+
+fn kill_destroying_the_pool(host: &Host, point: Point) -> Outcome<bool> {
+    let said = host.run_to(point.name(), &["pool", "destroy", "--yes"])?;
+    if said.signal != Some(9) {
+        expect_eq!(said.code, Some(0), "{said:?}");
+        return Ok(false);
+    }
+    host.fails(&["pool", "status"], "no pool")?;
+    // A new one can be made at once, and is empty.
+    host.ok(&create_args(host))?;
+    expect_eq!(host.json(&["images"])?, serde_json::json!([]));
+    Ok(true)
+}
+
+/// What all commands find: images base:1 and other:1, containers keep, victim and written.
+fn prepare(host: &Host) -> Outcome {
+    host.image("base:1", &[("etc/base", b"base"), ("big", &[7; 200_000])])?;
+    host.image("other:1", &[("other", b"other")])?;
+    write_tar(&host.file("second.tar"), &[("second", b"second")])?;
+    write_archive(host)?;
+    for name in ["keep", "victim", "written"] {
+        host.ok(&["create", "--name", name, "base:1"])?;
+    }
+    for name in ["keep", "written"] {
+        let target = host.mount(name)?;
+        fs::write(target.join("note"), name)?;
+        host.ok(&["umount", name])?;
+    }
+    Ok(())
+}
+
+/// A two-layer archive in Docker's form, made from what is known of its layers.
+fn write_archive(host: &Host) -> Outcome {
+    let (lower, upper) = (host.file("lower.tar"), host.file("upper.tar"));
+    write_tar(&lower, &[("lower", b"lower")])?;
+    write_tar(&upper, &[("upper", b"upper")])?;
+    crate::archive::write(&host.file("archive.tar"), "loaded:1", &[lower.as_path(), upper.as_path()])
+}
+
+/// The killed command, given again, works or finds its work done.
+fn again(host: &Host, args: &[String]) -> Outcome {
+    let said = host.run(args)?;
+    let done_before = ["is in use", "no such", "not mounted", "not larger", "already"];
+    let fine = said.code == Some(0) || done_before.iter().any(|words| said.err.contains(words));
+    expect!(fine, "{args:?} given again: {said:?}");
+    Ok(())
+}
+
+/// What no command was told to touch is as it was.
+fn untouched(host: &Host) -> Outcome {
+    let target = host.mount("keep")?;
+    expect_eq!(fs::read(target.join("note"))?, b"keep");
+    expect_eq!(fs::read(target.join("etc/base"))?, b"base");
+    expect_eq!(fs::read(target.join("big"))?, vec![7; 200_000]);
+    host.ok(&["umount", "keep"])?;
+    expect_eq!(host.ok(&["diff", "keep"])?, "A /note");
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The `lamina` command on a root directory of its own, as a user runs it; everything it made is gone afterwards, also
+//! after a panic.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io::Write as _,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use lamina::{
+    Kind,
+    driver::{DriverKind, pool},
+    fs::{mounts_below, unmount},
+    store::Store,
+};
+use libtest_mimic::Completion;
+
+use crate::pool::Outcome;
+
+/// One root directory, with a pool or without.
+pub struct Host {
+    pub driver: DriverKind,
+    directory: tempfile::TempDir,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs `case` for a driver; ignored where this machine cannot have its pools.
+pub fn with_host(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<Completion> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Completion::ignored_with("needs root"));
+    }
+    match pool::supported(driver) {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::MissingProgram) => {
+            return Ok(Completion::ignored_with(error.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let host = Host::new(driver)?;
+    case(&host)?;
+    host.finish()?;
+    Ok(Completion::Completed)
+}
+
+impl Host {
+    fn new(driver: DriverKind) -> Outcome<Self> {
+        let base = env::var_os("LAMINA_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        Ok(Self { driver, directory: tempfile::Builder::new().prefix("lamina-test-").tempdir_in(base)? })
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    /// A place for files of the test.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// `lamina --root ROOT ARGS`, to be run.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lamina"));
+        command.arg("--root").arg(self.root()).args(args).stdin(Stdio::null());
+        command.env_remove("LAMINA_ROOT").env_remove("LAMINA_CRASH_AT");
+        command
+    }
+
+    /// Runs it.
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Outcome<Said> {
+        Ok(Said::from(self.command(args).output()?))
+    }
+
+    /// Runs it to be killed at a failpoint, if it gets there.
+    pub fn run_to<S: AsRef<OsStr>>(&self, point: &str, args: &[S]) -> Outcome<Said> {
+        Ok(Said::from(self.command(args).env("LAMINA_CRASH_AT", point).output()?))
+    }
+
+    /// Runs it with something on its standard input.
+    pub fn feed<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Outcome<Said> {
+        let mut child = self.spawn(args, Stdio::piped())?;
+        // A command that fails early closes its end; what it said tells why.
+        let fed = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+        let said = Said::from(child.wait_with_output()?);
+        match fed {
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(said),
+        }
+    }
+
+    /// Starts it.
+    pub fn spawn<S: AsRef<OsStr>>(&self, args: &[S], input: Stdio) -> Outcome<Child> {
+        Ok(self.command(args).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    }
+
+    /// Runs it, which must succeed; returns standard output without the last newline.
+    pub fn ok<S: AsRef<OsStr> + std::fmt::Debug>(&self, args: &[S]) -> Outcome<String> {
+        let said = self.run(args)?;
+        match said.code {
+            Some(0) => Ok(said.out.trim_end_matches('\n').to_owned()),
+            _ => Err(format!("lamina {args:?}: {said:?}").into()),
+        }
+    }
+
+    /// Runs it, which must fail with code 1 and an error that contains `words`.
+    pub fn fails<S: AsRef<OsStr> + std::fmt::Debug>(&self, args: &[S], words: &str) -> Outcome {
+        let said = self.run(args)?;
+        if said.code == Some(1) && said.err.contains(words) && said.out.is_empty() {
+            return Ok(());
+        }
+        Err(format!("lamina {args:?} should fail with '{words}': {said:?}").into())
+    }
+
+    /// What a listing prints with `--json`.
+    pub fn json<S: AsRef<OsStr> + std::fmt::Debug>(&self, args: &[S]) -> Outcome<serde_json::Value> {
+        let mut all: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
+        all.push(OsStr::new("--json"));
+        Ok(serde_json::from_str(&self.ok(&all)?)?)
+    }
+
+    /// Makes a pool.
+    pub fn pool(&self, size: &str) -> Outcome {
+        self.ok(&["pool", "create", "--driver", self.driver.name(), "--size", size]).map(drop)
+    }
+
+    /// Makes a one-layer image of files with these contents.
+    pub fn image(&self, reference: &str, files: &[(&str, &[u8])]) -> Outcome<String> {
+        let tar = self.file("rootfs.tar");
+        write_tar(&tar, files)?;
+        self.ok(&[OsStr::new("import"), tar.as_os_str(), OsStr::new(reference)])
+    }
+
+    /// Mounts a container.
+    pub fn mount(&self, container: &str) -> Outcome<PathBuf> {
+        self.ok(&["mount", container]).map(PathBuf::from)
+    }
+
+    /// Pool, database and mounts agree.
+    pub fn check(&self) -> Outcome {
+        self.ok(&["check"]).map(drop)
+    }
+
+    /// At the end of a case: all is consistent, and the pool goes without a trace.
+    fn finish(self) -> Outcome {
+        if !self.root().join("lamina.db").exists() {
+            return Ok(());
+        }
+        if self.run(&["pool", "status"])?.code == Some(0) {
+            self.check()?;
+            for mount in mounts_below(&self.root().join("mounts"))? {
+                unmount(&mount.target)?;
+            }
+            self.ok(&["pool", "destroy", "--yes"])?;
+        }
+        match mounts_below(self.directory.path())?.first() {
+            None => Ok(()),
+            Some(left) => Err(format!("{} is mounted still", left.target.display()).into()),
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if !self.root().join("lamina.db").exists() {
+            return;
+        }
+        // After a failure: whatever can be undone is, and what cannot is told.
+        let undo = || -> lamina::Result<()> {
+            for mount in mounts_below(&self.root().join("mounts"))? {
+                unmount(&mount.target)?;
+            }
+            match Store::destroy_pool(&self.root()) {
+                Err(error) if error.kind() == Kind::NotFound => Ok(()),
+                result => result,
+            }
+        };
+        if let Err(error) = undo() {
+            eprintln!("clean up {}: {error}", self.root().display());
+        }
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            signal: output.status.signal(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A root file system tar with regular files of these contents.
+pub fn write_tar(path: &Path, files: &[(&str, &[u8])]) -> Outcome {
+    let mut tar = tar::Builder::new(std::fs::File::create(path)?);
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(1_700_000_000);
+        tar.append_data(&mut header, name, *content)?;
+    }
+    Ok(tar.finish()?)
+}
