@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("setpriv", "util-linux"),
     ("stty", "coreutils"),
+    ("xz", "xz-utils"),
 ];
 
 /// The search path: the user's, and the administrator's directories that a user's may lack.
