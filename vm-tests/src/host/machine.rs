@@ -147,6 +147,7 @@ impl Machine {
                     BOOT_LIMIT.as_secs(),
                     self.last_words()
                 ),
+                Event::Lost if self.interrupted() => bail!("interrupted"),
                 Event::Lost => bail!("the guest ended before it was ready{}", self.last_words()),
             }
         }

@@ -24,7 +24,6 @@ pub(super) const WANTED: &[&str] = &[
     "dm_thin_pool",
     "dm_flakey",
     "dm_log_writes",
-    "dm_snapshot",
     "btrfs",
 ];
 

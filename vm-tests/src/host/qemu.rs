@@ -83,7 +83,7 @@ impl Qemu {
             "-no-reboot",
         ]);
         command
-            .args(["-machine", "q35", "-smp", "2", "-m", "4096"])
+            .args(["-machine", "pc", "-smp", "2", "-m", "4096"])
             .args(accel.arguments());
         command
             .arg("-kernel")

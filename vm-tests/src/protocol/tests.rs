@@ -1,5 +1,7 @@
 //! Frames survive any cutting of the stream; nonsense is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use super::{Assembler, Exit, Frame, Run, Setup};
 
 fn samples() -> Vec<Frame> {

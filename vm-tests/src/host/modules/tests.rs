@@ -1,5 +1,7 @@
 //! Orders over a small `modules.dep`.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use super::Modules;
 
 const DEP: &str = "kernel/md/dm-thin-pool.ko: kernel/md/dm-bio-prison.ko kernel/md/dm-mod.ko\n\
