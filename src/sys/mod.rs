@@ -9,6 +9,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+pub mod btrfs;
 pub mod loop_dev;
 pub mod mount;
 
