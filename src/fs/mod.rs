@@ -2,6 +2,7 @@
 
 mod mount;
 mod mount_table;
+pub mod subvolume;
 
 pub use mount::{BlockFs, MountSpec, Mounted, unmount};
 pub use mount_table::{MountEntry, mount_table, mounts_below};

@@ -66,6 +66,13 @@ struct SubvolInfoArgs {
 }
 
 #[repr(C)]
+struct InoLookupArgs {
+    treeid: u64,
+    objectid: u64,
+    name: [u8; 4080],
+}
+
+#[repr(C)]
 struct SendArgs {
     fd: i64,
     clone_sources_count: u64,
@@ -77,6 +84,7 @@ struct SendArgs {
 }
 
 ioctls! {
+    InoLookup = ioctl_sys::iorw!(0x94, 18, size_of::<InoLookupArgs>()), InoLookupArgs;
     WaitSync = ioctl_sys::iow!(0x94, 22, 8), u64;
     SnapCreateV2 = ioctl_sys::iow!(0x94, 23, size_of::<VolArgsV2>()), VolArgsV2;
     SubvolCreateV2 = ioctl_sys::iow!(0x94, 24, size_of::<VolArgsV2>()), VolArgsV2;
@@ -142,14 +150,14 @@ pub fn is_read_only(root: impl AsFd) -> io::Result<bool> {
     Ok(flags & SUBVOL_RDONLY != 0)
 }
 
-/// Makes the subvolume with the root directory `root` read-only; on disk when this returns.
+/// Makes the subvolume with the root directory `root` read-only or writable; on disk when this returns.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn set_read_only(root: impl AsFd) -> io::Result<()> {
+pub fn set_read_only(root: impl AsFd, read_only: bool) -> io::Result<()> {
     let mut flags = 0;
     call::<SubvolGetFlags>(&root, &mut flags)?;
-    flags |= SUBVOL_RDONLY;
+    flags = if read_only { flags | SUBVOL_RDONLY } else { flags & !SUBVOL_RDONLY };
     call::<SubvolSetFlags>(root, &mut flags).map(drop)
 }
 
@@ -173,6 +181,16 @@ pub fn subvolume_info(fd: impl AsFd) -> io::Result<SubvolumeInfo> {
     let mut args: Box<SubvolInfoArgs> = Box::new(unsafe { std::mem::zeroed() });
     call::<GetSubvolInfo>(fd, &mut *args)?;
     Ok(SubvolumeInfo { id: args.treeid, changed: args.ctransid, created: args.otransid })
+}
+
+/// The path of directory `inode` in the subvolume `tree`, with a slash at the end, empty for its root.
+///
+/// # Errors
+/// The kernel's errno: `ENAMETOOLONG` above 4079 bytes.
+pub fn directory_path(filesystem: impl AsFd, tree: u64, inode: u64) -> io::Result<Vec<u8>> {
+    let mut args = Box::new(InoLookupArgs { treeid: tree, objectid: inode, name: [0; 4080] });
+    call::<InoLookup>(filesystem, &mut *args)?;
+    Ok(args.name.iter().copied().take_while(|byte| *byte != 0).collect())
 }
 
 /// Commits the file system's running transaction: what was deleted or changed is so on disk when this returns.
@@ -206,8 +224,8 @@ pub fn send_changes(root: impl AsFd, parent: u64, output: impl AsFd) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::{
-        GetSubvolInfo, Send, SendArgs, SnapCreateV2, SnapDestroyV2, StartSync, SubvolCreateV2, SubvolGetFlags,
-        SubvolInfoArgs, SubvolSetFlags, VolArgsV2, WaitSync,
+        GetSubvolInfo, InoLookup, Send, SendArgs, SnapCreateV2, SnapDestroyV2, StartSync, SubvolCreateV2,
+        SubvolGetFlags, SubvolInfoArgs, SubvolSetFlags, VolArgsV2, WaitSync,
     };
     use crate::sys::Ioctl;
     use std::mem::offset_of;
@@ -219,6 +237,7 @@ mod tests {
         assert_eq!(SnapCreateV2::NUMBER, 0x5000_9417);
         assert_eq!(SubvolCreateV2::NUMBER, 0x5000_9418);
         assert_eq!(SnapDestroyV2::NUMBER, 0x5000_943f);
+        assert_eq!(InoLookup::NUMBER, 0xd000_9412);
         assert_eq!(SubvolGetFlags::NUMBER, 0x8008_9419);
         assert_eq!(SubvolSetFlags::NUMBER, 0x4008_941a);
         assert_eq!(StartSync::NUMBER, 0x8008_9418);
