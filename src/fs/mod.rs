@@ -8,6 +8,7 @@ mod mount;
 mod mount_table;
 mod remove;
 mod usage;
+pub mod subvolume;
 
 pub use compare::{FilePair, Same, Verdict, compare, compare_at};
 pub(crate) use compare::{Look, compare_guided};

@@ -2,10 +2,22 @@
 //!
 //! A case that cannot run here is reported as ignored with its reason, and counted.
 
-use libtest_mimic::{Arguments, Trial};
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed test panics and tells why")]
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+mod btrfs;
+mod loop_file;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = Vec::new();
+    let trials: Vec<Trial> = [loop_file::trials(), btrfs::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A case that is ignored, and says why, without root.
+fn as_root(name: &str, case: fn() -> Result<Completion, Failed>) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if nix::unistd::geteuid().is_root() { case() } else { Ok(Completion::ignored_with("needs root")) }
+    })
 }

@@ -1,90 +1,329 @@
-//! The btrfs driver.
+//! The btrfs driver: a pool is one btrfs of our own, volume `n` is its subvolume `volumes/n`, a layer is a read-only
+//! one, and every snapshot is one ioctl.
+//!
+//! Invariant: whatever directory lies in `volumes` is a volume; each comes and goes in one transaction of the kernel.
+
+mod life;
+mod mkfs;
+mod space;
+mod superblock;
+mod usage;
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec};
 use crate::{
-    error::{Error, Kind, Result},
-    fs::MountSpec,
+    error::{Act as _, Error, Kind, Result},
+    fs::{MountSpec, mount_table, subvolume},
     id::VolumeId,
+    sys::btrfs::{self, Range, SubvolumeInfo},
     units::Bytes,
 };
 
-/// See [`Driver`].
+use life::Place;
+pub(super) use life::{close, create, destroy, is_up, supported};
+
+/// The directory of all volumes.
+const VOLUMES: &str = "volumes";
+
+/// How long to wait for the kernel to give back the space of deleted volumes, where space is short.
+const CLEANING: Duration = Duration::from_secs(30);
+
+/// See [`Driver`] and the module's comment.
 #[derive(Debug)]
-pub struct Btrfs {}
-
-fn not_yet<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "driver btrfs is not there yet"))
-}
-
-pub(super) fn supported() -> Result<()> {
-    not_yet()
-}
-pub(super) fn create(_: &PoolSpec) -> Result<()> {
-    not_yet()
-}
-pub(super) fn is_up(_: &PoolSpec) -> Result<bool> {
-    not_yet()
-}
-pub(super) fn close(_: &PoolSpec) -> Result<()> {
-    not_yet()
-}
-pub(super) fn destroy(_: &PoolSpec) -> Result<()> {
-    not_yet()
+pub struct Btrfs {
+    place: Place,
+    /// The root of the top-level subvolume.
+    root: File,
+    volumes: File,
+    /// The inode of `volumes`.
+    directory: u64,
 }
 
 impl Btrfs {
-    pub(super) fn open(_: &PoolSpec) -> Result<Self> {
-        not_yet()
+    /// Brings the pool up in this mount namespace if it is not.
+    pub(super) fn open(spec: &PoolSpec) -> Result<Self> {
+        let place = Place::of(spec)?;
+        let root = life::bring_up(&place)?;
+        let act = || format!("open {}/{VOLUMES}", place.mount_point().display());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let volumes = match rustix::fs::openat(&root, VOLUMES, flags, Mode::empty()) {
+            // The pool is new, or a crash came right after mkfs.
+            Err(rustix::io::Errno::NOENT) => {
+                rustix::fs::mkdirat(&root, VOLUMES, Mode::RWXU).act(act)?;
+                btrfs::commit(&root).act(act)?;
+                rustix::fs::openat(&root, VOLUMES, flags, Mode::empty())
+            }
+            result => result,
+        };
+        let volumes = File::from(volumes.act(act)?);
+        let directory = rustix::fs::fstat(&volumes).act(act)?.st_ino;
+        Ok(Self { place, root, volumes, directory })
     }
+
+    fn path(&self, id: VolumeId) -> PathBuf {
+        self.place.mount_point().join(VOLUMES).join(id.to_string())
+    }
+
+    fn volume(&self, id: VolumeId) -> Result<(File, SubvolumeInfo)> {
+        subvolume::open(&self.volumes, id.to_string().as_ref())
+            .map_err(|error| self.told(&error, || format!("open volume {id}")))
+    }
+
+    /// The same failure in the words of the contract.
+    fn told(&self, error: &io::Error, act: impl Fn() -> String) -> Error {
+        let number = error.raw_os_error();
+        let again = io::Error::from_raw_os_error(number.unwrap_or(libc::EIO));
+        match number {
+            Some(libc::ENOENT) => Error::new(Kind::NotFound, format!("{}: there is no such volume", act())),
+            Some(libc::EEXIST) => Error::new(Kind::Exists, format!("{}: that volume is there already", act())),
+            Some(libc::ENOSPC | libc::EDQUOT) => match self.status() {
+                Ok(PoolStatus { data, metadata, .. }) => Error::with_source(
+                    Kind::Full,
+                    format!(
+                        "{}: the pool is full ({} of {} data and {} of {} metadata free); delete something or run \
+                         'lamina pool grow'",
+                        act(),
+                        data.free(),
+                        data.total,
+                        metadata.free(),
+                        metadata.total
+                    ),
+                    again,
+                ),
+                Err(status) => status.within(format!("{}: the pool is full", act())),
+            },
+            _ => Error::with_source(crate::error::kind_of(&again), act(), again),
+        }
+    }
+
+    /// Does `work`, and once more after the kernel has given back what deleted volumes still held, if it was short of
+    /// space.
+    fn with_space(&self, act: impl Fn() -> String, work: impl Fn() -> io::Result<()>) -> Result<()> {
+        let mut result = work();
+        if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSPC))
+            && self.clean(None).act(&act)?
+        {
+            result = work();
+        }
+        result.map_err(|error| self.told(&error, act))
+    }
+
+    fn new_snapshot(&self, id: VolumeId, source: VolumeId, read_only: bool) -> Result<()> {
+        let act = || format!("make volume {id} a snapshot of {source}");
+        let (source, _) = self.volume(source).act(act)?;
+        let name = name(id)?;
+        self.with_space(act, || btrfs::create_snapshot(&self.volumes, &name, source.as_fd(), read_only))
+    }
+
+    /// Waits until the kernel has given back the space of the deleted subvolume, or of all deleted ones. Returns
+    /// whether there was anything to wait for.
+    ///
+    /// The kernel's cleaner works on its own and tells nobody when it is done before Linux 6.13, so this asks again,
+    /// a little later each time.
+    fn clean(&self, deleted: Option<u64>) -> io::Result<bool> {
+        let pending = || match deleted {
+            Some(id) => subvolume::is_gone(&self.root, id).map(|gone| !gone),
+            None => subvolume::any_deleted(&self.root),
+        };
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        let mut waited = false;
+        // A commit wakes the cleaner, and another one frees what it let go of.
+        btrfs::commit(&self.root)?;
+        while pending()? && start.elapsed() < CLEANING {
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(200));
+            waited = true;
+        }
+        btrfs::commit(&self.root)?;
+        Ok(waited)
+    }
+
+    /// The volumes that are mounted in this mount namespace.
+    fn used_volumes(&self) -> Result<Vec<VolumeId>> {
+        let Some(pool) = self.place.mounted()? else { return Ok(Vec::new()) };
+        let mut used: Vec<VolumeId> = mount_table()?
+            .iter()
+            .filter(|mount| mount.device == pool.device)
+            .filter_map(|mount| mount.root.strip_prefix("/").ok()?.strip_prefix(VOLUMES).ok())
+            .filter_map(|below| below.iter().next()?.to_str()?.parse().ok())
+            .collect();
+        used.sort_unstable();
+        used.dedup();
+        Ok(used)
+    }
+
+    /// The subvolumes in `volumes`, as the kernel's tree of roots has them.
+    fn subvolumes(&self) -> Result<Vec<subvolume::Nested>> {
+        let mut all = subvolume::nested(&self.root, Range::TOP_LEVEL).act(|| "list the pool's subvolumes")?;
+        all.retain(|nested| nested.directory == self.directory);
+        Ok(all)
+    }
+
+    fn check_device(&self, findings: &mut Vec<String>) -> Result<()> {
+        let errors = btrfs::device_errors(&self.root).act(|| "ask for the errors of the pool's device")?;
+        let counts = [
+            (errors.writes, "failed writes"),
+            (errors.reads, "failed reads"),
+            (errors.flushes, "failed flushes"),
+            (errors.corruptions, "blocks with a wrong checksum"),
+            (errors.generations, "blocks that are older than they should be"),
+        ];
+        let device = self.place.data.display();
+        findings.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{device} has had {n} {what}")));
+        Ok(())
+    }
+
+    fn check_volumes(&self, findings: &mut Vec<String>) -> Result<()> {
+        let known: Vec<Vec<u8>> = self.subvolumes()?.into_iter().map(|nested| nested.name).collect();
+        let act = || format!("list {}/{VOLUMES}", self.place.mount_point().display());
+        let mut seen = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.volumes).act(act)? {
+            let name = entry.act(act)?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                seen.push(name);
+            }
+        }
+        for name in &known {
+            let text = String::from_utf8_lossy(name);
+            if !seen.contains(name) {
+                findings.push(format!("subvolume {text} has no entry in {VOLUMES}"));
+            }
+            match text.parse::<VolumeId>() {
+                Err(_) => findings.push(format!("{VOLUMES} holds the subvolume {text}, which is no volume")),
+                Ok(id) => {
+                    if let Err(error) = self.volume(id) {
+                        findings.push(error.to_string());
+                    }
+                }
+            }
+        }
+        let strangers = seen.iter().filter(|name| !known.contains(name));
+        findings.extend(
+            strangers.map(|name| format!("{VOLUMES} holds {}, which is no subvolume", String::from_utf8_lossy(name))),
+        );
+        Ok(())
+    }
+}
+
+fn name(id: VolumeId) -> Result<CString> {
+    CString::new(id.to_string()).map_err(|error| Error::with_source(Kind::Invalid, format!("name volume {id}"), error))
+}
+
+fn nearest(parents: &[VolumeId], id: VolumeId) -> Result<VolumeId> {
+    let missing = || Error::new(Kind::Invalid, format!("make volume {id} a snapshot: no parent was given"));
+    parents.first().copied().ok_or_else(missing)
 }
 
 impl Driver for Btrfs {
     fn kind(&self) -> DriverKind {
         DriverKind::Btrfs
     }
-    fn create(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn create(&self, id: VolumeId) -> Result<()> {
+        let name = name(id)?;
+        self.with_space(|| format!("make volume {id}"), || btrfs::create_subvolume(&self.volumes, &name))
     }
-    fn snapshot(&self, _: VolumeId, _: &[VolumeId]) -> Result<()> {
-        not_yet()
+
+    fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()> {
+        self.new_snapshot(id, nearest(parents, id)?, false)
     }
-    fn capture(&self, _: VolumeId, _: VolumeId, _: &[VolumeId]) -> Result<()> {
-        not_yet()
+
+    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
+        // The kernel writes out the source's dirty data first, so the snapshot has all that was written before it.
+        self.new_snapshot(id, source, true)
     }
-    fn seal(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn seal(&self, id: VolumeId) -> Result<()> {
+        let act = || format!("seal volume {id}");
+        let (root, _) = self.volume(id).act(act)?;
+        if btrfs::is_read_only(&root).act(act)? {
+            return Ok(());
+        }
+        // The flag alone would leave data in memory that a crash takes away.
+        rustix::fs::syncfs(&root).map_err(|errno| self.told(&errno.into(), act))?;
+        btrfs::set_read_only(&root, true).map_err(|error| self.told(&error, act))
     }
-    fn delete(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn delete(&self, id: VolumeId) -> Result<()> {
+        let act = || format!("delete volume {id}");
+        let deleted = match subvolume::delete(self.volumes.as_fd(), id.to_string().as_ref()) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            result => result.map_err(|error| self.told(&error, act))?,
+        };
+        if space::is_short(&self.root)? {
+            return self.clean(Some(deleted)).act(act).map(drop);
+        }
+        btrfs::commit(&self.root).act(act)
     }
-    fn mounts(&self, _: VolumeId, _: &[VolumeId], _: Access) -> Result<MountSpec> {
-        not_yet()
+
+    fn mounts(&self, id: VolumeId, _: &[VolumeId], access: Access) -> Result<MountSpec> {
+        self.volume(id)?;
+        Ok(MountSpec::Bind { directory: self.path(id), access })
     }
+
     fn release(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+        Ok(())
     }
-    fn reserve(&self, _: VolumeId, _: std::os::fd::BorrowedFd<'_>, _: Bytes) -> Result<()> {
-        not_yet()
+
+    fn reserve(&self, _: VolumeId, _: BorrowedFd<'_>, _: Bytes) -> Result<()> {
+        Ok(())
     }
-    fn usage(&self, _: VolumeId, _: &[VolumeId]) -> Result<Usage> {
-        not_yet()
+
+    fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage> {
+        let act = || format!("tell the space of volume {id}");
+        let (root, info) = self.volume(id).act(act)?;
+        if !btrfs::is_read_only(&root).act(act)? {
+            rustix::fs::syncfs(&root).act(act)?;
+        }
+        let since = match parents.first() {
+            Some(parent) => self.volume(*parent).act(act)?.1.changed,
+            None => 0,
+        };
+        let node = btrfs::fs_info(&root).act(act)?.node;
+        let exclusive = usage::exclusive(&root, info.id, since, node).act(act)?;
+        Ok(Usage { exclusive })
     }
+
     fn changes(&self, _: VolumeId, _: &[VolumeId]) -> Result<Changes> {
-        not_yet()
+        Err(Error::new(Kind::Unsupported, "changes are not there yet"))
     }
+
     fn volumes(&self) -> Result<Vec<VolumeId>> {
-        not_yet()
+        let names = self.subvolumes()?;
+        let mut all: Vec<VolumeId> =
+            names.iter().filter_map(|nested| std::str::from_utf8(&nested.name).ok()?.parse().ok()).collect();
+        all.sort_unstable();
+        Ok(all)
     }
+
     fn active(&self) -> Result<Vec<VolumeId>> {
-        not_yet()
+        self.used_volumes()
     }
+
     fn status(&self) -> Result<PoolStatus> {
-        not_yet()
+        space::status(self)
     }
-    fn grow(&self, _: Bytes) -> Result<()> {
-        not_yet()
+
+    fn grow(&self, size: Bytes) -> Result<()> {
+        space::grow(self, size)
     }
+
     fn check(&self) -> Result<Vec<String>> {
-        not_yet()
+        let mut findings = Vec::new();
+        self.check_device(&mut findings)?;
+        self.check_volumes(&mut findings)?;
+        Ok(findings)
     }
 }

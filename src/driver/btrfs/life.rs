@@ -1,0 +1,283 @@
+//! A pool's life: made, brought up, taken down, destroyed.
+//!
+//! Invariant: a pool's own file gets its final name only when the file system on it is whole, so what lies under that
+//! name is a pool and what lies beside it is a half-made one that nobody needs.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::FileTypeExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::mount::MsFlags;
+
+use super::{
+    super::pool::PoolSpec,
+    mkfs,
+    superblock::{dashed, parse_uuid, verify},
+};
+use crate::{
+    block::{self, LoopFile},
+    driver::Access,
+    error::{Act as _, Error, Kind, Result},
+    fs::{BlockFs, MountEntry, MountSpec, Mounted, mount_table, unmount},
+    sys::btrfs,
+    units::Bytes,
+};
+
+/// Below it a btrfs has too little room for its chunks to be of use (mkfs refuses below 109 MiB by itself).
+const SMALLEST: Bytes = Bytes::mib(128);
+
+/// Where a pool's parts are.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) uuid: [u8; 16],
+    pub(super) directory: PathBuf,
+    /// Backing file or block device.
+    pub(super) data: PathBuf,
+    /// Whether the user gave `data`.
+    given: bool,
+}
+
+impl Place {
+    pub(super) fn of(spec: &PoolSpec) -> Result<Self> {
+        // The mount table has the kernel's path, so links must be resolved before comparing.
+        let directory = match spec.directory.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::path::absolute(&spec.directory).act(|| "make the path absolute")
+            }
+            result => result.act(|| format!("look at {}", spec.directory.display())),
+        }?;
+        let data = spec.data.clone().unwrap_or_else(|| directory.join("data"));
+        Ok(Self { uuid: parse_uuid(&spec.uuid)?, data, given: spec.data.is_some(), directory })
+    }
+
+    pub(super) fn mount_point(&self) -> PathBuf {
+        self.directory.join("mnt")
+    }
+
+    pub(super) fn is_device(&self) -> bool {
+        fs::metadata(&self.data).is_ok_and(|metadata| metadata.file_type().is_block_device())
+    }
+
+    /// The topmost mount of the pool in this namespace.
+    pub(super) fn mounted(&self) -> Result<Option<MountEntry>> {
+        let target = self.mount_point();
+        Ok(mount_table()?.into_iter().rfind(|mount| mount.target == target && mount.fstype == "btrfs"))
+    }
+}
+
+pub(in crate::driver) fn supported() -> Result<()> {
+    mkfs::present()?;
+    match rustix::mount::fsopen("btrfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
+        Ok(_) => Ok(()),
+        Err(rustix::io::Errno::NODEV) => {
+            Err(Error::new(Kind::Unsupported, "this kernel has no btrfs (CONFIG_BTRFS_FS; 'modprobe btrfs')"))
+        }
+        Err(errno) => Err(errno).act(|| "ask the kernel for btrfs"),
+    }
+}
+
+pub(in crate::driver) fn create(spec: &PoolSpec) -> Result<()> {
+    let place = Place::of(spec)?;
+    fs::create_dir_all(&place.directory).act(|| format!("make {}", place.directory.display()))?;
+    let place = Place::of(spec)?;
+    let made = if place.given { create_on_given(&place, spec.size) } else { create_own(&place, spec.size) };
+    let made = made.act(|| format!("make btrfs pool {}", dashed(place.uuid)))?;
+    // Opening also finishes a pool whose making was cut off after the file system was whole.
+    let opened = super::Btrfs::open(spec).map(drop);
+    if made { opened.map_err(|error| error.and_undo(destroy(spec))) } else { opened }
+}
+
+/// Tells whether there was none before.
+fn create_own(place: &Place, size: Bytes) -> Result<bool> {
+    if place.data.exists() {
+        return verify(&place.data, place.uuid).map(|()| false);
+    }
+    ensure_size(size)?;
+    let draft = place.directory.join("data.new");
+    discard_draft(&draft)?;
+    let make = || {
+        new_sparse(&draft, size)?;
+        format_file(&draft, place.uuid)?;
+        fs::rename(&draft, &place.data).act(|| format!("give {} its name", place.data.display()))?;
+        File::open(&place.directory).and_then(|dir| dir.sync_all()).act(|| "write the directory")
+    };
+    make().map(|()| true).map_err(|error: Error| error.and_undo(discard_draft(&draft)))
+}
+
+/// Removes what a killed process left, with the loop device that may still hold it.
+fn discard_draft(draft: &Path) -> Result<()> {
+    if draft.exists() {
+        LoopFile::find(draft)?.map_or(Ok(()), LoopFile::detach)?;
+        fs::remove_file(draft).act(|| format!("remove {}", draft.display()))?;
+    }
+    Ok(())
+}
+
+/// Tells whether there was none before.
+fn create_on_given(place: &Place, size: Bytes) -> Result<bool> {
+    if !place.data.exists() {
+        ensure_size(size)?;
+        new_sparse(&place.data, size)?;
+        return format_file(&place.data, place.uuid).map(|()| true).map_err(|error| {
+            let undo = fs::remove_file(&place.data).act(|| format!("remove {}", place.data.display()));
+            error.and_undo(undo)
+        });
+    }
+    if verify(&place.data, place.uuid).is_ok() {
+        return Ok(false);
+    }
+    let length = block::ensure_blank(&place.data)?;
+    if place.is_device() {
+        ensure_size(length)?;
+        return mkfs::mkfs(&place.data, place.uuid).map(|()| true);
+    }
+    if length == Bytes(0) {
+        ensure_size(size)?;
+        set_length(&place.data, size)?;
+    } else {
+        ensure_size(length)?;
+    }
+    format_file(&place.data, place.uuid).map(|()| true)
+}
+
+fn ensure_size(size: Bytes) -> Result<()> {
+    if size >= SMALLEST {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Invalid,
+        format!(
+            "a btrfs of {size} is too small: its first chunks alone take most of {SMALLEST}; give {SMALLEST} or more"
+        ),
+    ))
+}
+
+fn new_sparse(path: &Path, size: Bytes) -> Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let file = file.act(|| format!("make {}", path.display()))?;
+    // Copy-on-write below copy-on-write would fragment the file; other file systems than btrfs know no such flag.
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
+        match rustix::fs::ioctl_setflags(&file, flags | rustix::fs::IFlags::NOCOW) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {}
+            Err(errno) => return Err(errno).act(|| format!("set flags of {}", path.display())),
+        }
+    }
+    set_length(path, size)
+}
+
+pub(super) fn set_length(path: &Path, size: Bytes) -> Result<()> {
+    let act = || format!("make {} {size} long", path.display());
+    let file = OpenOptions::new().write(true).open(path).act(act)?;
+    file.set_len(size.0).act(act)?;
+    file.sync_all().act(act)
+}
+
+fn format_file(path: &Path, uuid: [u8; 16]) -> Result<()> {
+    let attached = LoopFile::attach(path)?;
+    let made = mkfs::mkfs(attached.device(), uuid);
+    match (made, attached.detach()) {
+        (Ok(()), detached) => detached,
+        (Err(error), detached) => Err(error.and_undo(detached)),
+    }
+}
+
+/// Mounts the pool here if it is not, and returns its root directory.
+pub(super) fn bring_up(place: &Place) -> Result<File> {
+    let act = || format!("bring up btrfs pool {}", dashed(place.uuid));
+    if place.mounted()?.is_none() {
+        verify(&place.data, place.uuid).act(act)?;
+        if place.is_device() {
+            mount(place, &place.data).act(act)?;
+        } else {
+            mount_file(place).act(act)?;
+        }
+    }
+    let root = File::open(place.mount_point()).act(|| format!("open {}", place.mount_point().display()))?;
+    let found = btrfs::fs_info(&root).act(|| "ask the kernel for the pool's identity").act(act)?;
+    if found.uuid != place.uuid {
+        let message = format!("{} is the btrfs {}", place.mount_point().display(), dashed(found.uuid));
+        return Err(Error::new(Kind::NotOurs, message)).act(act);
+    }
+    Ok(root)
+}
+
+fn mount_file(place: &Place) -> Result<()> {
+    if let Some(attached) = LoopFile::find(&place.data)? {
+        return mount(place, attached.device());
+    }
+    let attached = LoopFile::attach(&place.data)?;
+    mount(place, attached.device()).map_err(|error| error.and_undo(attached.detach()))
+}
+
+fn mount(place: &Place, device: &Path) -> Result<()> {
+    let target = place.mount_point();
+    fs::create_dir_all(&target).act(|| format!("make {}", target.display()))?;
+    let spec = MountSpec::Device {
+        device: device.to_owned(),
+        fs: BlockFs::Btrfs,
+        // Freed extents are given back to the file below, in the background; by itself only since Linux 6.2.
+        options: vec!["discard=async".to_owned()],
+        access: Access::ReadWrite,
+    };
+    let mounted = Mounted::detached(&spec)?;
+    // On a shared mount (systemd makes '/' shared) the pool would show up in every namespace that shares it, and keep
+    // the device busy there: mount it on a private bind mount of the directory itself.
+    let flags = MsFlags::MS_BIND;
+    nix::mount::mount(Some(&target), &target, None::<&str>, flags, None::<&str>).act(|| "make the place private")?;
+    let private = nix::mount::mount(None::<&str>, &target, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>);
+    private
+        .act(|| "make the place private")
+        .and_then(|()| mounted.attach(&target))
+        .map_err(|error| error.and_undo(unmount(&target)))
+}
+
+pub(in crate::driver) fn is_up(spec: &PoolSpec) -> Result<bool> {
+    Ok(Place::of(spec)?.mounted()?.is_some())
+}
+
+pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
+    let place = Place::of(spec)?;
+    let act = || format!("take down btrfs pool {}", dashed(place.uuid));
+    if place.mounted()?.is_some() {
+        let used = super::Btrfs::open(spec)?.used_volumes()?;
+        if !used.is_empty() {
+            let list = used.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Error::new(Kind::InUse, format!("{}: volumes {list} are mounted; unmount them", act())));
+        }
+    }
+    // The pool, and the private bind mount under it.
+    let target = place.mount_point();
+    while mount_table()?.iter().any(|mount| mount.target == target) {
+        unmount(&target).act(act)?;
+    }
+    if place.data.exists() && !place.is_device() {
+        LoopFile::find(&place.data)?.map_or(Ok(()), LoopFile::detach).act(act)?;
+    }
+    Ok(())
+}
+
+pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
+    close(spec)?;
+    let place = Place::of(spec)?;
+    let act = || format!("destroy btrfs pool {}", dashed(place.uuid));
+    if place.given {
+        // Only what is this pool; somebody else may have the device by now.
+        if place.data.exists() && verify(&place.data, place.uuid).is_ok() {
+            block::make_blank(&place.data).act(act)?;
+        }
+    } else {
+        discard_draft(&place.directory.join("data.new")).act(act)?;
+        absent(fs::remove_file(&place.data)).act(act)?;
+    }
+    absent(fs::remove_dir(place.mount_point())).act(act)
+}
+
+fn absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,100 @@
+//! How full and how well a pool is, and how it grows.
+
+use std::{fs::File, io, os::fd::AsFd as _};
+
+use rustix::fs::StatVfsMountFlags;
+
+use super::{
+    Btrfs,
+    life::{self, Place},
+};
+use crate::{
+    block::LoopFile,
+    driver::{Health, PoolStatus, Space},
+    error::{Act as _, Error, Kind, Result},
+    sys::btrfs::{self, SpaceInfo},
+    units::Bytes,
+};
+
+/// With less than this free the kernel refuses most work already: it reserves more than a change takes. (What statfs
+/// calls available is 0 long before, on small pools, because there it keeps the reserve back twice.)
+const NEARLY_NOTHING: Bytes = Bytes::mib(1);
+
+/// Whether work may fail for want of space.
+pub(super) fn is_short(root: &File) -> Result<bool> {
+    let (data, metadata) = spaces(root)?;
+    Ok([data, metadata].iter().any(|space| space.free() < Bytes(space.total.0 / 16).max(NEARLY_NOTHING)))
+}
+
+/// The pool's space for data and for metadata. What no block group has yet can become either, so each counts it as
+/// free; the reserve by which deleting always works counts as used metadata.
+fn spaces(root: &File) -> Result<(Space, Space)> {
+    let act = || "ask the kernel for the pool's space";
+    let device = btrfs::device_info(root).act(act)?;
+    let kinds = btrfs::space_info(root).act(act)?;
+    let open = device.total.saturating_sub(device.allocated);
+    let mut data = Space { total: Bytes(open), used: Bytes(0) };
+    let mut metadata = data;
+    for kind in kinds {
+        if kind.flags & SpaceInfo::RESERVE != 0 {
+            metadata.used += Bytes(kind.total);
+        } else if kind.flags & SpaceInfo::DATA != 0 {
+            data.total += Bytes(kind.total);
+            data.used += Bytes(kind.used);
+        } else if kind.flags & SpaceInfo::METADATA != 0 {
+            metadata.total += Bytes(kind.total);
+            metadata.used += Bytes(kind.used);
+        }
+    }
+    Ok((data, metadata))
+}
+
+pub(super) fn status(pool: &Btrfs) -> Result<PoolStatus> {
+    let root = &pool.root;
+    let (data, metadata) = spaces(root)?;
+    let backing_free = if pool.place.is_device() {
+        None
+    } else {
+        let below = rustix::fs::statvfs(&pool.place.data).act(|| "ask for the free space below the pool's file")?;
+        Some(Bytes(below.f_bavail * below.f_frsize))
+    };
+    let flags = rustix::fs::fstatvfs(root).act(|| "ask whether the pool is read-only")?.f_flag;
+    Ok(PoolStatus {
+        data,
+        metadata,
+        backing_free,
+        chunk: Bytes(btrfs::fs_info(root).act(|| "ask for the pool's block size")?.sector.into()),
+        health: match data.free().min(metadata.free()) {
+            // An I/O error while it commits makes btrfs read-only until it is mounted anew.
+            _ if flags.contains(StatVfsMountFlags::RDONLY) => Health::ReadOnly,
+            free if free < NEARLY_NOTHING => Health::OutOfSpace,
+            _ => Health::Ok,
+        },
+    })
+}
+
+pub(super) fn grow(pool: &Btrfs, size: Bytes) -> Result<()> {
+    let act = || format!("grow the pool to {size}");
+    let now = Bytes(btrfs::device_info(&pool.root).act(act)?.total);
+    if size <= now {
+        return Err(Error::new(Kind::Invalid, format!("{}: it has {now} already, and a pool never shrinks", act())));
+    }
+    if pool.place.is_device() {
+        let length = io::Seek::seek(&mut File::open(&pool.place.data).act(act)?, io::SeekFrom::End(0)).act(act)?;
+        if Bytes(length) < size {
+            let message = format!("{}: the device {} has {}", act(), pool.place.data.display(), Bytes(length));
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        return btrfs::resize_to_device(&pool.root).act(act);
+    }
+    grow_file(&pool.place, size).act(act)?;
+    let grown = btrfs::resize_to_device(pool.root.as_fd()).act(act);
+    grown.map_err(|error| error.and_undo(grow_file(&pool.place, now)))
+}
+
+fn grow_file(place: &Place, size: Bytes) -> Result<()> {
+    let attached = LoopFile::find(&place.data)?
+        .ok_or_else(|| Error::new(Kind::NotFound, format!("{} is on no loop device", place.data.display())))?;
+    life::set_length(&place.data, size)?;
+    attached.refresh_capacity()
+}

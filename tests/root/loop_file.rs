@@ -1,0 +1,76 @@
+//! Loop devices: attach, find, grow, detach.
+
+use std::{fs::File, path::Path};
+
+use lamina::{block::LoopFile, error::Kind};
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::as_root;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        as_root("loop::a_file_is_attached_found_grown_and_let_go", round_trip),
+        as_root("loop::a_missing_file_or_a_directory_is_refused", refusals),
+        as_root("loop::a_device_that_is_claimed_stays_attached", claimed),
+    ]
+}
+
+struct Detach<'a>(&'a Path);
+
+impl Drop for Detach<'_> {
+    fn drop(&mut self) {
+        if let Ok(Some(left)) = LoopFile::find(self.0) {
+            let _ = left.detach();
+        }
+    }
+}
+
+fn round_trip() -> Result<Completion, Failed> {
+    let directory = tempfile::Builder::new().prefix("lamina-test-").tempdir()?;
+    let path = directory.path().join("lamina-test-loop");
+    File::create(&path)?.set_len(8 << 20)?;
+    let _detach = Detach(&path);
+    assert!(LoopFile::find(&path)?.is_none());
+    let attached = LoopFile::attach(&path)?;
+    let found = LoopFile::find(&path)?.ok_or("not found")?;
+    assert_eq!((found.device(), found.number()), (attached.device(), attached.number()));
+    let queue = Path::new("/sys/block").join(attached.device().file_name().ok_or("no name")?).join("queue");
+    assert_eq!(std::fs::read_to_string(queue.join("logical_block_size"))?.trim(), "4096");
+    assert!(attached.is_direct()?);
+    File::options().write(true).open(&path)?.set_len(16 << 20)?;
+    attached.refresh_capacity()?;
+    let size = std::fs::read_to_string(queue.with_file_name("size"))?;
+    assert_eq!(size.trim(), (16 << 20 >> 9).to_string());
+    found.detach()?;
+    assert!(LoopFile::find(&path)?.is_none());
+    Ok(Completion::Completed)
+}
+
+fn refusals() -> Result<Completion, Failed> {
+    let directory = tempfile::Builder::new().prefix("lamina-test-").tempdir()?;
+    let missing = LoopFile::attach(&directory.path().join("missing")).unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound, "{missing}");
+    assert!(LoopFile::attach(directory.path()).is_err());
+    let device = LoopFile::attach(Path::new("/dev/null")).unwrap_err();
+    assert_eq!(device.kind(), Kind::Invalid, "{device}");
+    Ok(Completion::Completed)
+}
+
+fn claimed() -> Result<Completion, Failed> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let directory = tempfile::Builder::new().prefix("lamina-test-").tempdir()?;
+    let path = directory.path().join("lamina-test-claimed");
+    File::create(&path)?.set_len(8 << 20)?;
+    let _detach = Detach(&path);
+    let attached = LoopFile::attach(&path)?;
+    let exclusive = File::options().read(true).custom_flags(libc::O_EXCL).open(attached.device())?;
+    assert_eq!(LoopFile::find(&path)?.ok_or("not found")?.detach().unwrap_err().kind(), Kind::InUse);
+    drop(exclusive);
+    // Open without a claim: the kernel would let go at the last close, behind our back.
+    let open = File::open(attached.device())?;
+    assert_eq!(LoopFile::find(&path)?.ok_or("not found")?.detach().unwrap_err().kind(), Kind::InUse);
+    drop(open);
+    assert!(LoopFile::find(&path)?.is_some(), "an error must leave it as it was");
+    attached.detach()?;
+    Ok(Completion::Completed)
+}
