@@ -37,7 +37,8 @@ impl Args {
         }
         let now = Timestamp::now();
         let row = |row: Row| {
-            let id = row.id.strip_prefix("sha256:").filter(|_| !self.no_trunc).map_or(row.id.as_str(), |hex| &hex[..12]);
+            let id =
+                row.id.strip_prefix("sha256:").filter(|_| !self.no_trunc).map_or(row.id.as_str(), |hex| &hex[..12]);
             let by = if self.no_trunc { row.created_by.clone() } else { output::cut(&row.created_by, 45) };
             vec![id.to_owned(), human::ago(row.created.as_deref(), now), by, row.size_bytes.docker(), row.comment]
         };
@@ -56,7 +57,11 @@ impl Args {
             id: if index == last { image.id.to_string() } else { "<missing>".to_owned() },
             created: step.created,
             created_by: step.created_by,
-            size_bytes: step.layer.and_then(|layer| layers.get(layer)).and_then(|layer| layer.info.size).unwrap_or_default(),
+            size_bytes: step
+                .layer
+                .and_then(|layer| layers.get(layer))
+                .and_then(|layer| layer.info.size)
+                .unwrap_or_default(),
             comment: step.comment,
         });
         Ok(rows.collect())

@@ -93,5 +93,9 @@ fn rows_of(catalog: &Catalog<'_>, image: &Image) -> Result<Vec<Row>> {
     if image.references.is_empty() {
         return Ok(vec![row("<none>".to_owned(), "<none>".to_owned())?]);
     }
-    image.references.iter().map(|name| row(name.familiar_repository(), name.tag().unwrap_or("<none>").to_owned())).collect()
+    image
+        .references
+        .iter()
+        .map(|name| row(name.familiar_repository(), name.tag().unwrap_or("<none>").to_owned()))
+        .collect()
 }

@@ -18,7 +18,7 @@ use crate::{
         pack,
         reference::Reference,
     },
-    store::{Held, Key, Sql as _, Store},
+    store::{Info, Key, Sql as _, Store},
     units::Bytes,
 };
 
@@ -216,6 +216,14 @@ impl<'store> Containers<'store> {
         self.store.recover_volume(volume)
     }
 
+    /// Its writable snapshot.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn snapshot(&self, container: &Container) -> Result<Info> {
+        self.store.stat(&container.key())
+    }
+
     /// How the container differs from its image.
     ///
     /// # Errors
@@ -260,20 +268,9 @@ impl<'store> Containers<'store> {
         drop(mounted);
         let parent = ChainId::chain(image.config.diff_ids()).last().copied();
         let chain = ChainId::stack(parent, packed.diff_id);
-        commit_layer(&catalog, &held, chain, packed.size)?;
+        catalog.name_layer(&held, chain, packed.size)?;
         let config = image.config.with_layer(packed.diff_id, &crate::store::now())?;
         catalog.publish(&config, reference)
-    }
-}
-
-/// Names a held snapshot the layer `chain`, unless the store has that layer already; then the held one is superfluous.
-fn commit_layer(catalog: &Catalog<'_>, held: &Held<'_>, chain: ChainId, size: Bytes) -> Result<()> {
-    if catalog.has_layer(chain)? {
-        return Ok(());
-    }
-    match held.commit(&Key::layer(chain), size) {
-        Err(error) if error.kind() == Kind::Exists => Ok(()),
-        result => result,
     }
 }
 
@@ -309,7 +306,9 @@ fn refuse_if_taken(tx: &Transaction<'_>, name: &str) -> Result<()> {
         None => Ok(()),
         Some(id) => Err(Error::new(
             Kind::Exists,
-            format!("container name {name} is in use by container {id:.12}; remove that container or choose another name"),
+            format!(
+                "container name {name} is in use by container {id:.12}; remove that container or choose another name"
+            ),
         )),
     }
 }
@@ -324,7 +323,10 @@ fn checked_name(name: &str) -> Result<String> {
     }
     Err(Error::new(
         Kind::Invalid,
-        format!("invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at least two", name.escape_debug()),
+        format!(
+            "invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at least two",
+            name.escape_debug()
+        ),
     ))
 }
 

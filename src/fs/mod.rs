@@ -7,8 +7,8 @@ mod entry;
 mod mount;
 mod mount_table;
 mod remove;
-mod usage;
 pub mod subvolume;
+mod usage;
 
 pub use compare::{FilePair, Same, Verdict, compare, compare_at};
 pub(crate) use compare::{Look, compare_guided};

@@ -3,6 +3,8 @@
 //! Invariant: a published image has all its layers, and a layer is kept exactly as long as an image or another snapshot
 //! needs it. Both hold at every instant, because images and the keeping of layers change in one transaction.
 
+use std::cmp::Reverse;
+
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
 use super::{config::Config, reference::Reference};
@@ -10,7 +12,7 @@ use crate::{
     crash,
     error::{Error, Kind, Result},
     id::{ChainId, DiffId, Digest, ImageId, VolumeId},
-    store::{Info, Key, Sql as _, Store},
+    store::{Held, Info, Key, Sql as _, Store},
     units::Bytes,
 };
 
@@ -73,6 +75,21 @@ impl<'store> Catalog<'store> {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Names a held snapshot the layer `chain`, unless the store has that layer already or another command is faster;
+    /// then the held one is superfluous, and goes when it is dropped.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub(crate) fn name_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes) -> Result<()> {
+        if self.has_layer(chain)? {
+            return Ok(());
+        }
+        match held.commit(&Key::layer(chain), size) {
+            Err(error) if error.kind() == Kind::Exists => Ok(()),
+            result => result,
         }
     }
 
@@ -164,7 +181,7 @@ impl<'store> Catalog<'store> {
     /// When the database cannot be read.
     pub fn list(&self) -> Result<Vec<Image>> {
         let mut images = self.query("", &[])?;
-        images.sort_by(|a, b| b.config.created().cmp(&a.config.created()));
+        images.sort_by_key(|image| Reverse(image.config.created()));
         Ok(images)
     }
 
@@ -250,7 +267,8 @@ impl<'store> Catalog<'store> {
                 refuse_if_used(tx, name, image.id)?;
             }
             for reference in &untagged {
-                tx.execute("DELETE FROM tags WHERE reference = :r", named_params! {":r": reference.canonical()}).sql()?;
+                tx.execute("DELETE FROM tags WHERE reference = :r", named_params! {":r": reference.canonical()})
+                    .sql()?;
             }
             if last { self.delete(tx, &image) } else { Ok(()) }
         })?;
@@ -288,7 +306,8 @@ fn keep_layer(tx: &Transaction<'_>, chain: ChainId) -> Result<VolumeId> {
         )
         .optional()
         .sql()?;
-    let missing = || Error::new(Kind::NotFound, format!("layer {chain} was removed by another command meanwhile; try again"));
+    let missing =
+        || Error::new(Kind::NotFound, format!("layer {chain} was removed by another command meanwhile; try again"));
     VolumeId::new(volume.ok_or_else(missing)?)
 }
 
@@ -313,7 +332,9 @@ fn refuse_if_used(tx: &Transaction<'_>, name: &str, id: ImageId) -> Result<()> {
     match user {
         Some(user) => Err(Error::new(
             Kind::InUse,
-            format!("remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"),
+            format!(
+                "remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"
+            ),
         )),
         None => Ok(()),
     }

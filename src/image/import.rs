@@ -30,13 +30,13 @@ pub fn import(store: &Store, tar: impl Read + Send, reference: &Reference, messa
     let held = store.draft(None)?;
     let unpacked = fill(store, &held, compression::decode(tar)?)?;
     let chain = ChainId::stack(None, unpacked.diff_id);
-    keep(&catalog, &held, chain, &unpacked)?;
+    catalog.name_layer(&held, chain, unpacked.size)?;
     let config = Config::imported(unpacked.diff_id, message, &crate::store::now())?;
     catalog.publish(&config, Some(reference))
 }
 
 /// What happens while an archive is loaded.
-pub trait LoadEvents {
+pub trait LoadEvents: Send {
     /// A layer begins: it is number `index` of `count`, and `size` bytes in the archive.
     fn layer(&mut self, diff: DiffId, index: usize, count: usize, size: u64);
     /// A layer is here already and is not unpacked.
@@ -72,7 +72,9 @@ fn load_image(
     }
     let mut held = Vec::new();
     let mut parent = None;
-    for (index, (chain, (diff, blob))) in ChainId::chain(diffs).into_iter().zip(diffs.iter().zip(&image.layers)).enumerate() {
+    for (index, (chain, (diff, blob))) in
+        ChainId::chain(diffs).into_iter().zip(diffs.iter().zip(&image.layers)).enumerate()
+    {
         interrupt::check()?;
         if catalog.has_layer(chain)? {
             events.exists(*diff);
@@ -113,7 +115,7 @@ fn load_layer<'store>(
             format!("its content has the digest {}, and the image's configuration says {diff}", unpacked.diff_id),
         ));
     }
-    keep(&Catalog::new(store), &held, chain, &unpacked)?;
+    Catalog::new(store).name_layer(&held, chain, unpacked.size)?;
     Ok(held)
 }
 
@@ -125,21 +127,10 @@ fn fill(store: &Store, held: &Held<'_>, tar: impl Read + Send) -> Result<Unpacke
     unpack(mounted.root(), tar, &mut room).map_err(|error| store.explain(error))
 }
 
-/// Names a filled snapshot as a layer, unless another command was faster; then the held one is superfluous.
-fn keep(catalog: &Catalog<'_>, held: &Held<'_>, chain: ChainId, unpacked: &Unpacked) -> Result<()> {
-    if catalog.has_layer(chain)? {
-        return Ok(());
-    }
-    match held.commit(&Key::layer(chain), unpacked.size) {
-        Err(error) if error.kind() == Kind::Exists => Ok(()),
-        result => result,
-    }
-}
-
 /// A reader that tells what it read.
 struct Told<'a, R> {
     inner: R,
-    events: &'a mut dyn LoadEvents,
+    events: &'a mut (dyn LoadEvents + 'a),
 }
 
 impl<R: Read> Read for Told<'_, R> {
