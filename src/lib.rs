@@ -5,6 +5,7 @@ pub mod driver;
 pub mod error;
 pub mod fs;
 pub mod id;
+pub mod image;
 pub mod interrupt;
 pub mod sys;
 pub mod units;
