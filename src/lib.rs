@@ -6,6 +6,7 @@ pub mod driver;
 pub mod error;
 pub mod fs;
 pub mod id;
+pub mod image;
 pub mod interrupt;
 pub mod program;
 pub mod store;
