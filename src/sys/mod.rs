@@ -9,6 +9,8 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+pub mod dm;
+pub mod loop_dev;
 pub mod mount;
 
 /// One ioctl: its number and the type that the kernel reads or writes.

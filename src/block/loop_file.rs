@@ -1,0 +1,191 @@
+//! A file seen as a block device: attached to a loop device with direct I/O, so that pool data is not cached twice,
+//! and with 4096-byte blocks, so that nothing below has to read before it writes.
+//!
+//! Invariant: a [`LoopFile`] keeps no descriptor of its device, so it never is the user that keeps a detach waiting.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use loopdev::{LoopControl, LoopDevice};
+
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    sys::loop_dev::{self, Backing},
+};
+
+/// The logical block size of every loop device of ours.
+const BLOCK_SIZE: u32 = 4096;
+
+/// How often another process may snatch the free device that the kernel named.
+const RACES: u32 = 64;
+
+/// A regular file attached to a loop device. It stays attached when this is dropped.
+#[derive(Debug)]
+pub struct LoopFile {
+    file: PathBuf,
+    backing: Backing,
+    device: PathBuf,
+    number: (u32, u32),
+}
+
+impl LoopFile {
+    /// Attaches the file at `path` to a free loop device.
+    ///
+    /// # Errors
+    /// `NotFound` without the file, `Invalid` if it is not a regular file, `Unsupported` without the loop driver.
+    pub fn attach(path: &Path) -> Result<Self> {
+        let act = || format!("attach {} to a loop device", path.display());
+        let backing_file = open_regular(path).act(act)?;
+        let control = LoopControl::open().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::new(
+                Kind::Unsupported,
+                format!("{}: there is no /dev/loop-control (CONFIG_BLK_DEV_LOOP; 'modprobe loop')", act()),
+            ),
+            _ => Error::with_source(crate::error::kind_of(&error), act(), error),
+        })?;
+        for _ in 0..RACES {
+            let device = control.next_free().act(|| "open a free loop device").act(act)?;
+            match configure(&device, &backing_file) {
+                Ok(()) => {
+                    let attached = Self::of(&device, path, &backing_file);
+                    return attached.map_err(|error| error.and_undo(device.detach().act(|| "detach it")));
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                Err(error) => return Err(error).act(act),
+            }
+        }
+        Err(Error::new(Kind::InUse, format!("{}: others took the free device {RACES} times", act())))
+    }
+
+    /// The loop device that holds the file at `path` already.
+    ///
+    /// # Errors
+    /// `NotFound` without the file; when a loop device cannot be asked.
+    pub fn find(path: &Path) -> Result<Option<Self>> {
+        let act = || format!("look for the loop device of {}", path.display());
+        let wanted = backing_of(&open_regular(path).act(act)?).act(act)?;
+        for entry in fs::read_dir("/sys/block").act(act)? {
+            let entry = entry.act(act)?;
+            // This directory is there only while the device holds a file, so free devices need not be opened.
+            if !entry.path().join("loop").exists() {
+                continue;
+            }
+            let device = Path::new("/dev").join(entry.file_name());
+            if held_by(&device).act(|| format!("ask {}", device.display())).act(act)? == Some(wanted) {
+                let number = number_of(&device).act(act)?;
+                return Ok(Some(Self { file: path.to_owned(), backing: wanted, device, number }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn of(device: &LoopDevice, path: &Path, backing_file: &File) -> Result<Self> {
+        let act = || format!("look at the loop device of {}", path.display());
+        let node = device.path().ok_or_else(|| Error::new(Kind::NotFound, "its node has no path")).act(act)?;
+        let number = (device.major().act(act)?, device.minor().act(act)?);
+        Ok(Self { file: path.to_owned(), backing: backing_of(backing_file).act(act)?, device: node, number })
+    }
+
+    /// The device node.
+    pub fn device(&self) -> &Path {
+        &self.device
+    }
+
+    /// Major and minor number.
+    pub fn number(&self) -> (u32, u32) {
+        self.number
+    }
+
+    /// Whether it does direct I/O; some file systems cannot.
+    ///
+    /// # Errors
+    /// When the device cannot be asked.
+    pub fn is_direct(&self) -> Result<bool> {
+        let act = || format!("ask {} for direct I/O", self.device.display());
+        loop_dev::is_direct(File::open(&self.device).act(act)?).act(act)
+    }
+
+    /// Makes the device as long as the file has become.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn refresh_capacity(&self) -> Result<()> {
+        let act = || format!("take over the new size of {} in {}", self.file.display(), self.device.display());
+        LoopDevice::open(&self.device).act(act)?.set_capacity().act(act)
+    }
+
+    /// Lets the file go, and returns when the kernel has done so.
+    ///
+    /// # Errors
+    /// `InUse` if something mounts, stacks on, or keeps open the device; it then stays as it was.
+    pub fn detach(self) -> Result<()> {
+        let act = || format!("detach {} from {}", self.file.display(), self.device.display());
+        // O_EXCL fails for a device that a file system or device-mapper has claimed, before anything is changed.
+        let claim = OpenOptions::new().read(true).write(true).custom_flags(libc::O_EXCL).open(&self.device).act(act)?;
+        LoopDevice::open(&self.device).act(act)?.detach().act(act)?;
+        drop(claim);
+        // The kernel lets go at the last close. udev opens a new or changed device for some milliseconds, and nothing
+        // tells when it has closed it: ask again, a little later each time, for two seconds in all.
+        for step in 0..20u32 {
+            if held_by(&self.device).act(act)? != Some(self.backing) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(u64::from(step * 10)));
+        }
+        let in_use = Error::new(Kind::InUse, format!("{}: something keeps the device open", act()));
+        let undo = File::open(&self.device).and_then(|device| loop_dev::keep(&device)).act(|| "keep it attached");
+        Err(in_use.and_undo(undo))
+    }
+}
+
+/// What the device holds now.
+fn held_by(device: &Path) -> io::Result<Option<Backing>> {
+    match File::open(device) {
+        Ok(device) => loop_dev::backing(device),
+        // A device that is just being cleared cannot be opened (lo_open, drivers/block/loop.c).
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Direct I/O where the file system below can do it: newer kernels fall back by themselves, older ones refuse.
+fn configure(device: &LoopDevice, backing_file: &File) -> io::Result<()> {
+    match loop_dev::configure(device, backing_file, BLOCK_SIZE, true) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            loop_dev::configure(device, backing_file, BLOCK_SIZE, false)
+        }
+        result => result,
+    }
+}
+
+fn open_regular(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => Kind::NotFound,
+            _ => crate::error::kind_of(&error),
+        };
+        Error::with_source(kind, format!("open {}", path.display()), error)
+    })?;
+    let kind = file.metadata().act(|| "look at the file")?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    let what = if kind.is_block_device() { "a block device, which needs no loop device" } else { "no regular file" };
+    Err(Error::new(Kind::Invalid, format!("it is {what}")))
+}
+
+fn backing_of(file: &File) -> io::Result<Backing> {
+    let metadata = file.metadata()?;
+    Ok(Backing { device: metadata.dev(), inode: metadata.ino() })
+}
+
+fn number_of(device: &Path) -> io::Result<(u32, u32)> {
+    let number = rustix::fs::stat(device)?.st_rdev;
+    Ok((rustix::fs::major(number), rustix::fs::minor(number)))
+}
