@@ -9,6 +9,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+pub mod block;
 pub mod dm;
 pub mod loop_dev;
 pub mod mount;

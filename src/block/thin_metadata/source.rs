@@ -43,7 +43,11 @@ impl Source {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    pub(super) fn block(&self, at: u64) -> Result<Block> {
+    /// The 4096 bytes of block `at`.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn block(&self, at: u64) -> Result<[u8; 4096]> {
         let mut buffer = Box::new(Aligned([0; 4096]));
         let offset = at.saturating_mul(4096);
         let act = || format!("read block {at} of pool metadata {}", self.path.display());
