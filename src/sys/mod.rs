@@ -10,6 +10,8 @@ use std::{
 };
 
 pub mod btrfs;
+pub mod block;
+pub mod dm;
 pub mod loop_dev;
 pub mod mount;
 
