@@ -9,8 +9,8 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-pub mod btrfs;
 pub mod block;
+pub mod btrfs;
 pub mod dm;
 pub mod loop_dev;
 pub mod mount;

@@ -1,5 +1,10 @@
 //! The thin driver on a real pool: sharing, capture while written, space that returns, full pools, power cycles.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test's panic and output are its report")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test's panic and output are its report"
+)]
 
 use std::{
     fs::{self, File},
@@ -500,7 +505,8 @@ fn bad_backings_are_refused(pool: &Pool) -> Result<()> {
     let error = pool::create(&other).unwrap_err();
     println!("{error}");
     assert_eq!(error.kind(), Kind::NotOurs);
-    for (size, chunk) in [(Bytes::mib(1), Bytes::kib(64)), (Bytes::gib(1), Bytes::kib(65)), (Bytes::gib(99), Bytes(0))] {
+    for (size, chunk) in [(Bytes::mib(1), Bytes::kib(64)), (Bytes::gib(1), Bytes::kib(65)), (Bytes::gib(99), Bytes(0))]
+    {
         assert_eq!(pool::create(&PoolSpec { size, chunk, ..other.clone() }).unwrap_err().kind(), Kind::Invalid);
     }
     pool.driver()?;
