@@ -3,8 +3,14 @@
 //! Invariant: nothing that an archive says is believed before it is checked; what is refused is refused with the
 //! entry's name and the reason.
 
+pub mod archive;
+pub mod compression;
+pub mod config;
+pub mod pack;
+pub mod reference;
 pub mod tar;
 pub mod unpack;
+mod xattr;
 
 use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _};
 
