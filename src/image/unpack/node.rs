@@ -21,6 +21,7 @@ use crate::{
     image::{
         shown,
         tar::{Input, Member, MemberKind, Members, Segment},
+        xattr::{is_content, is_overlays},
     },
     interrupt,
 };
@@ -107,7 +108,7 @@ fn times(member: &Member) -> Timestamps {
 /// Every extended attribute of the member, checked.
 fn xattrs(member: &Member) -> Result<Vec<(CString, &[u8])>> {
     let checked = member.xattrs.iter().map(|(name, value)| {
-        if name.starts_with(b"trusted.overlay.") {
+        if is_overlays(name) {
             let reason = format!("its attribute {} is overlayfs' own", shown(name));
             return Err(Error::new(Kind::Invalid, reason));
         }
@@ -151,11 +152,6 @@ pub(super) fn set_metadata_at(member: &Member, parent: BorrowedFd<'_>, name: &[u
 /// Attribute calls on what cannot be opened need a path (setxattrat came with Linux 6.13).
 fn path_of(parent: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(std::ffi::OsStr::from_bytes(name))
-}
-
-/// Whether an attribute is part of a layer; the rest belongs to the host's security module.
-fn is_content(name: &[u8]) -> bool {
-    [&b"user."[..], b"trusted.", b"security.capability", b"system.posix_acl_"].iter().any(|p| name.starts_with(p))
 }
 
 /// Takes off what an earlier layer or a parent's default access control list gave.
