@@ -2,8 +2,9 @@
 //! panic. Its UUID begins with `7e57`, so that whatever might be left is known for a test's.
 
 use std::{
-    env,
+    env, fmt,
     os::fd::AsFd as _,
+    panic::Location,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -17,8 +18,21 @@ use lamina::{
 };
 use libtest_mimic::{Completion, Failed};
 
-/// What a case comes to; every error says its own story.
-pub type Outcome<T = ()> = Result<T, Failed>;
+/// What a case comes to.
+pub type Outcome<T = ()> = Result<T, Fault>;
+
+/// Any error, with the line of the `?` that it passed first.
+#[derive(Debug)]
+pub struct Fault(pub String);
+
+// Not Display itself, or this could not be.
+impl<E: fmt::Display> From<E> for Fault {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        let at = Location::caller();
+        Self(format!("{}:{}: {error}", at.file(), at.line()))
+    }
+}
 
 /// Fails the case unless both are equal, and tells them.
 #[macro_export]
@@ -30,7 +44,7 @@ macro_rules! expect_eq {
                 #[allow(unused_mut, unused_assignments)]
                 let mut what = String::from(stringify!($found));
                 $(what = format!($($what)+);)?
-                return Err(format!("line {}: {what}: found {found:?}, expected {expected:?}", line!()).into());
+                return Err($crate::pool::Fault::from(format!("{what}: found {found:?}, expected {expected:?}")));
             }
         }
     };
@@ -41,7 +55,7 @@ macro_rules! expect_eq {
 macro_rules! expect {
     ($condition:expr, $($what:tt)+) => {
         if !$condition {
-            return Err(format!("line {}: {}", line!(), format!($($what)+)).into());
+            return Err($crate::pool::Fault::from(format!($($what)+)));
         }
     };
 }
@@ -63,7 +77,7 @@ pub struct Pool {
 }
 
 /// Runs `case` on a fresh pool; ignored where this machine cannot have such a pool.
-pub fn with_pool(kind: DriverKind, size: Bytes, case: fn(&mut Pool) -> Outcome) -> Outcome<Completion> {
+pub fn with_pool(kind: DriverKind, size: Bytes, case: fn(&mut Pool) -> Outcome) -> Result<Completion, Failed> {
     if !rustix::process::geteuid().is_root() {
         return Ok(Completion::ignored_with("needs root"));
     }
@@ -73,8 +87,7 @@ pub fn with_pool(kind: DriverKind, size: Bytes, case: fn(&mut Pool) -> Outcome) 
         }
         made => {
             let mut pool = made?;
-            case(&mut pool)?;
-            pool.destroy()?;
+            case(&mut pool).and_then(|()| pool.destroy()).map_err(|fault| fault.0)?;
             Ok(Completion::Completed)
         }
     }

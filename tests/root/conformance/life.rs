@@ -46,8 +46,9 @@ pub fn the_root_directory_is_inherited_with_its_metadata(pool: &mut Pool) -> Out
     let base = pool.layer(None, |root| {
         fs::set_permissions(root, fs::Permissions::from_mode(0o1751))?;
         std::os::unix::fs::chown(root, Some(12), Some(34))?;
-        set_xattr(root, "user.root", b"yes")?;
-        set_mtime(root, 5)
+        // The root's path is a link in /proc.
+        set_xattr(&root.join("."), "user.root", b"yes")?;
+        set_mtime(&root.join("."), 5)
     })?;
     let child = pool.layer(Some(&base), |_| Ok(()))?;
     let grandchild = pool.active(Some(&child))?;

@@ -14,7 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use super::tree::{fingerprint, rewrite_in_secret, set_mtime, set_xattr};
 use crate::{
     expect, expect_eq,
-    pool::{Outcome, Pool, Volume},
+    pool::{Fault, Outcome, Pool, Volume},
 };
 
 /// `LAMINA_TEST_SEED` tries another sequence; the seed is part of each failure's text.
@@ -22,11 +22,7 @@ pub fn changes_equal_a_walk_after_random_operations(pool: &mut Pool) -> Outcome 
     const ROUNDS: usize = 12;
     let seed = std::env::var("LAMINA_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_240_607);
     let mut random = StdRng::seed_from_u64(seed);
-    let within = |round: usize| {
-        move |error: libtest_mimic::Failed| -> libtest_mimic::Failed {
-            format!("seed {seed}, round {round}: {}", error.message().unwrap_or_default()).into()
-        }
-    };
+    let within = |round: usize| move |fault: Fault| Fault(format!("seed {seed}, round {round}: {}", fault.0));
     let mut layers: Vec<Volume> = Vec::new();
     let mut prints = HashMap::new();
     let mut listed = 0;
