@@ -72,6 +72,7 @@ pub struct Pool {
     pub spec: PoolSpec,
     driver: Option<Box<dyn Driver>>,
     next: AtomicU64,
+    destroyed: bool,
     // Removed last.
     _directory: tempfile::TempDir,
 }
@@ -111,7 +112,7 @@ impl Pool {
             metadata: None,
         };
         pool::create(&spec)?;
-        let mut made = Self { spec, driver: None, next: AtomicU64::new(1), _directory: directory };
+        let mut made = Self { spec, driver: None, next: AtomicU64::new(1), destroyed: false, _directory: directory };
         made.driver = Some(pool::open(&made.spec)?);
         Ok(made)
     }
@@ -132,6 +133,7 @@ impl Pool {
     fn destroy(&mut self) -> Outcome {
         self.driver = None;
         pool::destroy(&self.spec)?;
+        self.destroyed = true;
         Ok(())
     }
 
@@ -219,7 +221,8 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // After a failure only: what the case found is the news, and a pool that cannot be destroyed leaves its
         // directory to tell.
-        if self.driver.take().is_some() && pool::destroy(&self.spec).is_err() {
+        self.driver = None;
+        if !self.destroyed && pool::destroy(&self.spec).is_err() {
             self._directory.disable_cleanup(true);
         }
     }
