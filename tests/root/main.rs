@@ -4,14 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed test panics and tells why")]
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 
+#[macro_use]
+mod pool;
+
 mod archive;
 mod btrfs;
 mod commands;
+mod conformance;
 mod crash;
 mod image;
 mod lamina;
 mod loop_file;
-mod pool;
 mod thin;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -22,6 +25,7 @@ fn main() {
         loop_file::trials(),
         btrfs::trials(),
         thin::trials(),
+        conformance::trials(),
         image::trials(),
         commands::trials(),
         crash::trials(),
