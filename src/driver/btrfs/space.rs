@@ -20,6 +20,9 @@ use crate::{
 /// calls available is 0 long before, on small pools, because there it keeps the reserve back twice.)
 const NEARLY_NOTHING: Bytes = Bytes::mib(1);
 
+/// The first MiB of a device is no block group's (`BTRFS_DEVICE_RANGE_RESERVED`).
+const NEVER_GIVEN: u64 = 1 << 20;
+
 /// Whether work may fail for want of space.
 pub(super) fn is_short(root: &File) -> Result<bool> {
     let (data, metadata) = spaces(root)?;
@@ -32,7 +35,7 @@ fn spaces(root: &File) -> Result<(Space, Space)> {
     let act = || "ask the kernel for the pool's space";
     let device = btrfs::device_info(root).act(act)?;
     let kinds = btrfs::space_info(root).act(act)?;
-    let open = device.total.saturating_sub(device.allocated);
+    let open = device.total.saturating_sub(device.allocated + NEVER_GIVEN);
     let mut data = Space { total: Bytes(open), used: Bytes(0) };
     let mut metadata = data;
     for kind in kinds {
