@@ -199,14 +199,21 @@ fn mount_bind(directory: &Path, access: Access) -> Result<OwnedFd> {
     Ok(root)
 }
 
+/// Keep an upper directory free of what has a meaning only on its own lower directories or in its own mount: inode
+/// numbers, renames recorded as redirects, files whose data stayed below. Kernels differ in their defaults
+/// (CONFIG_OVERLAY_FS_*). `volatile` is left out: an unmounted volume must be on disk.
+const OVERLAY_OPTIONS: &str = "index=off,xino=off,metacopy=off,redirect_dir=nofollow";
+
 /// overlayfs takes its directories from one option string of at most a page, and, before Linux 6.8, only through
 /// mount(2), which needs a place. A thread with its own mount namespace and working directory serves both: names are
 /// short because they are relative, and the place vanishes with the thread, while the cloned mount stays.
 fn mount_overlay(base: &Path, lowers: &[String], upper: Option<&(String, String)>) -> Result<OwnedFd> {
-    let mut options = format!("lowerdir={}", lowers.join(":"));
+    let mut options = format!("{OVERLAY_OPTIONS},lowerdir={}", lowers.join(":"));
     if let Some((upper, work)) = upper {
         options.push_str(&format!(",upperdir={upper},workdir={work}"));
     }
+    // In the mount table this tells whose mount it is; overlayfs itself takes any text.
+    let source = base.join(upper.map(|(upper, _)| upper).or(lowers.first()).map_or("", String::as_str));
     let act = || format!("mount overlay of {} layers in {}", lowers.len(), base.display());
     if options.len() >= 4096 {
         return Err(Error::new(
@@ -223,7 +230,7 @@ fn mount_overlay(base: &Path, lowers: &[String], upper: Option<&(String, String)
         if upper.is_none() {
             flags |= MsFlags::MS_RDONLY;
         }
-        nix::mount::mount(Some("overlay"), base, Some("overlay"), flags, Some(options.as_str()))
+        nix::mount::mount(Some(&source), base, Some("overlay"), flags, Some(options.as_str()))
             .act(|| "mount overlay")?;
         open_tree(CWD, base, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .act(|| "take hold of the mount")

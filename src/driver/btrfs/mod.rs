@@ -3,8 +3,10 @@
 //!
 //! Invariant: whatever directory lies in `volumes` is a volume; each comes and goes in one transaction of the kernel.
 
+mod changes;
 mod life;
 mod mkfs;
+mod receiver;
 mod space;
 mod superblock;
 mod usage;
@@ -24,7 +26,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{MountSpec, mount_table, subvolume},
+    fs::{MountSpec, Verdict, compare, mount_table, subvolume},
     id::VolumeId,
     sys::btrfs::{self, Range, SubvolumeInfo},
     units::Bytes,
@@ -296,8 +298,13 @@ impl Driver for Btrfs {
         Ok(Usage { exclusive })
     }
 
-    fn changes(&self, _: VolumeId, _: &[VolumeId]) -> Result<Changes> {
-        Err(Error::new(Kind::Unsupported, "changes are not there yet"))
+    fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
+        let act = || format!("compare volume {id} with its parent");
+        let child = self.volume(id).act(act)?;
+        match parents.first() {
+            None => compare(None, child.0.as_fd(), &mut |_| Ok(Verdict::Unknown)).act(act),
+            Some(parent) => changes::changes(&self.volume(*parent).act(act)?, &child).act(act),
+        }
     }
 
     fn volumes(&self) -> Result<Vec<VolumeId>> {

@@ -1,40 +1,48 @@
-//! The vfs driver.
+//! The vfs driver: a full copy of the tree for every volume. It shares nothing, on purpose: it is what the other
+//! mechanisms are compared with.
+//!
+//! Invariant: see [`shelf`]. Files are copied by reading and writing, also where the file system below could share
+//! their blocks.
+//!
+//! [`Driver::capture`] of a volume that is written meanwhile copies file by file: each file is as it was when it was
+//! opened, but not all of one instant, because a directory of the host cannot be frozen.
 
-use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec};
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec, shelf, shelf::Shelf};
 use crate::{
     error::{Error, Kind, Result},
-    fs::MountSpec,
+    fs::{MountSpec, Verdict, allocated, compare, copy_tree},
     id::VolumeId,
     units::Bytes,
 };
 
 /// See [`Driver`].
 #[derive(Debug)]
-pub struct Vfs {}
-
-fn not_yet<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "driver vfs is not there yet"))
+pub struct Vfs {
+    shelf: Shelf,
 }
 
 pub(super) fn supported() -> Result<()> {
-    not_yet()
+    Ok(())
 }
-pub(super) fn create(_: &PoolSpec) -> Result<()> {
-    not_yet()
+
+pub(super) fn create(spec: &PoolSpec) -> Result<()> {
+    shelf::create(spec, |_| Ok(()))
 }
-pub(super) fn is_up(_: &PoolSpec) -> Result<bool> {
-    not_yet()
-}
-pub(super) fn close(_: &PoolSpec) -> Result<()> {
-    not_yet()
-}
-pub(super) fn destroy(_: &PoolSpec) -> Result<()> {
-    not_yet()
+
+pub(super) fn destroy(spec: &PoolSpec) -> Result<()> {
+    shelf::destroy(spec)
 }
 
 impl Vfs {
-    pub(super) fn open(_: &PoolSpec) -> Result<Self> {
-        not_yet()
+    pub(super) fn open(spec: &PoolSpec) -> Result<Self> {
+        Ok(Self { shelf: Shelf::open(spec)? })
+    }
+
+    fn copy(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
+        let source = self.shelf.tree(source)?;
+        self.shelf.make(id, access, |tree| copy_tree(source.as_fd(), tree))
     }
 }
 
@@ -42,49 +50,68 @@ impl Driver for Vfs {
     fn kind(&self) -> DriverKind {
         DriverKind::Vfs
     }
-    fn create(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn create(&self, id: VolumeId) -> Result<()> {
+        self.shelf.make(id, Access::ReadWrite, |_| Ok(()))
     }
-    fn snapshot(&self, _: VolumeId, _: &[VolumeId]) -> Result<()> {
-        not_yet()
+
+    fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()> {
+        let parent = parents.first().ok_or_else(|| Error::new(Kind::Invalid, "a snapshot needs a parent"))?;
+        self.copy(id, *parent, Access::ReadWrite)
     }
-    fn capture(&self, _: VolumeId, _: VolumeId, _: &[VolumeId]) -> Result<()> {
-        not_yet()
+
+    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
+        self.copy(id, source, Access::ReadOnly)
     }
-    fn seal(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn seal(&self, id: VolumeId) -> Result<()> {
+        self.shelf.seal(id)
     }
-    fn delete(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn delete(&self, id: VolumeId) -> Result<()> {
+        self.shelf.delete(id)
     }
-    fn mounts(&self, _: VolumeId, _: &[VolumeId], _: Access) -> Result<MountSpec> {
-        not_yet()
+
+    fn mounts(&self, id: VolumeId, _: &[VolumeId], access: Access) -> Result<MountSpec> {
+        self.shelf.admit(id, access)?;
+        Ok(MountSpec::Bind { directory: self.shelf.base().join(id.to_string()), access })
     }
+
     fn release(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+        Ok(())
     }
-    fn reserve(&self, _: VolumeId, _: std::os::fd::BorrowedFd<'_>, _: Bytes) -> Result<()> {
-        not_yet()
+
+    fn reserve(&self, _: VolumeId, _: BorrowedFd<'_>, _: Bytes) -> Result<()> {
+        Ok(())
     }
-    fn usage(&self, _: VolumeId, _: &[VolumeId]) -> Result<Usage> {
-        not_yet()
+
+    fn usage(&self, id: VolumeId, _: &[VolumeId]) -> Result<Usage> {
+        Ok(Usage { exclusive: allocated(self.shelf.tree(id)?.as_fd())? })
     }
-    fn changes(&self, _: VolumeId, _: &[VolumeId]) -> Result<Changes> {
-        not_yet()
+
+    fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
+        let parent = parents.first().map(|parent| self.shelf.tree(*parent)).transpose()?;
+        let child = self.shelf.tree(id)?;
+        compare(parent.as_ref().map(|dir| dir.as_fd()), child.as_fd(), &mut |_| Ok(Verdict::Unknown))
     }
+
     fn volumes(&self) -> Result<Vec<VolumeId>> {
-        not_yet()
+        self.shelf.volumes()
     }
+
     fn active(&self) -> Result<Vec<VolumeId>> {
-        not_yet()
+        self.shelf.active()
     }
+
     fn status(&self) -> Result<PoolStatus> {
-        not_yet()
+        self.shelf.status()
     }
+
     fn grow(&self, _: Bytes) -> Result<()> {
-        not_yet()
+        Err(self.shelf.no_growth(self.kind()))
     }
+
     fn check(&self) -> Result<Vec<String>> {
-        not_yet()
+        self.shelf.check()
     }
 }

@@ -1,0 +1,57 @@
+//! What a tree takes on its file system.
+
+use std::{collections::HashSet, os::fd::BorrowedFd};
+
+use rustix::fs::fstat;
+
+use super::{
+    descent::walk,
+    entry::{identity, is_dir},
+};
+use crate::{
+    error::{Act as _, Result},
+    units::Bytes,
+};
+
+/// The blocks allocated to the directory `root` and everything below it, each file once however many names it has.
+///
+/// # Errors
+/// When the tree cannot be read; `Interrupted`.
+pub fn allocated(root: BorrowedFd<'_>) -> Result<Bytes> {
+    // st_blocks counts 512 bytes whatever the block size (stat(2)).
+    let blocks = |count: i64| Bytes(u64::try_from(count).unwrap_or(0) * 512);
+    let mut sum = blocks(fstat(root).act(|| "look at a directory")?.st_blocks);
+    let mut linked = HashSet::new();
+    walk(root, &mut |found| {
+        if found.stat.st_nlink == 1 || is_dir(found.stat) || linked.insert(identity(found.stat)) {
+            sum += blocks(found.stat.st_blocks);
+        }
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::allocated;
+    use std::{
+        fs::{self, File},
+        os::fd::AsFd as _,
+    };
+
+    #[test]
+    fn links_count_once_and_holes_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let dir = File::open(root.path()).unwrap();
+        File::create(at("hole")).unwrap().set_len(1 << 30).unwrap();
+        let empty = allocated(dir.as_fd()).unwrap().0;
+        assert!(empty < 1 << 20, "{empty}");
+        fs::write(at("data"), vec![1; 1 << 20]).unwrap();
+        File::open(at("data")).unwrap().sync_all().unwrap();
+        let one = allocated(dir.as_fd()).unwrap().0;
+        assert!((1 << 20..2 << 20).contains(&(one - empty)), "{one} {empty}");
+        fs::hard_link(at("data"), at("again")).unwrap();
+        assert_eq!(allocated(dir.as_fd()).unwrap().0, one);
+    }
+}
