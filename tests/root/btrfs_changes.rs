@@ -297,7 +297,7 @@ fn subvolume_inside() -> Result<Completion, Failed> {
     driver.snapshot(id(2), &[id(1)])?;
     let mount = mounted(&*driver, id(2))?;
     fs::create_dir(mount.path().join("dir"))?;
-    lamina::sys::btrfs::create_subvolume(mount.root(), c"inside")?;
+    lamina::sys::btrfs::create_subvolume(fs::File::open(mount.path())?, c"inside")?;
     lamina::sys::btrfs::create_subvolume(fs::File::open(mount.path().join("dir"))?, c"deeper")?;
     driver.capture(id(3), id(2), &[id(1)])?;
     assert_eq!(expect_equal(&*driver, id(1), id(3))?, 3);

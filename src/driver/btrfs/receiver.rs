@@ -93,7 +93,8 @@ impl Receiver {
 
     pub(super) fn finish(self) -> Touched {
         let mut touched = Touched::default();
-        for (index, node) in self.nodes.iter().enumerate() {
+        // The root itself is never listed.
+        for (index, node) in self.nodes.iter().enumerate().skip(ROOT + 1) {
             let did = node.did;
             if !(did.arrived || did.data || did.metadata) {
                 continue;
