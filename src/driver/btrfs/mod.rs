@@ -140,10 +140,18 @@ impl Btrfs {
             pause = (pause * 2).min(Duration::from_millis(200));
         }
         btrfs::commit(&self.root)?;
-        match btrfs::take_back_empty_groups(&self.root) {
-            // Somebody else is at it, or there is no room even for this: the caller's work shows what is possible.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::ENOSPC)) => Ok(()),
-            result => result,
+        loop {
+            match btrfs::take_back_empty_groups(&self.root).map_err(|error| error.raw_os_error()) {
+                // Without room for this the kernel still does it by itself, a little later.
+                Err(Some(libc::ENOSPC)) if start.elapsed() < CLEANING && space::holds_back(&self.root)? => {
+                    thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(500));
+                    btrfs::commit(&self.root)?;
+                }
+                // Somebody else is at it, or there is nothing to take: the caller's work shows what is possible.
+                Ok(()) | Err(Some(libc::EINPROGRESS | libc::ENOSPC)) => return Ok(()),
+                Err(errno) => return Err(io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO))),
+            }
         }
     }
 

@@ -29,6 +29,16 @@ pub(super) fn is_short(root: &File) -> Result<bool> {
     Ok([data, metadata].iter().any(|space| space.free() < Bytes(space.total.0 / 16).max(NEARLY_NOTHING)))
 }
 
+/// Whether so much of the space given to data is free that whole block groups of it must be, while no space is left
+/// that could become metadata.
+pub(super) fn holds_back(root: &File) -> io::Result<bool> {
+    let device = btrfs::device_info(root)?;
+    let open = device.total.saturating_sub(device.allocated + NEVER_GIVEN);
+    let free = |kind: &SpaceInfo| if kind.flags & SpaceInfo::DATA != 0 { kind.total - kind.used } else { 0 };
+    let free: u64 = btrfs::space_info(root)?.iter().map(free).sum();
+    Ok(open < NEARLY_NOTHING.0 && free > device.total / 4)
+}
+
 /// The pool's space for data and for metadata. What no block group has yet can become either, so each counts it as
 /// free; the reserve by which deleting always works counts as used metadata.
 fn spaces(root: &File) -> Result<(Space, Space)> {
