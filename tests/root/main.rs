@@ -8,12 +8,15 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 mod btrfs;
 mod btrfs_changes;
+mod btrfs_full;
 mod loop_file;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> =
-        [loop_file::trials(), btrfs::trials(), btrfs_changes::trials()].into_iter().flatten().collect();
+    let trials: Vec<Trial> = [loop_file::trials(), btrfs::trials(), btrfs_changes::trials(), btrfs_full::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 
