@@ -237,13 +237,14 @@ fn wrong_usage_is_code_2(host: &Host) -> Outcome {
 
 fn pools_that_cannot_be(host: &Host) -> Outcome {
     let driver = host.driver.name();
-    let create = |more: &[&str]| [&["pool", "create", "--driver", driver], more].concat();
+    let create = |more: &[&'static str]| [&["pool", "create", "--driver", driver], more].concat();
     if matches!(host.driver, DriverKind::Thin | DriverKind::Btrfs) {
         host.fails(&create(&["--size", "1M"]), "1 MiB")?;
         let foreign = host.file("foreign");
         fs::write(&foreign, [b'x'; 4096].repeat(100_000))?;
-        let foreign = foreign.display().to_string();
-        host.fails(&create(&["--size", "256M", "--data", &foreign]), &foreign)?;
+        let path = foreign.display().to_string();
+        let taken = ["pool", "create", "--driver", driver, "--size", "256M", "--data", &path];
+        host.fails(&taken, &path)?;
         let kept = fs::read(&foreign)?;
         expect!(
             kept.len() == 409_600_000 && kept.iter().all(|byte| *byte == b'x'),

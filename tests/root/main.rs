@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed test panics and tells why")]
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 
-#[macro_use]
 mod pool;
 
 mod archive;
