@@ -1,5 +1,7 @@
 //! Layer archives to trees and back, and image archives made by other programs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption of a test is its failure")]
+
 mod archives;
 mod hostile;
 mod layers;
