@@ -357,7 +357,7 @@ fn fill(root: &Path) -> (i32, u64) {
     }
 }
 
-const EXPECT_FULL: [&str; 4] = ["EXT4-fs", "Buffer I/O error", "device-mapper: thin", "I/O error"];
+const EXPECT_FULL: [&str; 5] = ["EXT4-fs", "Aborting journal", "Buffer I/O error", "device-mapper: thin", "I/O error"];
 
 fn expect_messages(parts: &[&str]) {
     for part in parts {
