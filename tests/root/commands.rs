@@ -160,9 +160,11 @@ fn a_bad_layer_leaves_nothing(host: &Host) -> Outcome {
     host.pool("512M")?;
     host.image("good:1", &[("file", b"good")])?;
     let before = host.json(&["images"])?;
-    for (name, content, words) in
-        [("garbage", vec![0x5a; 4096], "tar"), ("empty", Vec::new(), "tar"), ("cut", cut_off_tar(host)?, "cut")]
-    {
+    for (name, content, words) in [
+        ("garbage", vec![0x5a; 4096], "tar"),
+        ("empty", Vec::new(), "the archive is empty"),
+        ("cut", cut_off_tar(host)?, "cut"),
+    ] {
         let file = host.file(name);
         fs::write(&file, content)?;
         host.fails(&["import", &file.display().to_string(), "bad:1"], words)?;
