@@ -1,6 +1,8 @@
 //! Lamina: container images and containers as block-level copy-on-write snapshots.
 
 pub mod block;
+pub mod cli;
+pub mod container;
 pub mod crash;
 pub mod driver;
 pub mod error;

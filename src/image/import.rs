@@ -29,6 +29,7 @@ pub fn import(store: &Store, tar: impl Read + Send, reference: &Reference, messa
     let catalog = Catalog::new(store);
     let held = store.draft(None)?;
     let unpacked = fill(store, &held, compression::decode(tar)?)?;
+    unpacked.verify(None)?;
     let chain = ChainId::stack(None, unpacked.diff_id);
     catalog.name_layer(&held, chain, unpacked.size)?;
     let config = Config::imported(unpacked.diff_id, message, &crate::store::now())?;
@@ -109,12 +110,7 @@ fn load_layer<'store>(
     let held = store.draft(parent.as_ref())?;
     let stored = Told { inner: archive.layer(blob)?, events };
     let unpacked = fill(store, &held, compression::decode(stored)?)?;
-    if unpacked.diff_id != diff {
-        return Err(Error::new(
-            Kind::Corrupt,
-            format!("its content has the digest {}, and the image's configuration says {diff}", unpacked.diff_id),
-        ));
-    }
+    unpacked.verify(Some(diff))?;
     Catalog::new(store).name_layer(&held, chain, unpacked.size)?;
     Ok(held)
 }

@@ -3,6 +3,13 @@
 //! Invariant: nothing that an archive says is believed before it is checked; what is refused is refused with the
 //! entry's name and the reason.
 
+pub mod archive;
+pub mod catalog;
+pub mod compression;
+pub mod config;
+pub mod import;
+pub mod pack;
+pub mod reference;
 pub mod tar;
 pub mod unpack;
 

@@ -152,6 +152,7 @@ impl Store {
             ));
         }
         let spec = ground.spec(kind, options);
+        pool::examine(&spec)?;
         ground.write_intent(&spec)?;
         crash::point(crash::Point::PoolIntent);
         if let Err(error) = pool::create(&spec) {

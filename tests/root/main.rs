@@ -1,17 +1,17 @@
 //! Tests that need root and a kernel: each case runs on the host where it can and in the test VM.
 //!
 //! A case that cannot run here is reported as ignored with its reason, and counted.
-
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed test panics and tells why")]
-
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 mod btrfs;
 mod loop_file;
+mod thin;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = [loop_file::trials(), btrfs::trials()].into_iter().flatten().collect();
+    let trials: Vec<Trial> = [loop_file::trials(), btrfs::trials(), thin::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 
