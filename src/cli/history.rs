@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Global, human, output, pool};
-use crate::{image::catalog::Catalog, units::Bytes};
+use crate::{id::DiffId, image::catalog::Catalog, units::Bytes};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -51,17 +51,14 @@ impl Args {
         let catalog = Catalog::new(&store);
         let image = catalog.find(&self.image)?;
         let layers = catalog.layers(&image)?;
+        let size = |diff: DiffId| layers.iter().find(|layer| layer.diff_id == diff).and_then(|layer| layer.info.size);
         let steps = image.config.history()?;
         let last = steps.len().saturating_sub(1);
         let rows = steps.into_iter().enumerate().rev().map(|(index, step)| Row {
             id: if index == last { image.id.to_string() } else { "<missing>".to_owned() },
             created: step.created,
             created_by: step.created_by,
-            size_bytes: step
-                .layer
-                .and_then(|layer| layers.get(layer))
-                .and_then(|layer| layer.info.size)
-                .unwrap_or_default(),
+            size_bytes: step.diff_id.and_then(size).unwrap_or_default(),
             comment: step.comment,
         });
         Ok(rows.collect())

@@ -3,15 +3,24 @@
 //! Invariant: a container's row and its snapshot appear and disappear together, and it is mounted where the mount
 //! table says so and nowhere else; no state about mounts is kept that a reboot would make wrong.
 
-use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fs::DirBuilder,
+    io,
+    os::{fd::BorrowedFd, unix::fs::DirBuilderExt as _},
+    path::PathBuf,
+};
+
+use jiff::Timestamp;
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
+use rustix::fs::FileType;
 
 use crate::{
     crash,
     driver::{Access, ChangeKind, Changes},
     error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, mounts_below, unmount},
+    fs::{Mounted, file_type, identity, locate, mounts_below, unmount},
     id::{ChainId, ContainerId, ImageId, VolumeId},
     image::{
         catalog::{Catalog, Image},
@@ -251,7 +260,7 @@ impl<'store> Containers<'store> {
             return Ok(Bytes(0));
         }
         let mounted = held.mounted(Access::ReadOnly)?;
-        pack::size(mounted.root(), &changes)
+        apparent_size(mounted.root(), &changes)
     }
 
     /// Makes the container's present state a new image: its changes become a layer on those of its image.
@@ -269,9 +278,23 @@ impl<'store> Containers<'store> {
         let parent = ChainId::chain(image.config.diff_ids()).last().copied();
         let chain = ChainId::stack(parent, packed.diff_id);
         catalog.name_layer(&held, chain, packed.size)?;
-        let config = image.config.with_layer(packed.diff_id, &crate::store::now())?;
+        let config = image.config.committed(packed.diff_id, "", "", Timestamp::now())?;
         catalog.publish(&config, reference)
     }
+}
+
+/// Apparent bytes of the regular files among what was added or changed, hard links once.
+fn apparent_size(root: BorrowedFd<'_>, changes: &Changes) -> Result<Bytes> {
+    let mut seen = HashSet::new();
+    let mut size = 0;
+    for change in changes.iter().filter(|change| change.kind != ChangeKind::Deleted) {
+        let Some(located) = locate(root, &change.path)? else { continue };
+        let Some(stat) = located.place().stat()? else { continue };
+        if file_type(&stat) == FileType::RegularFile && (stat.st_nlink == 1 || seen.insert(identity(&stat))) {
+            size += u64::try_from(stat.st_size).unwrap_or(0);
+        }
+    }
+    Ok(Bytes(size))
 }
 
 fn remove_mount_point(target: &std::path::Path) -> Result<()> {

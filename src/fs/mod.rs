@@ -7,6 +7,7 @@ mod entry;
 mod mount;
 mod mount_table;
 mod remove;
+pub mod send_stream;
 pub mod subvolume;
 mod usage;
 

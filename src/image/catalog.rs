@@ -11,7 +11,7 @@ use super::{config::Config, reference::Reference};
 use crate::{
     crash,
     error::{Error, Kind, Result},
-    id::{ChainId, DiffId, Digest, ImageId, VolumeId},
+    id::{ChainId, DiffId, ImageId, VolumeId},
     store::{Held, Info, Key, Sql as _, Store},
     units::Bytes,
 };
@@ -98,10 +98,9 @@ impl<'store> Catalog<'store> {
     ///
     /// # Errors
     /// `NotFound` if a layer is missing: another command removed it meanwhile.
-    pub fn publish(&self, config: &[u8], reference: Option<&Reference>) -> Result<Image> {
-        let id = ImageId(Digest::of(config));
-        let parsed = Config::parse(config)?;
-        let chain = ChainId::chain(parsed.diff_ids());
+    pub fn publish(&self, config: &Config, reference: Option<&Reference>) -> Result<Image> {
+        let id = config.id();
+        let chain = ChainId::chain(config.diff_ids());
         self.store.database().write(&format!("publish image {id}"), |tx| {
             let mut top = None;
             for layer in &chain {
@@ -109,7 +108,7 @@ impl<'store> Catalog<'store> {
             }
             tx.execute(
                 "INSERT OR IGNORE INTO images (id, config, top) VALUES (:id, :config, :top)",
-                named_params! {":id": id.to_string(), ":config": config, ":top": top.map(VolumeId::get)},
+                named_params! {":id": id.to_string(), ":config": config.bytes(), ":top": top.map(VolumeId::get)},
             )
             .sql()?;
             match reference {
@@ -181,7 +180,7 @@ impl<'store> Catalog<'store> {
     /// When the database cannot be read.
     pub fn list(&self) -> Result<Vec<Image>> {
         let mut images = self.query("", &[])?;
-        images.sort_by_key(|image| Reverse(image.config.created()));
+        images.sort_by_key(|image| Reverse(image.config.created().map(str::to_owned)));
         Ok(images)
     }
 
@@ -201,7 +200,7 @@ impl<'store> Catalog<'store> {
                 let references = references.unwrap_or_default();
                 Ok(Image {
                     id: id.parse()?,
-                    config: Config::parse(&config)?,
+                    config: Config::parse(config)?,
                     references: references.split_whitespace().map(str::parse).collect::<Result<_>>()?,
                 })
             })

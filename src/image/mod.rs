@@ -12,6 +12,7 @@ pub mod pack;
 pub mod reference;
 pub mod tar;
 pub mod unpack;
+mod xattr;
 
 use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _};
 

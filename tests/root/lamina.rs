@@ -16,7 +16,7 @@ use lamina::{
     fs::{mounts_below, unmount},
     store::Store,
 };
-use libtest_mimic::Completion;
+use libtest_mimic::{Completion, Failed};
 
 use crate::pool::Outcome;
 
@@ -36,7 +36,11 @@ pub struct Said {
 }
 
 /// Runs `case` for a driver; ignored where this machine cannot have its pools.
-pub fn with_host(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<Completion> {
+pub fn with_host(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Result<Completion, Failed> {
+    run_case(driver, case).map_err(|fault| fault.0.into())
+}
+
+fn run_case(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<Completion> {
     if !rustix::process::geteuid().is_root() {
         return Ok(Completion::ignored_with("needs root"));
     }

@@ -2,16 +2,38 @@
 //!
 //! A case that cannot run here is reported as ignored with its reason, and counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed test panics and tells why")]
+#![allow(unreachable_pub, reason = "a test program has no outside")]
 
+mod pool;
+
+mod archive;
 mod btrfs;
+mod commands;
+mod conformance;
+mod crash;
+mod image;
+mod lamina;
 mod loop_file;
 mod thin;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() {
-    let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = [loop_file::trials(), btrfs::trials(), thin::trials()].into_iter().flatten().collect();
+    let mut arguments = Arguments::from_args();
+    // A child between fork and exec holds every descriptor of every other case, and so keeps their mounts busy.
+    arguments.test_threads.get_or_insert(1);
+    let trials: Vec<Trial> = [
+        loop_file::trials(),
+        btrfs::trials(),
+        thin::trials(),
+        conformance::trials(),
+        image::trials(),
+        commands::trials(),
+        crash::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -21,6 +21,7 @@ use crate::{
     image::{
         shown,
         tar::{Input, Member, MemberKind, Members, Segment},
+        xattr::{is_content, is_overlays},
     },
     interrupt,
 };
@@ -107,7 +108,7 @@ fn times(member: &Member) -> Timestamps {
 /// Every extended attribute of the member, checked.
 fn xattrs(member: &Member) -> Result<Vec<(CString, &[u8])>> {
     let checked = member.xattrs.iter().map(|(name, value)| {
-        if name.starts_with(b"trusted.overlay.") {
+        if is_overlays(name) {
             let reason = format!("its attribute {} is overlayfs' own", shown(name));
             return Err(Error::new(Kind::Invalid, reason));
         }
@@ -153,30 +154,26 @@ fn path_of(parent: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(std::ffi::OsStr::from_bytes(name))
 }
 
-/// Whether an attribute is part of a layer; the rest belongs to the host's security module.
-fn is_content(name: &[u8]) -> bool {
-    [&b"user."[..], b"trusted.", b"security.capability", b"system.posix_acl_"].iter().any(|p| name.starts_with(p))
-}
-
 /// Takes off what an earlier layer or a parent's default access control list gave.
 pub(super) fn strip_xattrs(fd: &OwnedFd) -> Result<()> {
-    strip(|list| fs::flistxattr(fd, list), |name| fs::fremovexattr(fd, name)).act(|| "remove its old attributes")
+    strip(fs::flistxattr_query(fd), |list| fs::flistxattr(fd, list), |name| fs::fremovexattr(fd, name))
+        .act(|| "remove its old attributes")
 }
 
 /// The same for what cannot be opened.
 pub(super) fn strip_xattrs_at(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let path = path_of(parent, name);
-    strip(|list| fs::llistxattr(&path, list), |name| fs::lremovexattr(&path, name))
+    strip(fs::llistxattr_query(&path), |list| fs::llistxattr(&path, list), |name| fs::lremovexattr(&path, name))
         .act(|| "remove its inherited attributes")
 }
 
 fn strip(
+    size: rustix::io::Result<usize>,
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     remove: impl Fn(&[u8]) -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {
     // XATTR_LIST_MAX (include/uapi/linux/limits.h), taken only when there is something to list.
-    let size = list(&mut [])?;
-    if size == 0 {
+    if size? == 0 {
         return Ok(());
     }
     let mut names = vec![0; 65_536];
@@ -191,7 +188,7 @@ fn strip(
 pub(super) fn plain(fd: &OwnedFd) -> rustix::io::Result<()> {
     fs::fchown(fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
     fs::fchmod(fd, Mode::from_raw_mode(0o755))?;
-    strip(|list| fs::flistxattr(fd, list), |name| fs::fremovexattr(fd, name))
+    strip(fs::flistxattr_query(fd), |list| fs::flistxattr(fd, list), |name| fs::fremovexattr(fd, name))
 }
 
 /// The same for one just made.

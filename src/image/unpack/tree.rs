@@ -42,7 +42,7 @@ pub(super) struct Dir {
 impl Dir {
     pub(super) fn new(fd: OwnedFd, placed: &Placed) -> rustix::io::Result<Self> {
         let stat = fs::fstat(&fd)?;
-        let inherits = fs::fgetxattr(&fd, c"system.posix_acl_default", &mut [0u8; 0]).is_ok();
+        let inherits = fs::fgetxattr_query(&fd, c"system.posix_acl_default").is_ok();
         let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
         Ok(Self { fd, ino: stat.st_ino, mtime, ours: placed.is_ours(stat.st_ino), inherits })
     }
@@ -264,7 +264,7 @@ impl<'a> Tree<'a> {
         opened.map_err(|errno| {
             let (kind, reason) = match errno {
                 Errno::NOENT => (Kind::NotFound, "does not exist"),
-                Errno::NOTDIR => (Kind::Invalid, "is not a directory"),
+                Errno::NOTDIR => (Kind::NotFound, "is not a directory"),
                 Errno::LOOP => (Kind::Invalid, "leads through a loop of symlinks or a magic link"),
                 Errno::XDEV => (Kind::Invalid, "leads to another file system"),
                 errno => {
@@ -297,7 +297,7 @@ impl<'a> Tree<'a> {
     fn make_directory(&mut self, parent: OwnedFd, name: &[u8]) -> Result<OwnedFd> {
         let dir = Dir::new(parent, &self.placed).act(|| "look at its parent")?;
         fs::mkdirat(&dir.fd, name, Mode::RWXU).map_err(|errno| match errno {
-            Errno::EXIST => Error::new(Kind::Invalid, "a symlink that leads nowhere is in the way"),
+            Errno::EXIST => Error::new(Kind::Invalid, "what is there is no directory, or a symlink that leads to none"),
             errno => {
                 let error = std::io::Error::from(errno);
                 Error::with_source(kind_of(&error), "mkdir", error)
