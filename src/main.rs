@@ -1,3 +1,7 @@
-//! `lamina`.
+//! `lamina`: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lamina::cli::main()
+}

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Global, human, output, pool};
-use crate::{image::catalog::Catalog, units::Bytes};
+use crate::{id::DiffId, image::catalog::Catalog, units::Bytes};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -37,7 +37,8 @@ impl Args {
         }
         let now = Timestamp::now();
         let row = |row: Row| {
-            let id = row.id.strip_prefix("sha256:").filter(|_| !self.no_trunc).map_or(row.id.as_str(), |hex| &hex[..12]);
+            let id =
+                row.id.strip_prefix("sha256:").filter(|_| !self.no_trunc).map_or(row.id.as_str(), |hex| &hex[..12]);
             let by = if self.no_trunc { row.created_by.clone() } else { output::cut(&row.created_by, 45) };
             vec![id.to_owned(), human::ago(row.created.as_deref(), now), by, row.size_bytes.docker(), row.comment]
         };
@@ -50,13 +51,14 @@ impl Args {
         let catalog = Catalog::new(&store);
         let image = catalog.find(&self.image)?;
         let layers = catalog.layers(&image)?;
+        let size = |diff: DiffId| layers.iter().find(|layer| layer.diff_id == diff).and_then(|layer| layer.info.size);
         let steps = image.config.history()?;
         let last = steps.len().saturating_sub(1);
         let rows = steps.into_iter().enumerate().rev().map(|(index, step)| Row {
             id: if index == last { image.id.to_string() } else { "<missing>".to_owned() },
             created: step.created,
             created_by: step.created_by,
-            size_bytes: step.layer.and_then(|layer| layers.get(layer)).and_then(|layer| layer.info.size).unwrap_or_default(),
+            size_bytes: step.diff_id.and_then(size).unwrap_or_default(),
             comment: step.comment,
         });
         Ok(rows.collect())

@@ -86,12 +86,12 @@ fn rows_of(catalog: &Catalog<'_>, image: &Image) -> Result<Vec<Row>> {
             tag,
             size_bytes: catalog.size(image)?,
             own_bytes: catalog.own(image)?,
-            created: image.config.created(),
+            created: image.config.created().map(str::to_owned),
             layers: layer_rows(catalog, image)?,
         })
     };
     if image.references.is_empty() {
         return Ok(vec![row("<none>".to_owned(), "<none>".to_owned())?]);
     }
-    image.references.iter().map(|name| row(name.familiar_repository(), name.tag().unwrap_or("<none>").to_owned())).collect()
+    image.references.iter().map(|name| row(name.familiar_name(), name.tag().unwrap_or("<none>").to_owned())).collect()
 }

@@ -36,8 +36,8 @@ impl Args {
         };
         let store = global.store()?;
         let counted = Counted::new(input, progress::bytes("importing", length));
-        let message = format!("Imported from {}", self.tar.display());
-        let image = import(&store, counted, &self.reference, &message)?;
+        let source = self.tar.display().to_string();
+        let image = import(&store, counted, &self.reference, &source)?;
         output::line(image.id)
     }
 }

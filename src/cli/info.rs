@@ -95,13 +95,20 @@ fn print(report: &Report) -> Result<()> {
     output::line(format_args!("Storage Driver: {}", report.driver.map_or("none yet", DriverKind::name)))?;
     output::line(format_args!("Root:           {}", report.root))?;
     if let Some(pool) = &report.pool {
-        output::line(format_args!("Pool:           {:?}, {} of {} used", pool.health, pool.data.used, pool.data.total))?;
+        output::line(format_args!(
+            "Pool:           {:?}, {} of {} used",
+            pool.health, pool.data.used, pool.data.total
+        ))?;
     }
     output::line(format_args!("Kernel:         {}", report.kernel))?;
     output::line(format_args!("Lamina:         {}", report.version))?;
     output::line("Drivers:")?;
     for driver in &report.drivers {
-        output::line(format_args!("  {:<9} {}", driver.name.name(), driver.missing.as_deref().unwrap_or("works here")))?;
+        output::line(format_args!(
+            "  {:<9} {}",
+            driver.name.name(),
+            driver.missing.as_deref().unwrap_or("works here")
+        ))?;
     }
     output::line("Programs:")?;
     for program in &report.programs {

@@ -78,7 +78,7 @@ fn image_view(catalog: &Catalog<'_>, image: &Image) -> Result<ImageView> {
     Ok(ImageView {
         id: image.id,
         references: image.references.iter().map(ToString::to_string).collect(),
-        created: image.config.created(),
+        created: image.config.created().map(str::to_owned),
         size_bytes: catalog.size(image)?,
         own_bytes: catalog.own(image)?,
         layers: layer_rows(catalog, image)?,

@@ -24,11 +24,7 @@ mod ps;
 mod rm;
 mod rmi;
 
-use std::{
-    io,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -149,12 +145,7 @@ impl Global {
     fn store(&self) -> Result<Store> {
         let (store, made) = Store::open_or_make(&self.root, &PoolOptions::default())?;
         if let Some(made) = made {
-            eprintln!(
-                "lamina: made a {} pool of {} (it takes space as it fills) in {}",
-                made.driver,
-                made.size,
-                made.directory.display()
-            );
+            eprintln!("lamina: made {made}");
         }
         Ok(store)
     }

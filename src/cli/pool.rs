@@ -111,7 +111,7 @@ impl CreateArgs {
             metadata: self.metadata.clone(),
         };
         let made = Store::create_pool(&global.root, &options)?;
-        eprintln!("lamina: made a {} pool of {} in {}", made.driver, made.size, made.directory.display());
+        eprintln!("lamina: made {made}");
         Ok(())
     }
 }

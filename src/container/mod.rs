@@ -3,22 +3,31 @@
 //! Invariant: a container's row and its snapshot appear and disappear together, and it is mounted where the mount
 //! table says so and nowhere else; no state about mounts is kept that a reboot would make wrong.
 
-use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fs::DirBuilder,
+    io,
+    os::{fd::BorrowedFd, unix::fs::DirBuilderExt as _},
+    path::PathBuf,
+};
+
+use jiff::Timestamp;
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
+use rustix::fs::FileType;
 
 use crate::{
     crash,
     driver::{Access, ChangeKind, Changes},
     error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, mounts_below, unmount},
+    fs::{Mounted, file_type, identity, locate, mounts_below, unmount},
     id::{ChainId, ContainerId, ImageId, VolumeId},
     image::{
         catalog::{Catalog, Image},
         pack,
         reference::Reference,
     },
-    store::{Held, Key, Sql as _, Store},
+    store::{Info, Key, Sql as _, Store},
     units::Bytes,
 };
 
@@ -216,6 +225,14 @@ impl<'store> Containers<'store> {
         self.store.recover_volume(volume)
     }
 
+    /// Its writable snapshot.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn snapshot(&self, container: &Container) -> Result<Info> {
+        self.store.stat(&container.key())
+    }
+
     /// How the container differs from its image.
     ///
     /// # Errors
@@ -243,7 +260,7 @@ impl<'store> Containers<'store> {
             return Ok(Bytes(0));
         }
         let mounted = held.mounted(Access::ReadOnly)?;
-        pack::size(mounted.root(), &changes)
+        apparent_size(mounted.root(), &changes)
     }
 
     /// Makes the container's present state a new image: its changes become a layer on those of its image.
@@ -260,21 +277,24 @@ impl<'store> Containers<'store> {
         drop(mounted);
         let parent = ChainId::chain(image.config.diff_ids()).last().copied();
         let chain = ChainId::stack(parent, packed.diff_id);
-        commit_layer(&catalog, &held, chain, packed.size)?;
-        let config = image.config.with_layer(packed.diff_id, &crate::store::now())?;
+        catalog.name_layer(&held, chain, packed.size)?;
+        let config = image.config.committed(packed.diff_id, "", "", Timestamp::now())?;
         catalog.publish(&config, reference)
     }
 }
 
-/// Names a held snapshot the layer `chain`, unless the store has that layer already; then the held one is superfluous.
-fn commit_layer(catalog: &Catalog<'_>, held: &Held<'_>, chain: ChainId, size: Bytes) -> Result<()> {
-    if catalog.has_layer(chain)? {
-        return Ok(());
+/// Apparent bytes of the regular files among what was added or changed, hard links once.
+fn apparent_size(root: BorrowedFd<'_>, changes: &Changes) -> Result<Bytes> {
+    let mut seen = HashSet::new();
+    let mut size = 0;
+    for change in changes.iter().filter(|change| change.kind != ChangeKind::Deleted) {
+        let Some(located) = locate(root, &change.path)? else { continue };
+        let Some(stat) = located.place().stat()? else { continue };
+        if file_type(&stat) == FileType::RegularFile && (stat.st_nlink == 1 || seen.insert(identity(&stat))) {
+            size += u64::try_from(stat.st_size).unwrap_or(0);
+        }
     }
-    match held.commit(&Key::layer(chain), size) {
-        Err(error) if error.kind() == Kind::Exists => Ok(()),
-        result => result,
-    }
+    Ok(Bytes(size))
 }
 
 fn remove_mount_point(target: &std::path::Path) -> Result<()> {
@@ -309,7 +329,9 @@ fn refuse_if_taken(tx: &Transaction<'_>, name: &str) -> Result<()> {
         None => Ok(()),
         Some(id) => Err(Error::new(
             Kind::Exists,
-            format!("container name {name} is in use by container {id:.12}; remove that container or choose another name"),
+            format!(
+                "container name {name} is in use by container {id:.12}; remove that container or choose another name"
+            ),
         )),
     }
 }
@@ -324,7 +346,10 @@ fn checked_name(name: &str) -> Result<String> {
     }
     Err(Error::new(
         Kind::Invalid,
-        format!("invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at least two", name.escape_debug()),
+        format!(
+            "invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at least two",
+            name.escape_debug()
+        ),
     ))
 }
 

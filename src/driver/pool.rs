@@ -6,7 +6,12 @@
 use std::path::PathBuf;
 
 use super::{Driver, DriverKind, btrfs, overlay, thin, vfs};
-use crate::{error::Result, fs::BlockFs, units::Bytes};
+use crate::{
+    block,
+    error::{Act as _, Result},
+    fs::BlockFs,
+    units::Bytes,
+};
 
 /// Everything that must be known to make a pool or to bring it up again.
 #[derive(Clone, Debug)]
@@ -40,6 +45,20 @@ pub fn supported(kind: DriverKind) -> Result<()> {
         DriverKind::Overlay => overlay::supported(),
         DriverKind::Vfs => vfs::supported(),
     }
+}
+
+/// Whether the files and devices that a user gave may be taken: nothing may be on them. Asked before anything is noted
+/// about the pool, because what is noted may be destroyed again.
+///
+/// # Errors
+/// `NotOurs` for one that holds something.
+pub fn examine(spec: &PoolSpec) -> Result<()> {
+    for path in [&spec.data, &spec.metadata].into_iter().flatten() {
+        if path.try_exists().act(|| format!("look for {}", path.display()))? {
+            block::ensure_blank(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the pool and leaves it up. On failure nothing of it stays, nor does anything that was there before suffer.

@@ -29,7 +29,7 @@ use rustix::{
 use super::{Access, DriverKind, Health, PoolStatus, Space, pool::PoolSpec};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{Place, mount_table, names, remove_tree},
+    fs::{Place, copy_tree, mount_table, names, remove_tree},
     id::VolumeId,
     units::Bytes,
 };
@@ -155,7 +155,8 @@ impl Shelf {
         Ok(())
     }
 
-    /// Makes volume `id` for writing or sealed, its tree filled by `fill`.
+    /// Makes volume `id` for writing or sealed, its tree filled by `fill`, which also writes to disk what it puts below
+    /// the tree's root.
     pub(super) fn make(
         &self,
         id: VolumeId,
@@ -182,9 +183,18 @@ impl Shelf {
         // Not what the umask makes of it.
         fchmod(&tree, Mode::from_raw_mode(0o755)).act(|| "set mode")?;
         fill(tree.as_fd())?;
-        syncfs(&tree).act(|| "write to disk")?;
+        fsync(&tree).act(|| "write to disk")?;
         renameat(&self.volumes, &*partial, &self.volumes, &*name).act(|| "give it its name")?;
         fsync(&self.volumes).act(|| "sync the volumes' directory")
+    }
+
+    /// The same with a copy of the tree of `source`.
+    pub(super) fn copy(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
+        let source = self.tree(source)?;
+        self.make(id, access, |tree| {
+            copy_tree(source.as_fd(), tree)?;
+            syncfs(tree).act(|| "write to disk")
+        })
     }
 
     fn told_full(&self, error: Error) -> Error {

@@ -7,8 +7,9 @@ mod entry;
 mod mount;
 mod mount_table;
 mod remove;
-mod usage;
+pub mod send_stream;
 pub mod subvolume;
+mod usage;
 
 pub use compare::{FilePair, Same, Verdict, compare, compare_at};
 pub(crate) use compare::{Look, compare_guided};

@@ -18,8 +18,6 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::sys::btrfs::{self, Range, SubvolumeInfo};
 
-/// `BTRFS_ROOT_ITEM_KEY`.
-const ROOT_ITEM: u32 = 132;
 /// `BTRFS_ROOT_REF_KEY`: (holder, this, held) → directory, sequence, length of the name, name.
 const ROOT_REF: u32 = 156;
 /// `BTRFS_ORPHAN_OBJECTID`.
@@ -79,11 +77,11 @@ fn root_ref(data: &[u8]) -> Option<(u64, Vec<u8>)> {
 }
 
 /// Deletes the subvolume `name` of `directory` with all that it holds, subvolumes included. Its space comes back in
-/// the background: see [`is_gone`].
+/// the background: see [`any_deleted`].
 ///
 /// # Errors
 /// The kernel's errno: `ENOENT` if it is not there.
-pub fn delete(directory: BorrowedFd<'_>, name: &Path) -> io::Result<u64> {
+pub fn delete(directory: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     let (root, info) = open(directory, name)?;
     let mut all = vec![(info.id, PathBuf::from("."))];
     let mut at = 0;
@@ -107,22 +105,7 @@ pub fn delete(directory: BorrowedFd<'_>, name: &Path) -> io::Result<u64> {
         btrfs::destroy_subvolume_by_id(directory, *id)?;
     }
     let name = CString::new(name.as_os_str().as_bytes()).map_err(io::Error::other)?;
-    btrfs::destroy_subvolume(directory, &name)?;
-    Ok(info.id)
-}
-
-/// Whether the kernel has given back all space of the deleted subvolume `id`.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn is_gone(filesystem: impl AsFd, id: u64) -> io::Result<bool> {
-    let mut gone = true;
-    let range = Range { tree: Range::ROOT_TREE, objects: (id, id), since: 0 };
-    btrfs::search(filesystem, range, |item| {
-        gone &= item.kind != ROOT_ITEM;
-        ControlFlow::Continue(())
-    })?;
-    Ok(gone)
+    btrfs::destroy_subvolume(directory, &name)
 }
 
 /// Whether there are deleted subvolumes whose space the kernel has yet to give back.

@@ -3,14 +3,16 @@
 //! Invariant: a published image has all its layers, and a layer is kept exactly as long as an image or another snapshot
 //! needs it. Both hold at every instant, because images and the keeping of layers change in one transaction.
 
+use std::cmp::Reverse;
+
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
 use super::{config::Config, reference::Reference};
 use crate::{
     crash,
     error::{Error, Kind, Result},
-    id::{ChainId, DiffId, Digest, ImageId, VolumeId},
-    store::{Info, Key, Sql as _, Store},
+    id::{ChainId, DiffId, ImageId, VolumeId},
+    store::{Held, Info, Key, Sql as _, Store},
     units::Bytes,
 };
 
@@ -76,15 +78,29 @@ impl<'store> Catalog<'store> {
         }
     }
 
+    /// Names a held snapshot the layer `chain`, unless the store has that layer already or another command is faster;
+    /// then the held one is superfluous, and goes when it is dropped.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub(crate) fn name_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes) -> Result<()> {
+        if self.has_layer(chain)? {
+            return Ok(());
+        }
+        match held.commit(&Key::layer(chain), size) {
+            Err(error) if error.kind() == Kind::Exists => Ok(()),
+            result => result,
+        }
+    }
+
     /// Publishes the image whose configuration is `config`; its layers must be there. `reference` names it from now on
     /// and no longer what it named before.
     ///
     /// # Errors
     /// `NotFound` if a layer is missing: another command removed it meanwhile.
-    pub fn publish(&self, config: &[u8], reference: Option<&Reference>) -> Result<Image> {
-        let id = ImageId(Digest::of(config));
-        let parsed = Config::parse(config)?;
-        let chain = ChainId::chain(parsed.diff_ids());
+    pub fn publish(&self, config: &Config, reference: Option<&Reference>) -> Result<Image> {
+        let id = config.id();
+        let chain = ChainId::chain(config.diff_ids());
         self.store.database().write(&format!("publish image {id}"), |tx| {
             let mut top = None;
             for layer in &chain {
@@ -92,7 +108,7 @@ impl<'store> Catalog<'store> {
             }
             tx.execute(
                 "INSERT OR IGNORE INTO images (id, config, top) VALUES (:id, :config, :top)",
-                named_params! {":id": id.to_string(), ":config": config, ":top": top.map(VolumeId::get)},
+                named_params! {":id": id.to_string(), ":config": config.bytes(), ":top": top.map(VolumeId::get)},
             )
             .sql()?;
             match reference {
@@ -164,7 +180,7 @@ impl<'store> Catalog<'store> {
     /// When the database cannot be read.
     pub fn list(&self) -> Result<Vec<Image>> {
         let mut images = self.query("", &[])?;
-        images.sort_by(|a, b| b.config.created().cmp(&a.config.created()));
+        images.sort_by_key(|image| Reverse(image.config.created().map(str::to_owned)));
         Ok(images)
     }
 
@@ -184,7 +200,7 @@ impl<'store> Catalog<'store> {
                 let references = references.unwrap_or_default();
                 Ok(Image {
                     id: id.parse()?,
-                    config: Config::parse(&config)?,
+                    config: Config::parse(config)?,
                     references: references.split_whitespace().map(str::parse).collect::<Result<_>>()?,
                 })
             })
@@ -250,7 +266,8 @@ impl<'store> Catalog<'store> {
                 refuse_if_used(tx, name, image.id)?;
             }
             for reference in &untagged {
-                tx.execute("DELETE FROM tags WHERE reference = :r", named_params! {":r": reference.canonical()}).sql()?;
+                tx.execute("DELETE FROM tags WHERE reference = :r", named_params! {":r": reference.canonical()})
+                    .sql()?;
             }
             if last { self.delete(tx, &image) } else { Ok(()) }
         })?;
@@ -288,7 +305,8 @@ fn keep_layer(tx: &Transaction<'_>, chain: ChainId) -> Result<VolumeId> {
         )
         .optional()
         .sql()?;
-    let missing = || Error::new(Kind::NotFound, format!("layer {chain} was removed by another command meanwhile; try again"));
+    let missing =
+        || Error::new(Kind::NotFound, format!("layer {chain} was removed by another command meanwhile; try again"));
     VolumeId::new(volume.ok_or_else(missing)?)
 }
 
@@ -313,7 +331,9 @@ fn refuse_if_used(tx: &Transaction<'_>, name: &str, id: ImageId) -> Result<()> {
     match user {
         Some(user) => Err(Error::new(
             Kind::InUse,
-            format!("remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"),
+            format!(
+                "remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"
+            ),
         )),
         None => Ok(()),
     }

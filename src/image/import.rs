@@ -5,6 +5,8 @@
 
 use std::{io::Read, path::Path};
 
+use jiff::Timestamp;
+
 use super::{
     archive::{Archive, ArchivedImage, BlobRef},
     catalog::{Catalog, Image},
@@ -15,28 +17,29 @@ use super::{
 };
 use crate::{
     driver::Access,
-    error::{Error, Kind, Result},
+    error::Result,
     id::{ChainId, DiffId},
     interrupt,
     store::{Held, Key, Store},
 };
 
-/// Makes a one-layer image of a root file system tar, plain or compressed. `message` becomes its history's comment.
+/// Makes a one-layer image of a root file system tar, plain or compressed. `source` is where it came from, for the history.
 ///
 /// # Errors
 /// Those of reading and unpacking; nothing stays then.
-pub fn import(store: &Store, tar: impl Read + Send, reference: &Reference, message: &str) -> Result<Image> {
+pub fn import(store: &Store, tar: impl Read + Send, reference: &Reference, source: &str) -> Result<Image> {
     let catalog = Catalog::new(store);
     let held = store.draft(None)?;
-    let unpacked = fill(store, &held, compression::decode(tar)?)?;
+    let unpacked = fill(store, &held, compression::decompress(tar)?.0)?;
+    unpacked.verify(None)?;
     let chain = ChainId::stack(None, unpacked.diff_id);
-    keep(&catalog, &held, chain, &unpacked)?;
-    let config = Config::imported(unpacked.diff_id, message, &crate::store::now())?;
+    catalog.name_layer(&held, chain, unpacked.size)?;
+    let config = Config::imported(unpacked.diff_id, source, Timestamp::now())?;
     catalog.publish(&config, Some(reference))
 }
 
 /// What happens while an archive is loaded.
-pub trait LoadEvents {
+pub trait LoadEvents: Send {
     /// A layer begins: it is number `index` of `count`, and `size` bytes in the archive.
     fn layer(&mut self, diff: DiffId, index: usize, count: usize, size: u64);
     /// A layer is here already and is not unpacked.
@@ -50,29 +53,19 @@ pub trait LoadEvents {
 /// # Errors
 /// Those of reading and unpacking; images that were complete before the error stay.
 pub fn load(store: &Store, path: &Path, events: &mut dyn LoadEvents) -> Result<Vec<Image>> {
-    let mut archive = Archive::open(path)?;
-    let images = archive.images()?;
-    images.iter().map(|image| load_image(store, &mut archive, image, events)).collect()
+    // Beside the pool: a compressed archive is as large as its images.
+    let archive = Archive::open(path, store.layout().root())?;
+    archive.images()?.iter().map(|image| load_image(store, &archive, image, events)).collect()
 }
 
-fn load_image(
-    store: &Store,
-    archive: &mut Archive,
-    image: &ArchivedImage,
-    events: &mut dyn LoadEvents,
-) -> Result<Image> {
+fn load_image(store: &Store, archive: &Archive, image: &ArchivedImage, events: &mut dyn LoadEvents) -> Result<Image> {
     let catalog = Catalog::new(store);
-    let config = Config::parse(&image.config)?;
-    let diffs = config.diff_ids();
-    if diffs.len() != image.layers.len() {
-        return Err(Error::new(
-            Kind::Invalid,
-            format!("image has {} layers and its configuration names {} diff IDs", image.layers.len(), diffs.len()),
-        ));
-    }
+    let diffs = image.config.diff_ids();
     let mut held = Vec::new();
     let mut parent = None;
-    for (index, (chain, (diff, blob))) in ChainId::chain(diffs).into_iter().zip(diffs.iter().zip(&image.layers)).enumerate() {
+    for (index, (chain, (diff, blob))) in
+        ChainId::chain(diffs).into_iter().zip(diffs.iter().zip(&image.layers)).enumerate()
+    {
         interrupt::check()?;
         if catalog.has_layer(chain)? {
             events.exists(*diff);
@@ -99,21 +92,16 @@ fn load_image(
 
 fn load_layer<'store>(
     store: &'store Store,
-    archive: &mut Archive,
+    archive: &Archive,
     blob: &BlobRef,
     (parent, chain, diff): (Option<Key>, ChainId, DiffId),
     events: &mut dyn LoadEvents,
 ) -> Result<Held<'store>> {
     let held = store.draft(parent.as_ref())?;
-    let stored = Told { inner: archive.layer(blob)?, events };
-    let unpacked = fill(store, &held, compression::decode(stored)?)?;
-    if unpacked.diff_id != diff {
-        return Err(Error::new(
-            Kind::Corrupt,
-            format!("its content has the digest {}, and the image's configuration says {diff}", unpacked.diff_id),
-        ));
-    }
-    keep(&Catalog::new(store), &held, chain, &unpacked)?;
+    let stored = Told { inner: archive.layer(blob), events };
+    let unpacked = fill(store, &held, compression::decompress(stored)?.0)?;
+    unpacked.verify(Some(diff))?;
+    Catalog::new(store).name_layer(&held, chain, unpacked.size)?;
     Ok(held)
 }
 
@@ -125,21 +113,10 @@ fn fill(store: &Store, held: &Held<'_>, tar: impl Read + Send) -> Result<Unpacke
     unpack(mounted.root(), tar, &mut room).map_err(|error| store.explain(error))
 }
 
-/// Names a filled snapshot as a layer, unless another command was faster; then the held one is superfluous.
-fn keep(catalog: &Catalog<'_>, held: &Held<'_>, chain: ChainId, unpacked: &Unpacked) -> Result<()> {
-    if catalog.has_layer(chain)? {
-        return Ok(());
-    }
-    match held.commit(&Key::layer(chain), unpacked.size) {
-        Err(error) if error.kind() == Kind::Exists => Ok(()),
-        result => result,
-    }
-}
-
 /// A reader that tells what it read.
 struct Told<'a, R> {
     inner: R,
-    events: &'a mut dyn LoadEvents,
+    events: &'a mut (dyn LoadEvents + 'a),
 }
 
 impl<R: Read> Read for Told<'_, R> {

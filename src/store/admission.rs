@@ -57,9 +57,11 @@ fn judge(status: &PoolStatus) -> Result<()> {
             ));
         }
     }
+    // A mechanism without metadata of its own says that it has 0 bytes of it.
+    let short = |space: Space, least| space.total > Bytes(0) && space.free() < reserve(space, least);
     let full = status.health == Health::OutOfSpace
-        || status.data.free() < reserve(status.data, Bytes::mib(8))
-        || status.metadata.free() < reserve(status.metadata, Bytes::kib(512));
+        || short(status.data, Bytes::mib(8))
+        || short(status.metadata, Bytes::kib(512));
     if full {
         return Err(Error::new(Kind::Full, numbers(status)));
     }

@@ -27,7 +27,6 @@ mod snapshot;
 
 use rusqlite::{Transaction, named_params};
 
-pub(crate) use self::database::Sql;
 pub use self::{
     check::Finding,
     held::Held,
@@ -40,6 +39,7 @@ use self::{
     lock::{Lock, Locks},
     snapshot::{State, has_children, parents},
 };
+pub(crate) use self::{database::Sql, pool::no_pool};
 use crate::{
     crash,
     driver::{Access, Changes, Driver, PoolStatus, Usage},

@@ -3,7 +3,10 @@
 //! Invariant: the pool's lock is held for each of these, except for opening a pool that is up. A pool whose row says
 //! 'creating' or 'destroying' was left by a dead command and is removed by the next one that holds the lock.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
@@ -64,6 +67,23 @@ pub struct Made {
     pub size: Bytes,
     /// Where its files are.
     pub directory: PathBuf,
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let directory = self.directory.display();
+        match self.driver {
+            DriverKind::Thin | DriverKind::Btrfs => {
+                write!(f, "a {} pool of {} in {directory}; it takes space as it fills", self.driver, self.size)
+            }
+            // These are as large as the file system they lie on.
+            DriverKind::Overlay | DriverKind::Vfs => write!(f, "{} pool in {directory}", with_article(self.driver)),
+        }
+    }
+}
+
+fn with_article(driver: DriverKind) -> &'static str {
+    if driver == DriverKind::Overlay { "an overlay" } else { "a vfs" }
 }
 
 impl Store {
@@ -132,6 +152,7 @@ impl Store {
             ));
         }
         let spec = ground.spec(kind, options);
+        pool::examine(&spec)?;
         ground.write_intent(&spec)?;
         crash::point(crash::Point::PoolIntent);
         if let Err(error) = pool::create(&spec) {

@@ -9,7 +9,9 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+pub mod block;
 pub mod btrfs;
+pub mod dm;
 pub mod loop_dev;
 pub mod mount;
 

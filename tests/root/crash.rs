@@ -83,7 +83,9 @@ fn applies(driver: DriverKind, step: &Step) -> bool {
 fn argument(host: &Host, arg: &str) -> String {
     match arg {
         "GROWN" => "640M".to_owned(),
-        file if Path::new(file).extension().is_some_and(|extension| extension == "tar") => host.file(file).display().to_string(),
+        file if Path::new(file).extension().is_some_and(|extension| extension == "tar") => {
+            host.file(file).display().to_string()
+        }
         other => other.to_owned(),
     }
 }

@@ -1,17 +1,38 @@
 //! Tests that need root and a kernel: each case runs on the host where it can and in the test VM.
 //!
 //! A case that cannot run here is reported as ignored with its reason, and counted.
-
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed test panics and tells why")]
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+
+#[macro_use]
+mod pool;
+
+mod archive;
+mod btrfs;
+mod commands;
+mod conformance;
+mod crash;
+mod image;
+mod lamina;
+mod loop_file;
+mod thin;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-mod btrfs;
-mod loop_file;
-
 fn main() {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = [loop_file::trials(), btrfs::trials()].into_iter().flatten().collect();
+    let trials: Vec<Trial> = [
+        loop_file::trials(),
+        btrfs::trials(),
+        thin::trials(),
+        conformance::trials(),
+        image::trials(),
+        commands::trials(),
+        crash::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 

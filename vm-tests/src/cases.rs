@@ -24,19 +24,12 @@ pub(crate) enum Verdict {
 
 /// The names in the answer to `--list --format terse`.
 pub(crate) fn listed(answer: &str) -> Vec<String> {
-    answer
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .map(without_kind)
-        .collect()
+    answer.lines().filter_map(|line| line.strip_suffix(": test")).map(without_kind).collect()
 }
 
 /// libtest-mimic puts `[kind] ` before a name, yet `--exact` wants the name alone.
 fn without_kind(name: &str) -> String {
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("] "))
-        .map_or(name, |(_, bare)| bare);
+    let bare = name.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(name, |(_, bare)| bare);
     bare.to_owned()
 }
 
@@ -47,19 +40,14 @@ pub(crate) fn selected(name: &str, filters: &[String]) -> bool {
 
 /// The kernel messages that the case expects.
 pub(crate) fn expected_kmsg(output: &str) -> Vec<String> {
-    said(output, EXPECT_KMSG)
-        .filter(|text| !text.is_empty())
-        .collect()
+    said(output, EXPECT_KMSG).filter(|text| !text.is_empty()).collect()
 }
 
 /// The rest of each line that starts with `word`. The harness leaves `test NAME ... ` unfinished while a case runs, so
 /// the case's first line continues that one.
 fn said<'out>(output: &'out str, word: &'out str) -> impl Iterator<Item = String> + 'out {
     output.lines().filter_map(move |line| {
-        let own = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.split_once(" ... "))
-            .map_or(line, |(_, own)| own);
+        let own = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")).map_or(line, |(_, own)| own);
         own.strip_prefix(word).map(|text| text.trim().to_owned())
     })
 }
@@ -86,18 +74,14 @@ pub(crate) fn verdict(exit: &Exit, output: &str) -> Verdict {
 
 /// The number before `word` in the last line `test result: ok. 1 passed; 0 failed; ...`.
 fn count(output: &str, word: &str) -> Option<u64> {
-    let line = output
-        .lines()
-        .rfind(|line| line.starts_with("test result:"))?;
+    let line = output.lines().rfind(|line| line.starts_with("test result:"))?;
     let (before, _) = line.split_once(&format!(" {word}"))?;
     before.rsplit(' ').next()?.parse().ok()
 }
 
 /// The reason in `test NAME ... ignored, REASON`.
 fn ignored_reason(output: &str) -> String {
-    let reason = output
-        .lines()
-        .find_map(|line| line.split_once("ignored,").map(|(_, reason)| reason.trim()));
+    let reason = output.lines().find_map(|line| line.split_once("ignored,").map(|(_, reason)| reason.trim()));
     reason.unwrap_or("ignored without a reason").to_owned()
 }
 

@@ -9,35 +9,18 @@ use crate::host::{search_path, workspace::lamina_dir};
 use crate::layout::{SCRATCH, TEST_DISKS};
 
 /// Variables of the user that a program in the guest sees too.
-const PASSED_ON: &[&str] = &[
-    "TERM",
-    "RUST_BACKTRACE",
-    "RUST_LOG",
-    "RUST_MIN_STACK",
-    "PROPTEST_CASES",
-    "NO_COLOR",
-];
+const PASSED_ON: &[&str] = &["TERM", "RUST_BACKTRACE", "RUST_LOG", "RUST_MIN_STACK", "PROPTEST_CASES", "NO_COLOR"];
 
 /// The base environment, with `extra` last. `lamina` as built comes first in the path.
 pub(crate) fn guest(extra: &[(String, String)]) -> Result<Vec<(String, String)>> {
     let path = format!("{}:{}", lamina_dir()?.display(), search_path());
-    let mut variables: Vec<(String, String)> = [
-        ("PATH", path.as_str()),
-        ("HOME", "/root"),
-        ("USER", "root"),
-        ("LANG", "C.UTF-8"),
-        ("RUST_BACKTRACE", "1"),
-    ]
-    .into_iter()
-    .chain([
-        ("LAMINA_TEST_DIR", SCRATCH),
-        ("LAMINA_TEST_DISKS", TEST_DISKS),
-    ])
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .collect();
-    let passed_on = PASSED_ON
-        .iter()
-        .filter_map(|key| Some(((*key).to_owned(), env::var(key).ok()?)));
+    let mut variables: Vec<(String, String)> =
+        [("PATH", path.as_str()), ("HOME", "/root"), ("USER", "root"), ("LANG", "C.UTF-8"), ("RUST_BACKTRACE", "1")]
+            .into_iter()
+            .chain([("LAMINA_TEST_DIR", SCRATCH), ("LAMINA_TEST_DISKS", TEST_DISKS)])
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+    let passed_on = PASSED_ON.iter().filter_map(|key| Some(((*key).to_owned(), env::var(key).ok()?)));
     variables.extend(passed_on);
     variables.extend(extra.iter().cloned());
     Ok(variables)

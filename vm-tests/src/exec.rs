@@ -22,12 +22,7 @@ pub(crate) fn exec(command: Vec<String>, env: &[(String, String)]) -> Result<u8>
     let used: Vec<PathBuf> = command.first().map(PathBuf::from).into_iter().collect();
     let mut machine = Machine::boot(&workspace, &used, false)?;
     let env = environment::guest(env)?;
-    let run = Run {
-        argv: command,
-        env,
-        cwd: environment::directory()?,
-        terminal: false,
-    };
+    let run = Run { argv: command, env, cwd: environment::directory()?, terminal: false };
     let (ended, log) = machine.execute(run, None, &mut |output| match output {
         Output::Stdout(bytes) => report::stdout(bytes),
         Output::Stderr(bytes) => report::stderr(bytes),
@@ -57,23 +52,13 @@ fn code(ended: Ended, machine: &Machine) -> Result<u8> {
 pub(crate) fn shell() -> Result<u8> {
     let terminal = Terminal::save()?;
     let workspace = Workspace::lock()?;
-    report::note(
-        "root shell in the test machine: leave with 'exit' or Ctrl-D; Ctrl-A X ends the machine at once",
-    );
+    report::note("root shell in the test machine: leave with 'exit' or Ctrl-D; Ctrl-A X ends the machine at once");
     let mut machine = Machine::boot(&workspace, &[], true)?;
     let mut env = environment::guest(&[])?;
     env.push(("PS1".into(), "lamina-vm:\\w# ".into()));
-    let script = format!(
-        "stty sane rows {} cols {}; exec bash --norc --noprofile -i",
-        terminal.rows, terminal.columns
-    );
+    let script = format!("stty sane rows {} cols {}; exec bash --norc --noprofile -i", terminal.rows, terminal.columns);
     let argv = ["sh", "-c", &script].map(str::to_owned).to_vec();
-    let run = Run {
-        argv,
-        env,
-        cwd: environment::directory()?,
-        terminal: true,
-    };
+    let run = Run { argv, env, cwd: environment::directory()?, terminal: true };
     let (ended, _) = machine.execute(run, None, &mut |_| {})?;
     match ended {
         // Ctrl-A X is a way to leave.
@@ -93,15 +78,10 @@ struct Terminal {
 impl Terminal {
     /// Notes how the terminal is.
     fn save() -> Result<Self> {
-        let state = stty(&["-g"])
-            .context("open a shell: standard input is no terminal; use 'vm-tests exec' there")?;
+        let state = stty(&["-g"]).context("open a shell: standard input is no terminal; use 'vm-tests exec' there")?;
         let size = stty(&["size"])?;
         let (rows, columns) = size.split_once(' ').context("read the terminal's size")?;
-        Ok(Self {
-            rows: rows.to_owned(),
-            columns: columns.to_owned(),
-            state,
-        })
+        Ok(Self { rows: rows.to_owned(), columns: columns.to_owned(), state })
     }
 }
 
@@ -113,11 +93,7 @@ impl Drop for Terminal {
 
 /// Runs `stty` on our standard input.
 fn stty(arguments: &[&str]) -> Result<String> {
-    let said = Command::new(find("stty")?)
-        .args(arguments)
-        .stdin(Stdio::inherit())
-        .output()
-        .context("start stty")?;
+    let said = Command::new(find("stty")?).args(arguments).stdin(Stdio::inherit()).output().context("start stty")?;
     if !said.status.success() {
         bail!("stty: {}", String::from_utf8_lossy(&said.stderr).trim());
     }

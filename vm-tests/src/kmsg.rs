@@ -41,16 +41,8 @@ const TROUBLE: &[&[&str]] = &[
 /// The lines that mean trouble and that no entry of `expected` allows, in their order.
 pub(crate) fn trouble<'log>(log: &'log str, expected: &[String]) -> Vec<&'log str> {
     log.lines()
-        .filter(|line| {
-            TROUBLE
-                .iter()
-                .any(|parts| parts.iter().all(|part| line.contains(part)))
-        })
-        .filter(|line| {
-            !expected
-                .iter()
-                .any(|allowed| line.contains(allowed.as_str()))
-        })
+        .filter(|line| TROUBLE.iter().any(|parts| parts.iter().all(|part| line.contains(part))))
+        .filter(|line| !expected.iter().any(|allowed| line.contains(allowed.as_str())))
         .collect()
 }
 
@@ -61,16 +53,8 @@ pub(crate) fn message(record: &str) -> String {
     let Some((prefix, text)) = first.split_once(';') else {
         return first.to_owned();
     };
-    let micros: u64 = prefix
-        .split(',')
-        .nth(2)
-        .and_then(|field| field.parse().ok())
-        .unwrap_or_default();
-    format!(
-        "[{:5}.{:06}] {text}",
-        micros / 1_000_000,
-        micros % 1_000_000
-    )
+    let micros: u64 = prefix.split(',').nth(2).and_then(|field| field.parse().ok()).unwrap_or_default();
+    format!("[{:5}.{:06}] {text}", micros / 1_000_000, micros % 1_000_000)
 }
 
 #[cfg(test)]

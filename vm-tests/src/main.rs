@@ -72,12 +72,8 @@ enum Verb {
 
 /// Splits `NAME=VALUE`.
 fn variable(argument: &str) -> Result<(String, String), String> {
-    let split = argument
-        .split_once('=')
-        .filter(|(name, _)| !name.is_empty());
-    split
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .ok_or_else(|| "it is not NAME=VALUE".to_owned())
+    let split = argument.split_once('=').filter(|(name, _)| !name.is_empty());
+    split.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "it is not NAME=VALUE".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -93,21 +89,9 @@ fn main() -> ExitCode {
 /// Does what was asked; the exit code.
 fn act(verb: Verb) -> Result<u8> {
     match verb {
-        Verb::Run {
-            filter,
-            timeout_per_case,
-            env,
-            verbose,
-            test_binary,
-        } => {
+        Verb::Run { filter, timeout_per_case, env, verbose, test_binary } => {
             let limit = Duration::from_secs(timeout_per_case);
-            let plan = Plan {
-                binaries: test_binary,
-                filters: filter,
-                env,
-                limit,
-                verbose,
-            };
+            let plan = Plan { binaries: test_binary, filters: filter, env, limit, verbose };
             let tally = run::run(&plan, &mut |outcome| report::say(&outcome.to_string()))?;
             report::say(&tally.to_string());
             Ok(u8::from(!tally.success()))
@@ -116,11 +100,7 @@ fn act(verb: Verb) -> Result<u8> {
         Verb::Shell => exec::shell(),
         Verb::Selftest => {
             let right = selftest::selftest()?;
-            report::say(if right {
-                "selftest: all as it must be"
-            } else {
-                "selftest: NOT as it must be"
-            });
+            report::say(if right { "selftest: all as it must be" } else { "selftest: NOT as it must be" });
             Ok(u8::from(!right))
         }
         Verb::GuestAgent => guest::agent().map(|()| 0),

@@ -146,9 +146,7 @@ impl Assembler {
         let [tag, length @ ..] = *header;
         let length = usize::try_from(u32::from_le_bytes(length)).context("decode frame")?;
         if length > MAX_PAYLOAD {
-            bail!(
-                "decode frame: {length} bytes announced, at most {MAX_PAYLOAD} are sent; the stream is out of step"
-            );
+            bail!("decode frame: {length} bytes announced, at most {MAX_PAYLOAD} are sent; the stream is out of step");
         }
         let Some(payload) = rest.get(..length) else {
             return Ok(None);

@@ -61,29 +61,16 @@ pub(crate) fn run(plan: &Plan, on_outcome: &mut dyn FnMut(&Outcome)) -> Result<T
     let binaries: Vec<PathBuf> = cases.iter().map(|case| case.binary.clone()).collect();
     let start = Instant::now();
     let machine = Machine::boot(&workspace, &binaries, false)?;
-    report::note(&format!(
-        "booted in {:.1} s; {} cases",
-        start.elapsed().as_secs_f64(),
-        cases.len()
-    ));
+    report::note(&format!("booted in {:.1} s; {} cases", start.elapsed().as_secs_f64(), cases.len()));
     for line in trouble(&machine.boot_log, &[]) {
         report::note(&format!("kernel, while booting: {line}"));
     }
     let path = workspace.path("kernel.log");
     let log = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-    let mut session = Session {
-        machine,
-        log,
-        env: environment::guest(&plan.env)?,
-        plan,
-    };
+    let mut session = Session { machine, log, env: environment::guest(&plan.env)?, plan };
     let mut lost = false;
     for case in &cases {
-        let outcome = if lost {
-            not_run(case, &session.machine)
-        } else {
-            session.run(case, &mut lost)?
-        };
+        let outcome = if lost { not_run(case, &session.machine) } else { session.run(case, &mut lost)? };
         tally.count(&outcome.verdict);
         on_outcome(&outcome);
     }
@@ -94,16 +81,11 @@ pub(crate) fn run(plan: &Plan, on_outcome: &mut dyn FnMut(&Outcome)) -> Result<T
 fn select(plan: &Plan) -> Result<Vec<Case>> {
     let mut selected = Vec::new();
     for binary in &plan.binaries {
-        let binary = fs::canonicalize(binary)
-            .with_context(|| format!("find test binary {}", binary.display()))?;
+        let binary = fs::canonicalize(binary).with_context(|| format!("find test binary {}", binary.display()))?;
         for name in list(&binary)? {
             let label = format!("{}::{name}", short_name(&binary));
             if cases::selected(&label, &plan.filters) {
-                selected.push(Case {
-                    binary: binary.clone(),
-                    name,
-                    label,
-                });
+                selected.push(Case { binary: binary.clone(), name, label });
             }
         }
     }
@@ -112,32 +94,20 @@ fn select(plan: &Plan) -> Result<Vec<Case>> {
 
 /// The binary's own list of its cases.
 fn list(binary: &Path) -> Result<Vec<String>> {
-    let answer = Command::new(binary)
-        .args(["--list", "--format", "terse"])
-        .output();
+    let answer = Command::new(binary).args(["--list", "--format", "terse"]).output();
     let answer = answer.with_context(|| format!("start {}", binary.display()))?;
     if !answer.status.success() {
         let cause = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
-        bail!(
-            "list the cases of {}: {}: {cause}; is it a test binary?",
-            binary.display(),
-            answer.status
-        );
+        bail!("list the cases of {}: {}: {cause}; is it a test binary?", binary.display(), answer.status);
     }
     Ok(cases::listed(&String::from_utf8_lossy(&answer.stdout)))
 }
 
 /// The binary's name without the hash that cargo appends.
 fn short_name(binary: &Path) -> String {
-    let name = binary
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let name = binary.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     match name.rsplit_once('-') {
-        Some((short, hash))
-            if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
-        {
+        Some((short, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
             short.to_owned()
         }
         _ => name,
@@ -146,18 +116,9 @@ fn short_name(binary: &Path) -> String {
 
 /// The outcome of a case that comes after the guest was lost.
 fn not_run(case: &Case, machine: &Machine) -> Outcome {
-    let cause = if machine.interrupted() {
-        "interrupted"
-    } else {
-        "the guest was lost"
-    };
+    let cause = if machine.interrupted() { "interrupted" } else { "the guest was lost" };
     let verdict = Verdict::Failed(format!("not run: {cause}"));
-    Outcome {
-        label: case.label.clone(),
-        verdict,
-        took: Duration::ZERO,
-        details: String::new(),
-    }
+    Outcome { label: case.label.clone(), verdict, took: Duration::ZERO, details: String::new() }
 }
 
 /// What the cases share.
@@ -190,11 +151,7 @@ impl Transcript {
 
     /// What the case said, stream by stream.
     fn said(&self) -> String {
-        format!(
-            "{}\n{}",
-            String::from_utf8_lossy(&self.stdout),
-            String::from_utf8_lossy(&self.stderr)
-        )
+        format!("{}\n{}", String::from_utf8_lossy(&self.stdout), String::from_utf8_lossy(&self.stderr))
     }
 }
 
@@ -202,32 +159,17 @@ impl Session<'_> {
     /// Runs one case and judges it.
     fn run(&mut self, case: &Case, lost: &mut bool) -> Result<Outcome> {
         let binary = case.binary.display().to_string();
-        let argv = [
-            &binary,
-            "--exact",
-            &case.name,
-            "--include-ignored",
-            "--nocapture",
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        let run = Run {
-            argv,
-            env: self.env.clone(),
-            cwd: environment::directory()?,
-            terminal: false,
-        };
+        let argv = [&binary, "--exact", &case.name, "--include-ignored", "--nocapture"].map(str::to_owned).to_vec();
+        let run = Run { argv, env: self.env.clone(), cwd: environment::directory()?, terminal: false };
         let mut transcript = Transcript::default();
         let start = Instant::now();
         let verbose = self.plan.verbose;
-        let (ended, log) = self
-            .machine
-            .execute(run, Some(self.plan.limit), &mut |output| {
-                if let (true, Output::Stdout(bytes) | Output::Stderr(bytes)) = (verbose, output) {
-                    report::stderr(bytes);
-                }
-                transcript.add(output);
-            })?;
+        let (ended, log) = self.machine.execute(run, Some(self.plan.limit), &mut |output| {
+            if let (true, Output::Stdout(bytes) | Output::Stderr(bytes)) = (verbose, output) {
+                report::stderr(bytes);
+            }
+            transcript.add(output);
+        })?;
         let took = start.elapsed();
         write!(self.log, "== {}\n{log}", case.label).context("write the kernel log")?;
         let said = transcript.said();
@@ -236,10 +178,7 @@ impl Session<'_> {
             Ended::Exited(exit) => kernel_verdict(cases::verdict(&exit, &said), &log, &said),
             Ended::TimedOut => {
                 details += &format!("\nthe kernel's log:\n{}", tail(&log));
-                Verdict::Failed(format!(
-                    "no end after {} s: killed",
-                    self.plan.limit.as_secs()
-                ))
+                Verdict::Failed(format!("no end after {} s: killed", self.plan.limit.as_secs()))
             }
             Ended::Lost(_) if self.machine.interrupted() => {
                 *lost = true;
@@ -250,12 +189,7 @@ impl Session<'_> {
                 Verdict::Failed(format!("the guest was lost{words}"))
             }
         };
-        Ok(Outcome {
-            label: case.label.clone(),
-            verdict,
-            took,
-            details,
-        })
+        Ok(Outcome { label: case.label.clone(), verdict, took, details })
     }
 }
 
@@ -269,19 +203,13 @@ fn kernel_verdict(verdict: Verdict, log: &str, said: &str) -> Verdict {
         Verdict::Failed(cause) => format!("{cause}; "),
         Verdict::Passed | Verdict::Skipped(_) => String::new(),
     };
-    Verdict::Failed(format!(
-        "{cause}the kernel logged\n    {}",
-        lines.join("\n    ")
-    ))
+    Verdict::Failed(format!("{cause}the kernel logged\n    {}", lines.join("\n    ")))
 }
 
 /// The log's last lines.
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    lines
-        .get(lines.len().saturating_sub(LOG_LINES)..)
-        .unwrap_or_default()
-        .join("\n")
+    lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
 }
 
 #[cfg(test)]
@@ -293,15 +221,9 @@ mod tests {
     fn the_kernel_overrules_a_pass_and_a_skip() {
         for verdict in [Verdict::Passed, Verdict::Skipped("no".into())] {
             let overruled = kernel_verdict(verdict, "BUG: x\n", "");
-            assert_eq!(
-                overruled,
-                Verdict::Failed("the kernel logged\n    BUG: x".into())
-            );
+            assert_eq!(overruled, Verdict::Failed("the kernel logged\n    BUG: x".into()));
         }
-        assert_eq!(
-            kernel_verdict(Verdict::Passed, "BUG: x\n", "VM-EXPECT-KMSG: BUG: x"),
-            Verdict::Passed
-        );
+        assert_eq!(kernel_verdict(Verdict::Passed, "BUG: x\n", "VM-EXPECT-KMSG: BUG: x"), Verdict::Passed);
     }
 
     #[test]

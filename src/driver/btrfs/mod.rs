@@ -3,8 +3,10 @@
 //!
 //! Invariant: whatever directory lies in `volumes` is a volume; each comes and goes in one transaction of the kernel.
 
+mod changes;
 mod life;
 mod mkfs;
+mod receiver;
 mod space;
 mod superblock;
 mod usage;
@@ -24,7 +26,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{MountSpec, mount_table, subvolume},
+    fs::{MountSpec, Verdict, compare, mount_table, subvolume},
     id::VolumeId,
     sys::btrfs::{self, Range, SubvolumeInfo},
     units::Bytes,
@@ -107,13 +109,11 @@ impl Btrfs {
         }
     }
 
-    /// Does `work`, and once more after the kernel has given back what deleted volumes still held, if it was short of
-    /// space.
+    /// Does `work`, and if it was short of space, once more after the kernel has given back what it can.
     fn with_space(&self, act: impl Fn() -> String, work: impl Fn() -> io::Result<()>) -> Result<()> {
         let mut result = work();
-        if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSPC))
-            && self.clean(None).act(&act)?
-        {
+        if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSPC)) {
+            self.clean().act(&act)?;
             result = work();
         }
         result.map_err(|error| self.told(&error, act))
@@ -126,28 +126,33 @@ impl Btrfs {
         self.with_space(act, || btrfs::create_snapshot(&self.volumes, &name, source.as_fd(), read_only))
     }
 
-    /// Waits until the kernel has given back the space of the deleted subvolume, or of all deleted ones. Returns
-    /// whether there was anything to wait for.
+    /// Waits until the kernel has given back the space of deleted volumes, and makes it space for anything.
     ///
     /// The kernel's cleaner works on its own and tells nobody when it is done before Linux 6.13, so this asks again,
     /// a little later each time.
-    fn clean(&self, deleted: Option<u64>) -> io::Result<bool> {
-        let pending = || match deleted {
-            Some(id) => subvolume::is_gone(&self.root, id).map(|gone| !gone),
-            None => subvolume::any_deleted(&self.root),
-        };
+    fn clean(&self) -> io::Result<()> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
-        let mut waited = false;
         // A commit wakes the cleaner, and another one frees what it let go of.
         btrfs::commit(&self.root)?;
-        while pending()? && start.elapsed() < CLEANING {
+        while subvolume::any_deleted(&self.root)? && start.elapsed() < CLEANING {
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(200));
-            waited = true;
         }
         btrfs::commit(&self.root)?;
-        Ok(waited)
+        loop {
+            match btrfs::take_back_empty_groups(&self.root).map_err(|error| error.raw_os_error()) {
+                // Without room for this the kernel still does it by itself, a little later.
+                Err(Some(libc::ENOSPC)) if start.elapsed() < CLEANING && space::holds_back(&self.root)? => {
+                    thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(500));
+                    btrfs::commit(&self.root)?;
+                }
+                // Somebody else is at it, or there is nothing to take: the caller's work shows what is possible.
+                Ok(()) | Err(Some(libc::EINPROGRESS | libc::ENOSPC)) => return Ok(()),
+                Err(errno) => return Err(io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO))),
+            }
+        }
     }
 
     /// The volumes that are mounted in this mount namespace.
@@ -258,14 +263,12 @@ impl Driver for Btrfs {
 
     fn delete(&self, id: VolumeId) -> Result<()> {
         let act = || format!("delete volume {id}");
-        let deleted = match subvolume::delete(self.volumes.as_fd(), id.to_string().as_ref()) {
+        match subvolume::delete(self.volumes.as_fd(), id.to_string().as_ref()) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
             result => result.map_err(|error| self.told(&error, act))?,
-        };
-        if space::is_short(&self.root)? {
-            return self.clean(Some(deleted)).act(act).map(drop);
         }
-        btrfs::commit(&self.root).act(act)
+        // Where space is short, somebody deletes in order to go on.
+        if space::is_short(&self.root)? { self.clean() } else { btrfs::commit(&self.root) }.act(act)
     }
 
     fn mounts(&self, id: VolumeId, _: &[VolumeId], access: Access) -> Result<MountSpec> {
@@ -296,8 +299,13 @@ impl Driver for Btrfs {
         Ok(Usage { exclusive })
     }
 
-    fn changes(&self, _: VolumeId, _: &[VolumeId]) -> Result<Changes> {
-        Err(Error::new(Kind::Unsupported, "changes are not there yet"))
+    fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
+        let act = || format!("compare volume {id} with its parent");
+        let child = self.volume(id).act(act)?;
+        match parents.first() {
+            None => compare(None, child.0.as_fd(), &mut |_| Ok(Verdict::Unknown)).act(act),
+            Some(parent) => changes::changes(&self.volume(*parent).act(act)?, &child).act(act),
+        }
     }
 
     fn volumes(&self) -> Result<Vec<VolumeId>> {

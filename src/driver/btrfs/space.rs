@@ -20,10 +20,23 @@ use crate::{
 /// calls available is 0 long before, on small pools, because there it keeps the reserve back twice.)
 const NEARLY_NOTHING: Bytes = Bytes::mib(1);
 
+/// The first MiB of a device is no block group's (`BTRFS_DEVICE_RANGE_RESERVED`).
+const NEVER_GIVEN: u64 = 1 << 20;
+
 /// Whether work may fail for want of space.
 pub(super) fn is_short(root: &File) -> Result<bool> {
     let (data, metadata) = spaces(root)?;
     Ok([data, metadata].iter().any(|space| space.free() < Bytes(space.total.0 / 16).max(NEARLY_NOTHING)))
+}
+
+/// Whether so much of the space given to data is free that whole block groups of it must be, while no space is left
+/// that could become metadata.
+pub(super) fn holds_back(root: &File) -> io::Result<bool> {
+    let device = btrfs::device_info(root)?;
+    let open = device.total.saturating_sub(device.allocated + NEVER_GIVEN);
+    let free = |kind: &SpaceInfo| if kind.flags & SpaceInfo::DATA != 0 { kind.total - kind.used } else { 0 };
+    let free: u64 = btrfs::space_info(root)?.iter().map(free).sum();
+    Ok(open < NEARLY_NOTHING.0 && free > device.total / 4)
 }
 
 /// The pool's space for data and for metadata. What no block group has yet can become either, so each counts it as
@@ -32,7 +45,7 @@ fn spaces(root: &File) -> Result<(Space, Space)> {
     let act = || "ask the kernel for the pool's space";
     let device = btrfs::device_info(root).act(act)?;
     let kinds = btrfs::space_info(root).act(act)?;
-    let open = device.total.saturating_sub(device.allocated);
+    let open = device.total.saturating_sub(device.allocated + NEVER_GIVEN);
     let mut data = Space { total: Bytes(open), used: Bytes(0) };
     let mut metadata = data;
     for kind in kinds {

@@ -27,7 +27,7 @@ use rustix::{
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec, shelf, shelf::Shelf};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{MountSpec, Mounted, Place, Verdict, allocated, compare, copy_tree, remove_tree, set_metadata},
+    fs::{MountSpec, Mounted, Place, Verdict, allocated, compare, remove_tree, set_metadata},
     id::VolumeId,
     units::Bytes,
 };
@@ -113,8 +113,7 @@ impl Driver for Overlay {
     }
 
     fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
-        let source = self.shelf.tree(source)?;
-        self.shelf.make(id, Access::ReadOnly, |tree| copy_tree(source.as_fd(), tree))
+        self.shelf.copy(id, source, Access::ReadOnly)
     }
 
     fn seal(&self, id: VolumeId) -> Result<()> {

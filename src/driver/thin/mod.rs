@@ -1,40 +1,56 @@
-//! The thin driver.
+//! The thin driver: a volume is a thin device in one pool, and a snapshot is one message to that pool.
+//!
+//! Volume `n` is thin device `n`; thin device 0 is the empty base volume, formatted when the pool was made and marked
+//! with the pool's UUID as its file system's. All devices have one constant virtual length ([`filesystem`]).
+//!
+//! Invariant: the pool's own metadata is the only record of which volumes exist.
 
-use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec};
+mod backing;
+mod changes;
+mod check;
+mod filesystem;
+mod lifecycle;
+mod pool;
+mod program;
+mod volume;
+
+use std::os::fd::BorrowedFd;
+
+pub use check::repair;
+
+use super::{Access, Changes, Driver, DriverKind, PoolStatus, Space, Usage, pool::PoolSpec};
 use crate::{
-    error::{Error, Kind, Result},
+    block::thin_pool::{Filled, METADATA_BLOCK, Message, Status},
+    error::{Act as _, Error, Kind, Result},
     fs::MountSpec,
     id::VolumeId,
     units::Bytes,
 };
+use lifecycle::{BASE, Backings};
 
 /// See [`Driver`].
 #[derive(Debug)]
-pub struct Thin {}
-
-fn not_yet<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "driver thin is not there yet"))
+pub struct Thin {
+    spec: PoolSpec,
+    pool: pool::Pool,
 }
 
 pub(super) fn supported() -> Result<()> {
-    not_yet()
-}
-pub(super) fn create(_: &PoolSpec) -> Result<()> {
-    not_yet()
-}
-pub(super) fn is_up(_: &PoolSpec) -> Result<bool> {
-    not_yet()
-}
-pub(super) fn close(_: &PoolSpec) -> Result<()> {
-    not_yet()
-}
-pub(super) fn destroy(_: &PoolSpec) -> Result<()> {
-    not_yet()
+    pool::control().map(drop)
 }
 
+pub(super) use lifecycle::{close, create, destroy, is_up};
+
 impl Thin {
-    pub(super) fn open(_: &PoolSpec) -> Result<Self> {
-        not_yet()
+    pub(super) fn open(spec: &PoolSpec) -> Result<Self> {
+        Ok(Self { spec: spec.clone(), pool: lifecycle::open(spec)? })
+    }
+
+    fn reject_base(id: VolumeId) -> Result<u32> {
+        match id.get() {
+            BASE => Err(Error::new(Kind::Invalid, "volume 0 is the pool's own empty volume")),
+            id => Ok(id),
+        }
     }
 }
 
@@ -42,49 +58,89 @@ impl Driver for Thin {
     fn kind(&self) -> DriverKind {
         DriverKind::Thin
     }
-    fn create(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn create(&self, id: VolumeId) -> Result<()> {
+        let message = Message::CreateSnap { id: Self::reject_base(id)?, origin: BASE };
+        self.pool.message(message).act(|| format!("create volume {id}"))
     }
-    fn snapshot(&self, _: VolumeId, _: &[VolumeId]) -> Result<()> {
-        not_yet()
+
+    fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()> {
+        let new = Self::reject_base(id)?;
+        let parent = parents.first().ok_or_else(|| Error::new(Kind::Invalid, "a snapshot needs a parent"))?;
+        self.pool.snapshot(new, parent.get()).act(|| format!("create snapshot {id} of {parent}"))
     }
-    fn capture(&self, _: VolumeId, _: VolumeId, _: &[VolumeId]) -> Result<()> {
-        not_yet()
+
+    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
+        let new = Self::reject_base(id)?;
+        let act = || format!("capture volume {source} as {id}");
+        self.pool.snapshot(new, source.get()).act(act)?;
+        // Frozen, the source left nothing to replay; unmounted, it may have been killed by a power failure.
+        let settled = self.pool.settle(new, self.spec.fs);
+        settled.map_err(|error| error.and_undo(self.pool.delete(new))).act(act)
     }
-    fn seal(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn seal(&self, id: VolumeId) -> Result<()> {
+        let sealed = self.pool.deactivate(id.get()).and_then(|()| self.pool.settle(id.get(), self.spec.fs));
+        sealed.act(|| format!("seal volume {id}"))
     }
-    fn delete(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn delete(&self, id: VolumeId) -> Result<()> {
+        self.pool.delete(Self::reject_base(id)?).act(|| format!("delete volume {id}"))
     }
-    fn mounts(&self, _: VolumeId, _: &[VolumeId], _: Access) -> Result<MountSpec> {
-        not_yet()
+
+    fn mounts(&self, id: VolumeId, _: &[VolumeId], access: Access) -> Result<MountSpec> {
+        let device = self.pool.activate(Self::reject_base(id)?, access)?;
+        Ok(filesystem::mount_spec(self.spec.fs, device, access))
     }
-    fn release(&self, _: VolumeId) -> Result<()> {
-        not_yet()
+
+    fn release(&self, id: VolumeId) -> Result<()> {
+        self.pool.deactivate(id.get()).act(|| format!("release volume {id}"))
     }
-    fn reserve(&self, _: VolumeId, _: std::os::fd::BorrowedFd<'_>, _: Bytes) -> Result<()> {
-        not_yet()
+
+    fn reserve(&self, id: VolumeId, root: BorrowedFd<'_>, bytes: Bytes) -> Result<()> {
+        filesystem::reserve(self.spec.fs, root, bytes).act(|| format!("make room in volume {id}"))
     }
-    fn usage(&self, _: VolumeId, _: &[VolumeId]) -> Result<Usage> {
-        not_yet()
+
+    fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage> {
+        let difference = self.difference(id, parents).act(|| format!("measure volume {id}"))?;
+        let chunks = u64::try_from(difference.own.len()).unwrap_or(u64::MAX);
+        Ok(Usage { exclusive: Bytes(chunks.saturating_mul(self.spec.chunk.0)) })
     }
-    fn changes(&self, _: VolumeId, _: &[VolumeId]) -> Result<Changes> {
-        not_yet()
+
+    fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
+        self.tree_changes(id, parents).act(|| format!("compare volume {id} with its parent"))
     }
+
     fn volumes(&self) -> Result<Vec<VolumeId>> {
-        not_yet()
+        let devices = self.pool.with_metadata(|metadata| metadata.devices()).act(|| "list volumes")?;
+        devices.into_keys().filter(|id| *id != u64::from(BASE)).map(VolumeId::new).collect()
     }
+
     fn active(&self) -> Result<Vec<VolumeId>> {
-        not_yet()
+        let active = lifecycle::active(&self.pool).act(|| "list active volumes")?;
+        active.into_iter().filter(|id| *id != BASE).map(|id| VolumeId::new(id.into())).collect()
     }
+
     fn status(&self) -> Result<PoolStatus> {
-        not_yet()
+        let status = self.pool.status()?;
+        let chunk = self.pool.chunk();
+        let space = |filled: Filled, unit: Bytes| Space {
+            total: Bytes(filled.total.saturating_mul(unit.0)),
+            used: Bytes(filled.used.saturating_mul(unit.0)),
+        };
+        let (data, metadata) = match status {
+            Status::Fail => (Space::default(), Space::default()),
+            Status::Up { data, metadata, .. } => (space(data, chunk), space(metadata, METADATA_BLOCK)),
+        };
+        let backing_free = Backings::of(&self.spec).data.free_below()?;
+        Ok(PoolStatus { data, metadata, backing_free, chunk, health: pool::health(&status) })
     }
-    fn grow(&self, _: Bytes) -> Result<()> {
-        not_yet()
+
+    fn grow(&self, size: Bytes) -> Result<()> {
+        lifecycle::grow(&self.spec, size)
     }
+
     fn check(&self) -> Result<Vec<String>> {
-        not_yet()
+        check::check(&self.pool)
     }
 }

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec, shelf, shelf::Shelf};
 use crate::{
     error::{Error, Kind, Result},
-    fs::{MountSpec, Verdict, allocated, compare, copy_tree},
+    fs::{MountSpec, Verdict, allocated, compare},
     id::VolumeId,
     units::Bytes,
 };
@@ -39,11 +39,6 @@ impl Vfs {
     pub(super) fn open(spec: &PoolSpec) -> Result<Self> {
         Ok(Self { shelf: Shelf::open(spec)? })
     }
-
-    fn copy(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
-        let source = self.shelf.tree(source)?;
-        self.shelf.make(id, access, |tree| copy_tree(source.as_fd(), tree))
-    }
 }
 
 impl Driver for Vfs {
@@ -57,11 +52,11 @@ impl Driver for Vfs {
 
     fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()> {
         let parent = parents.first().ok_or_else(|| Error::new(Kind::Invalid, "a snapshot needs a parent"))?;
-        self.copy(id, *parent, Access::ReadWrite)
+        self.shelf.copy(id, *parent, Access::ReadWrite)
     }
 
     fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
-        self.copy(id, source, Access::ReadOnly)
+        self.shelf.copy(id, source, Access::ReadOnly)
     }
 
     fn seal(&self, id: VolumeId) -> Result<()> {

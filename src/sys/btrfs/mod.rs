@@ -32,6 +32,7 @@ mod space;
 pub use search::{Item, Range, search};
 pub use space::{
     DeviceErrors, DeviceInfo, FsInfo, SpaceInfo, device_errors, device_info, fs_info, resize_to_device, space_info,
+    take_back_empty_groups,
 };
 
 const SUBVOL_RDONLY: u64 = 1 << 1;

@@ -49,7 +49,27 @@ struct SpaceArgs {
     spaces: [[u64; 3]; SPACE_SLOTS],
 }
 
+/// `struct btrfs_ioctl_balance_args`; the three in the middle are `struct btrfs_balance_args`.
+#[repr(C)]
+struct BalanceArgs {
+    flags: u64,
+    state: u64,
+    data: [u64; 17],
+    metadata: [u64; 17],
+    system: [u64; 17],
+    progress: [u64; 3],
+    unused: [u64; 72],
+}
+
+/// `BTRFS_BALANCE_DATA` and `BTRFS_BALANCE_METADATA`.
+const BALANCE_DATA: u64 = 1;
+const BALANCE_METADATA: u64 = 1 << 2;
+/// `BTRFS_BALANCE_ARGS_USAGE`, at this place among the arguments, with the usage in percent at the other.
+const BALANCE_USAGE: u64 = 1 << 1;
+const BALANCE_FLAGS_AT: usize = 8;
+
 ioctls! {
+    BalanceV2 = ioctl_sys::iorw!(0x94, 32, size_of::<BalanceArgs>()), BalanceArgs;
     Resize = ioctl_sys::iow!(0x94, 3, size_of::<VolArgs>()), VolArgs;
     GetSpaceInfo = ioctl_sys::iorw!(0x94, 20, 16), SpaceArgs;
     GetDevInfo = ioctl_sys::iorw!(0x94, 30, size_of::<DevInfoArgs>()), DevInfoArgs;
@@ -170,14 +190,34 @@ pub fn resize_to_device(fd: impl AsFd) -> io::Result<()> {
     call::<Resize>(fd, &mut *args).map(drop)
 }
 
+/// Takes the empty block groups back, so that their space can become data or metadata anew. The kernel does so by
+/// itself, but with `discard=async` only after ten seconds (`BTRFS_DISCARD_UNUSED_DELAY`).
+///
+/// # Errors
+/// The kernel's errno: `EINPROGRESS` if somebody balances already.
+pub fn take_back_empty_groups(fd: impl AsFd) -> io::Result<()> {
+    let mut empty = [0; 17];
+    empty[BALANCE_FLAGS_AT] = BALANCE_USAGE;
+    let mut args = Box::new(BalanceArgs {
+        flags: BALANCE_DATA | BALANCE_METADATA,
+        state: 0,
+        data: empty,
+        metadata: empty,
+        system: [0; 17],
+        progress: [0; 3],
+        unused: [0; 72],
+    });
+    call::<BalanceV2>(fd, &mut *args).map(drop)
+}
+
 /// The number of the first device, which a pool's only device is.
 const DEVICE: u64 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::{
-        DevInfoArgs, DevStatsArgs, FsInfoArgs, GetDevInfo, GetDevStats, GetFsInfo, GetSpaceInfo, Resize, SpaceArgs,
-        VolArgs,
+        BalanceArgs, BalanceV2, DevInfoArgs, DevStatsArgs, FsInfoArgs, GetDevInfo, GetDevStats, GetFsInfo,
+        GetSpaceInfo, Resize, SpaceArgs, VolArgs,
     };
     use crate::sys::Ioctl;
     use std::mem::offset_of;
@@ -190,12 +230,14 @@ mod tests {
         assert_eq!(GetSpaceInfo::NUMBER, 0xc010_9414);
         assert_eq!(GetFsInfo::NUMBER, 0x8400_941f);
         assert_eq!(GetDevInfo::NUMBER, 0xd000_941e);
+        assert_eq!(BalanceV2::NUMBER, 0xc400_9420);
         assert_eq!(GetDevStats::NUMBER, 0xc408_9434);
     }
 
     #[test]
     fn layouts_are_those_of_the_kernel() {
         assert_eq!(size_of::<VolArgs>(), 4096);
+        assert_eq!((size_of::<BalanceArgs>(), offset_of!(BalanceArgs, metadata)), (1024, 152));
         assert_eq!(size_of::<FsInfoArgs>(), 1024);
         assert_eq!(size_of::<DevInfoArgs>(), 4096);
         assert_eq!(size_of::<DevStatsArgs>(), 1032);

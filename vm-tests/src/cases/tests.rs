@@ -26,53 +26,39 @@ fn one_passed_test_passes() {
 
 #[test]
 fn success_without_a_test_fails() {
-    for output in [
-        "",
-        "running 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 8 filtered out",
-    ] {
-        assert!(
-            matches!(verdict(&Exit::Code(0), output), Verdict::Failed(_)),
-            "{output:?}"
-        );
+    for output in ["", "running 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 8 filtered out"]
+    {
+        assert!(matches!(verdict(&Exit::Code(0), output), Verdict::Failed(_)), "{output:?}");
     }
 }
 
 #[test]
 fn a_bad_end_fails_whatever_the_output_says() {
     let output = format!("SKIPPED: no\n{PASSED}");
-    for exit in [
-        Exit::Code(101),
-        Exit::Signal(11),
-        Exit::NotStarted("gone".into()),
-    ] {
+    for exit in [Exit::Code(101), Exit::Signal(11), Exit::NotStarted("gone".into())] {
         assert!(matches!(verdict(&exit, &output), Verdict::Failed(_)));
     }
 }
 
 #[test]
 fn a_skip_keeps_its_reason_even_on_the_harness_line() {
-    for output in [
-        format!("SKIPPED: no loop devices\n{PASSED}"),
-        format!("test a ... SKIPPED: no loop devices\nok\n{PASSED}"),
-    ] {
-        assert_eq!(
-            verdict(&Exit::Code(0), &output),
-            Verdict::Skipped("no loop devices".into())
-        );
+    for output in
+        [format!("SKIPPED: no loop devices\n{PASSED}"), format!("test a ... SKIPPED: no loop devices\nok\n{PASSED}")]
+    {
+        assert_eq!(verdict(&Exit::Code(0), &output), Verdict::Skipped("no loop devices".into()));
     }
 }
 
 #[test]
 fn an_ignored_case_is_skipped() {
-    let output = "test a ... ignored, needs btrfs\n\ntest result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
-    assert_eq!(
-        verdict(&Exit::Code(0), output),
-        Verdict::Skipped("needs btrfs".into())
-    );
+    let output =
+        "test a ... ignored, needs btrfs\n\ntest result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
+    assert_eq!(verdict(&Exit::Code(0), output), Verdict::Skipped("needs btrfs".into()));
 }
 
 #[test]
 fn expected_messages_are_collected_and_empty_ones_allow_nothing() {
-    let output = "test a ... VM-EXPECT-KMSG: I/O error\nVM-EXPECT-KMSG: BUG: x\nVM-EXPECT-KMSG:\nsays VM-EXPECT-KMSG: no\n";
+    let output =
+        "test a ... VM-EXPECT-KMSG: I/O error\nVM-EXPECT-KMSG: BUG: x\nVM-EXPECT-KMSG:\nsays VM-EXPECT-KMSG: no\n";
     assert_eq!(expected_kmsg(output), ["I/O error", "BUG: x"]);
 }

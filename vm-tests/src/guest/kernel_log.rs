@@ -21,10 +21,7 @@ impl KernelLog {
     /// Opens the log at its oldest record.
     pub(super) fn open() -> Result<Self> {
         let path = "/dev/kmsg";
-        let opened = File::options()
-            .read(true)
-            .custom_flags(OFlag::O_NONBLOCK.bits())
-            .open(path);
+        let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
         Ok(Self(opened.with_context(|| format!("open {path}"))?))
     }
 

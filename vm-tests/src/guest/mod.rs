@@ -43,9 +43,7 @@ enum Order {
 /// Serves the host for ever.
 pub(crate) fn agent() -> Result<()> {
     let port = open_port()?;
-    let sender = Sender(Arc::new(Mutex::new(
-        port.try_clone().context("duplicate the port")?,
-    )));
+    let sender = Sender(Arc::new(Mutex::new(port.try_clone().context("duplicate the port")?)));
     let (orders, inbox) = mpsc::channel();
     thread::spawn(move || {
         if let Err(error) = receive(&port, &orders) {
@@ -66,9 +64,7 @@ pub(crate) fn agent() -> Result<()> {
 /// Runs what the host sends, one after another.
 fn serve(sender: &Sender, inbox: &Receiver<Order>, log: &mut KernelLog) -> Result<()> {
     loop {
-        let Order::Run(run) = inbox.recv().context("wait for a run")? else {
-            bail!("a second setup arrived")
-        };
+        let Order::Run(run) = inbox.recv().context("wait for a run")? else { bail!("a second setup arrived") };
         let exit = process::run(&run, sender)?;
         sender.send(&Frame::Kmsg(log.drain()?))?;
         sender.send(&Frame::Exit(exit))?;
@@ -88,9 +84,7 @@ fn receive(port: &File, orders: &mpsc::Sender<Order>) -> Result<()> {
         while let Some(frame) = assembler.next()? {
             match frame {
                 Frame::Kill => process::kill_all(),
-                Frame::Setup(setup) => orders
-                    .send(Order::Setup(setup))
-                    .context("hand on the setup")?,
+                Frame::Setup(setup) => orders.send(Order::Setup(setup)).context("hand on the setup")?,
                 Frame::Run(run) => orders.send(Order::Run(run)).context("hand on a run")?,
                 other => bail!("the host sent {other:?}"),
             }
@@ -110,6 +104,5 @@ fn open_port() -> Result<File> {
             return opened.with_context(|| format!("open {}", node.display()));
         }
     }
-    Err(io::Error::from(ErrorKind::NotFound))
-        .with_context(|| format!("find port '{PORT}' in {class}"))
+    Err(io::Error::from(ErrorKind::NotFound)).with_context(|| format!("find port '{PORT}' in {class}"))
 }

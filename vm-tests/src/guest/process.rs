@@ -28,18 +28,10 @@ pub(super) fn run(run: &Run, sender: &Sender) -> Result<Exit> {
         Err(error) => return Ok(Exit::NotStarted(format!("{error:#}"))),
     };
     let forwarders = [
-        child
-            .stdout
-            .take()
-            .map(|pipe| forward(pipe, sender.clone(), Frame::Stdout)),
-        child
-            .stderr
-            .take()
-            .map(|pipe| forward(pipe, sender.clone(), Frame::Stderr)),
+        child.stdout.take().map(|pipe| forward(pipe, sender.clone(), Frame::Stdout)),
+        child.stderr.take().map(|pipe| forward(pipe, sender.clone(), Frame::Stderr)),
     ];
-    let exit = reap_until(Pid::from_raw(
-        i32::try_from(child.id()).context("read the child's pid")?,
-    ))?;
+    let exit = reap_until(Pid::from_raw(i32::try_from(child.id()).context("read the child's pid")?))?;
     kill_every_process();
     reap_all()?;
     for forwarder in forwarders.into_iter().flatten() {
@@ -56,38 +48,19 @@ fn spawn(run: &Run) -> Result<Child> {
     let mut command = if run.terminal {
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(program);
-        let console = File::options()
-            .read(true)
-            .write(true)
-            .open(CONSOLE)
-            .context("open the console")?;
-        command
-            .stdout(console.try_clone()?)
-            .stderr(console.try_clone()?)
-            .stdin(console);
+        let console = File::options().read(true).write(true).open(CONSOLE).context("open the console")?;
+        command.stdout(console.try_clone()?).stderr(console.try_clone()?).stdin(console);
         command
     } else {
         let mut command = Command::new(program);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     };
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(run.env.iter().map(|(key, value)| (key, value)));
+    command.args(arguments).env_clear().envs(run.env.iter().map(|(key, value)| (key, value)));
     if !run.cwd.is_dir() {
-        anyhow::bail!(
-            "start {program}: no directory {} in the guest",
-            run.cwd.display()
-        );
+        anyhow::bail!("start {program}: no directory {} in the guest", run.cwd.display());
     }
-    command
-        .current_dir(&run.cwd)
-        .spawn()
-        .with_context(|| format!("start {program}"))
+    command.current_dir(&run.cwd).spawn().with_context(|| format!("start {program}"))
 }
 
 /// Sends what the pipe has until all its writers are gone.
@@ -101,9 +74,7 @@ fn forward(
         loop {
             match pipe.read(&mut piece) {
                 Ok(0) => return Ok(()),
-                Ok(length) => {
-                    sender.send(&frame(piece.get(..length).unwrap_or_default().to_vec()))?
-                }
+                Ok(length) => sender.send(&frame(piece.get(..length).unwrap_or_default().to_vec()))?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("read the program's output"),
             }

@@ -22,8 +22,7 @@ const REACHED: &str = "vm-tests: probe reached";
 
 /// The best acceleration that works on this host.
 pub(super) fn choose(workspace: &Workspace, kernel: &Path, initramfs: &Path) -> Result<Accel> {
-    let boot =
-        fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the host's boot id")?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the host's boot id")?;
     let cache = workspace.path("accel");
     for accel in [Accel::Kvm, Accel::Tcg] {
         if fs::read_to_string(&cache).is_ok_and(|known| known == remembered(&boot, accel)) {
@@ -33,20 +32,15 @@ pub(super) fn choose(workspace: &Workspace, kernel: &Path, initramfs: &Path) -> 
     let accel = match File::options().read(true).write(true).open("/dev/kvm") {
         Ok(_) if probe(workspace, kernel, initramfs)? => Accel::Kvm,
         Ok(_) => {
-            report::note(
-                "warning: /dev/kvm exists but a guest does not boot with it; emulating, several times slower",
-            );
+            report::note("warning: /dev/kvm exists but a guest does not boot with it; emulating, several times slower");
             Accel::Tcg
         }
         Err(error) => {
-            report::note(&format!(
-                "warning: open /dev/kvm: {error}; emulating, several times slower"
-            ));
+            report::note(&format!("warning: open /dev/kvm: {error}; emulating, several times slower"));
             Accel::Tcg
         }
     };
-    fs::write(&cache, remembered(&boot, accel))
-        .with_context(|| format!("write {}", cache.display()))?;
+    fs::write(&cache, remembered(&boot, accel)).with_context(|| format!("write {}", cache.display()))?;
     Ok(accel)
 }
 
@@ -63,8 +57,7 @@ fn probe(workspace: &Workspace, kernel: &Path, initramfs: &Path) -> Result<bool>
     qemu.kernel_argument("vm_tests.probe");
     qemu.console(&Console::File(console.clone()));
     let (mut child, mut port) = qemu.start()?;
-    port.set_read_timeout(Some(PROBE_LIMIT))
-        .context("limit the probe")?;
+    port.set_read_timeout(Some(PROBE_LIMIT)).context("limit the probe")?;
     // Nobody speaks on the port in a probe: the read ends with QEMU or with the limit.
     let ended = matches!(port.read(&mut [0]), Ok(0));
     drop(child.kill());

@@ -10,11 +10,7 @@ use super::program::{find, output};
 use super::workspace::Workspace;
 
 /// File name and apparent size of each disk, in the order of `/dev/vda`, `/dev/vdb`, ...
-const DISKS: &[(&str, u64)] = &[
-    ("scratch.raw", 40 << 30),
-    ("pool-a.raw", 2 << 30),
-    ("pool-b.raw", 2 << 30),
-];
+const DISKS: &[(&str, u64)] = &[("scratch.raw", 40 << 30), ("pool-a.raw", 2 << 30), ("pool-b.raw", 2 << 30)];
 
 /// The files. Dropping this gives their space back to the host.
 #[derive(Debug)]
@@ -29,19 +25,14 @@ impl Disks {
         for (name, size) in DISKS {
             let path = workspace.path(name);
             let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-            file.set_len(*size)
-                .with_context(|| format!("size {} to {} GiB", path.display(), size >> 30))?;
+            file.set_len(*size).with_context(|| format!("size {} to {} GiB", path.display(), size >> 30))?;
             paths.push(path);
         }
         let disks = Self { paths };
         if let Some(scratch) = disks.paths.first() {
             // Lazily initialised: only what differs from zero is written.
             let options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
-            output(
-                Command::new(find("mkfs.ext4")?)
-                    .args(["-q", "-F", "-E", options])
-                    .arg(scratch),
-            )?;
+            output(Command::new(find("mkfs.ext4")?).args(["-q", "-F", "-E", options]).arg(scratch))?;
         }
         Ok(disks)
     }

@@ -22,12 +22,7 @@ pub(super) fn obtain(workspace: &Workspace, kernel: &Kernel, agent: &Path) -> Re
     let image = workspace.path("initramfs.cpio");
     let stamp = workspace.path("initramfs.inputs");
     let busybox = find("busybox")?;
-    let inputs = format!(
-        "{} {} {} {WANTED:?}\n{INIT}",
-        kernel.image.display(),
-        agent.display(),
-        version(&busybox)?
-    );
+    let inputs = format!("{} {} {} {WANTED:?}\n{INIT}", kernel.image.display(), agent.display(), version(&busybox)?);
     if image.is_file() && fs::read_to_string(&stamp).is_ok_and(|old| old == inputs) {
         return Ok(image);
     }
@@ -41,45 +36,25 @@ pub(super) fn obtain(workspace: &Workspace, kernel: &Kernel, agent: &Path) -> Re
 /// Size and time of a file, in place of a version.
 fn version(file: &Path) -> Result<String> {
     let metadata = fs::metadata(file).with_context(|| format!("stat {}", file.display()))?;
-    let modified = metadata
-        .modified()?
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Ok(format!(
-        "{} {} {}",
-        file.display(),
-        metadata.len(),
-        modified.as_nanos()
-    ))
+    let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} {} {}", file.display(), metadata.len(), modified.as_nanos()))
 }
 
 /// Writes the archive.
 fn build(image: &Path, kernel: &Kernel, agent: &Path, busybox: &Path) -> Result<()> {
     let file = File::create(image).with_context(|| format!("create {}", image.display()))?;
-    let mut archive = Archive {
-        out: BufWriter::new(file),
-        directories: BTreeSet::new(),
-    };
+    let mut archive = Archive { out: BufWriter::new(file), directories: BTreeSet::new() };
     archive.file("init", 0o755, INIT.as_bytes())?;
     archive.file("bin/busybox", 0o755, &read(busybox)?)?;
     archive.file("agent", 0o644, agent.as_os_str().as_encoded_bytes())?;
     let dir = kernel.module_dir();
     let dep = fs::read_to_string(dir.join("modules.dep")).context("read modules.dep")?;
-    let builtin =
-        fs::read_to_string(dir.join("modules.builtin")).context("read modules.builtin")?;
+    let builtin = fs::read_to_string(dir.join("modules.builtin")).context("read modules.builtin")?;
     let order = Modules::parse(&dep, &builtin).load_order(WANTED)?;
     for module in &order {
-        archive.file(
-            &format!("modules/{module}"),
-            0o644,
-            &read(&dir.join(module))?,
-        )?;
+        archive.file(&format!("modules/{module}"), 0o644, &read(&dir.join(module))?)?;
     }
-    archive.file(
-        "modules.order",
-        0o644,
-        format!("{}\n", order.join("\n")).as_bytes(),
-    )?;
+    archive.file("modules.order", 0o644, format!("{}\n", order.join("\n")).as_bytes())?;
     archive.finish()
 }
 
@@ -98,23 +73,10 @@ struct Archive {
 impl Archive {
     /// Adds a regular file.
     fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
-        let parents: Vec<PathBuf> = Path::new(name)
-            .ancestors()
-            .skip(1)
-            .map(Path::to_owned)
-            .collect();
-        for parent in parents
-            .into_iter()
-            .rev()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
+        let parents: Vec<PathBuf> = Path::new(name).ancestors().skip(1).map(Path::to_owned).collect();
+        for parent in parents.into_iter().rev().filter(|parent| !parent.as_os_str().is_empty()) {
             if self.directories.insert(parent.clone()) {
-                self.entry(
-                    &parent.to_string_lossy(),
-                    0o755,
-                    ModeFileType::Directory,
-                    &[],
-                )?;
+                self.entry(&parent.to_string_lossy(), 0o755, ModeFileType::Directory, &[])?;
             }
         }
         self.entry(name, mode, ModeFileType::Regular, content)
@@ -122,24 +84,15 @@ impl Archive {
 
     /// Adds anything.
     fn entry(&mut self, name: &str, mode: u32, kind: ModeFileType, content: &[u8]) -> Result<()> {
-        let size = u32::try_from(content.len())
-            .with_context(|| format!("add {name}: larger than 4 GiB"))?;
-        let mut writer = Builder::new(name)
-            .mode(mode)
-            .set_mode_file_type(kind)
-            .write(&mut self.out, size);
-        writer
-            .write_all(content)
-            .with_context(|| format!("add {name}"))?;
+        let size = u32::try_from(content.len()).with_context(|| format!("add {name}: larger than 4 GiB"))?;
+        let mut writer = Builder::new(name).mode(mode).set_mode_file_type(kind).write(&mut self.out, size);
+        writer.write_all(content).with_context(|| format!("add {name}"))?;
         writer.finish().with_context(|| format!("add {name}"))?;
         Ok(())
     }
 
     /// Ends the archive.
     fn finish(self) -> Result<()> {
-        trailer(self.out)
-            .context("end the archive")?
-            .flush()
-            .context("end the archive")
+        trailer(self.out).context("end the archive")?.flush().context("end the archive")
     }
 }

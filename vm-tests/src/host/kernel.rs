@@ -41,33 +41,21 @@ impl Kernel {
         let package = package(&home)?;
         let unpacked = home.join(&package);
         if !unpacked.is_dir() {
-            fetch(&home, &package, &unpacked)
-                .with_context(|| format!("fetch kernel package {package}"))?;
+            fetch(&home, &package, &unpacked).with_context(|| format!("fetch kernel package {package}"))?;
         }
         Self::at(&unpacked)
     }
 
     /// Finds the parts in an unpacked package.
     fn at(unpacked: &Path) -> Result<Self> {
-        let candidates = [
-            unpacked.join("lib/modules"),
-            unpacked.join("usr/lib/modules"),
-        ];
+        let candidates = [unpacked.join("lib/modules"), unpacked.join("usr/lib/modules")];
         let modules = candidates.into_iter().find(|dir| dir.is_dir());
-        let modules =
-            modules.with_context(|| format!("find lib/modules in {}", unpacked.display()))?;
-        let mut entries =
-            fs::read_dir(&modules).with_context(|| format!("list {}", modules.display()))?;
-        let entry = entries
-            .next()
-            .with_context(|| format!("find a release in {}", modules.display()))??;
+        let modules = modules.with_context(|| format!("find lib/modules in {}", unpacked.display()))?;
+        let mut entries = fs::read_dir(&modules).with_context(|| format!("list {}", modules.display()))?;
+        let entry = entries.next().with_context(|| format!("find a release in {}", modules.display()))??;
         let release = entry.file_name().to_string_lossy().into_owned();
         let image = unpacked.join(format!("boot/vmlinuz-{release}"));
-        Ok(Self {
-            image,
-            modules,
-            release,
-        })
+        Ok(Self { image, modules, release })
     }
 }
 
@@ -90,9 +78,7 @@ fn package(home: &Path) -> Result<String> {
 
 /// The first dependency in the answer of `apt-cache depends`.
 fn dependency(answer: &str) -> Option<String> {
-    let found = answer
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Depends: "))?;
+    let found = answer.lines().find_map(|line| line.trim().strip_prefix("Depends: "))?;
     Some(found.trim().to_owned())
 }
 
@@ -102,13 +88,8 @@ fn fetch(home: &Path, package: &str, unpacked: &Path) -> Result<()> {
         Some(archive) => archive,
         None => {
             report::note(&format!("fetching {package} for the guest (once)"));
-            output(
-                Command::new(find("apt-get")?)
-                    .args(["-q", "download", package])
-                    .current_dir(home),
-            )?;
-            archive(home, package)?
-                .with_context(|| format!("find the downloaded file in {}", home.display()))?
+            output(Command::new(find("apt-get")?).args(["-q", "download", package]).current_dir(home))?;
+            archive(home, package)?.with_context(|| format!("find the downloaded file in {}", home.display()))?
         }
     };
     let partial = home.join("partial");
@@ -116,34 +97,17 @@ fn fetch(home: &Path, package: &str, unpacked: &Path) -> Result<()> {
         fs::remove_dir_all(&partial).with_context(|| format!("remove {}", partial.display()))?;
     }
     report::note("unpacking the kernel and indexing its modules (once)");
-    output(
-        Command::new(find("dpkg-deb")?)
-            .arg("-x")
-            .arg(&archive)
-            .arg(&partial),
-    )?;
+    output(Command::new(find("dpkg-deb")?).arg("-x").arg(&archive).arg(&partial))?;
     let kernel = Kernel::at(&partial)?;
     // An emulated guest takes seven seconds to decompress itself; a plain ELF image is entered at once (PVH).
     match vmlinux::extract(&kernel.image) {
         Ok(plain) => fs::write(partial.join("vmlinux"), plain).context("write vmlinux")?,
-        Err(error) => report::note(&format!(
-            "warning: {error:#}; booting the compressed image, which takes longer"
-        )),
+        Err(error) => report::note(&format!("warning: {error:#}; booting the compressed image, which takes longer")),
     }
     // The package leaves the index to its installation script. busybox's depmod spares the kmod package; it wants
     // lib/modules below its base, also where the package has usr/lib/modules.
-    let base = kernel
-        .modules
-        .ancestors()
-        .nth(2)
-        .context("find the base of lib/modules")?;
-    output(
-        Command::new(find("busybox")?)
-            .arg("depmod")
-            .arg("-b")
-            .arg(base)
-            .arg(&kernel.release),
-    )?;
+    let base = kernel.modules.ancestors().nth(2).context("find the base of lib/modules")?;
+    output(Command::new(find("busybox")?).arg("depmod").arg("-b").arg(base).arg(&kernel.release))?;
     fs::rename(&partial, unpacked).with_context(|| format!("rename {}", partial.display()))?;
     fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))
 }
@@ -167,10 +131,7 @@ mod tests {
     #[test]
     fn the_first_dependency_is_the_kernel() {
         let answer = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\n  Suggests: x\n";
-        assert_eq!(
-            dependency(answer).as_deref(),
-            Some("linux-image-6.1.0-56-amd64")
-        );
+        assert_eq!(dependency(answer).as_deref(), Some("linux-image-6.1.0-56-amd64"));
         assert_eq!(dependency("linux-image-amd64\n"), None);
     }
 }

@@ -81,20 +81,12 @@ impl Machine {
         let accel = accel::choose(workspace, &kernel.image, &initramfs)?;
         let disks = Disks::create(workspace)?;
         let log = workspace.path("console.log");
-        let console = if terminal {
-            Console::Terminal
-        } else {
-            Console::File(log.clone())
-        };
+        let console = if terminal { Console::Terminal } else { Console::File(log.clone()) };
         let mut qemu = Qemu::new(accel, &kernel.image, &initramfs)?;
         qemu.console(&console);
         qemu.share("/", "host");
         disks.paths().iter().for_each(|disk| qemu.disk(disk));
-        let setup = Setup {
-            keep: kept(used)?,
-            modules: kernel.modules,
-            modprobe: modprobe(workspace)?,
-        };
+        let setup = Setup { keep: kept(used)?, modules: kernel.modules, modprobe: modprobe(workspace)? };
         let (child, port) = qemu.start()?;
         let mut machine = Self {
             qemu: child,
@@ -142,11 +134,7 @@ impl Machine {
                 Event::Frame(Frame::Kmsg(text)) => self.boot_log = text,
                 Event::Frame(Frame::Ready) => return Ok(()),
                 Event::Frame(other) => bail!("the guest sent {other:?} before it was ready"),
-                Event::TimedOut => bail!(
-                    "not ready after {} s{}",
-                    BOOT_LIMIT.as_secs(),
-                    self.last_words()
-                ),
+                Event::TimedOut => bail!("not ready after {} s{}", BOOT_LIMIT.as_secs(), self.last_words()),
                 Event::Lost if self.interrupted() => bail!("interrupted"),
                 Event::Lost => bail!("the guest ended before it was ready{}", self.last_words()),
             }
@@ -179,10 +167,7 @@ impl Machine {
                     deadline = Some(Instant::now() + KILL_LIMIT);
                 }
                 Event::TimedOut => {
-                    let cause = format!(
-                        ": it did not kill the case within {} s",
-                        KILL_LIMIT.as_secs()
-                    );
+                    let cause = format!(": it did not kill the case within {} s", KILL_LIMIT.as_secs());
                     self.end();
                     return Ok((Ended::Lost(cause + &self.last_words()), log));
                 }
@@ -201,9 +186,7 @@ impl Machine {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(Event::TimedOut);
             }
-            self.port
-                .set_read_timeout(left)
-                .context("limit the wait for the guest")?;
+            self.port.set_read_timeout(left).context("limit the wait for the guest")?;
             match self.assembler.fill(&self.port) {
                 Ok(0) => return Ok(Event::Lost),
                 Ok(_) => {}
@@ -225,14 +208,8 @@ impl Machine {
         let said = fs::read(path).unwrap_or_default();
         let text = String::from_utf8_lossy(&said).replace('\r', "");
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-        let last = lines
-            .get(lines.len().saturating_sub(CONSOLE_LINES)..)
-            .unwrap_or_default();
-        format!(
-            "; last lines of {}:\n    {}",
-            path.display(),
-            last.join("\n    ")
-        )
+        let last = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default();
+        format!("; last lines of {}:\n    {}", path.display(), last.join("\n    "))
     }
 
     /// Ends QEMU. Its disks are worth nothing, so there is nothing to shut down first.
@@ -250,26 +227,15 @@ impl Drop for Machine {
 
 /// Directories that a fresh tmpfs of the guest would hide: those of the files in use, of the build, and our own.
 fn kept(used: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut dirs = vec![
-        env::current_dir().context("find the current directory")?,
-        target_dir()?,
-    ];
+    let mut dirs = vec![env::current_dir().context("find the current directory")?, target_dir()?];
     dirs.extend(env::current_exe()?.parent().map(Path::to_owned));
-    dirs.extend(
-        used.iter()
-            .filter_map(|file| file.parent())
-            .map(Path::to_owned),
-    );
+    dirs.extend(used.iter().filter_map(|file| file.parent()).map(Path::to_owned));
     Ok(hidden(dirs))
 }
 
 /// Those of `dirs` that lie below a fresh directory, without those that lie in another of them.
 fn hidden(mut dirs: Vec<PathBuf>) -> Vec<PathBuf> {
-    dirs.retain(|dir| {
-        FRESH
-            .iter()
-            .any(|fresh| dir.starts_with(fresh) && dir != Path::new(fresh))
-    });
+    dirs.retain(|dir| FRESH.iter().any(|fresh| dir.starts_with(fresh) && dir != Path::new(fresh)));
     dirs.sort();
     dirs.dedup_by(|dir, shorter| dir.starts_with(shorter));
     dirs
@@ -283,8 +249,7 @@ fn modprobe(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(link);
     }
     drop(fs::remove_file(&link));
-    std::os::unix::fs::symlink(&busybox, &link)
-        .with_context(|| format!("link {}", link.display()))?;
+    std::os::unix::fs::symlink(&busybox, &link).with_context(|| format!("link {}", link.display()))?;
     Ok(link)
 }
 
@@ -294,12 +259,7 @@ mod tests {
 
     #[test]
     fn only_hidden_directories_are_kept_and_each_once() {
-        let dirs = ["/tmp/a/b", "/tmp/a", "/work", "/tmp", "/run/x", "/tmpx"]
-            .map(Into::into)
-            .to_vec();
-        assert_eq!(
-            hidden(dirs),
-            ["/run/x", "/tmp/a"].map(std::path::PathBuf::from)
-        );
+        let dirs = ["/tmp/a/b", "/tmp/a", "/work", "/tmp", "/run/x", "/tmpx"].map(Into::into).to_vec();
+        assert_eq!(hidden(dirs), ["/run/x", "/tmp/a"].map(std::path::PathBuf::from));
     }
 }

@@ -38,17 +38,11 @@ pub(super) struct Modules {
 impl Modules {
     /// Reads `modules.dep` (`FILE: NEEDED...`) and `modules.builtin` (one file per line).
     pub(super) fn parse(dep: &str, builtin: &str) -> Self {
-        let files = dep
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(file, needed)| {
-                let needed = needed.split_whitespace().map(str::to_owned).collect();
-                (name(file), (file.to_owned(), needed))
-            });
-        Self {
-            files: files.collect(),
-            built_in: builtin.lines().map(name).collect(),
-        }
+        let files = dep.lines().filter_map(|line| line.split_once(':')).map(|(file, needed)| {
+            let needed = needed.split_whitespace().map(str::to_owned).collect();
+            (name(file), (file.to_owned(), needed))
+        });
+        Self { files: files.collect(), built_in: builtin.lines().map(name).collect() }
     }
 
     /// Files to load for all of `wanted`, each once and after what it needs. A module that is built in needs nothing.
@@ -65,19 +59,12 @@ impl Modules {
     }
 
     /// Depth first; `modules.dep` has no cycles, and `seen` would stop one.
-    fn visit(
-        &self,
-        module: &str,
-        order: &mut Vec<String>,
-        seen: &mut HashSet<String>,
-    ) -> Result<()> {
+    fn visit(&self, module: &str, order: &mut Vec<String>, seen: &mut HashSet<String>) -> Result<()> {
         if !seen.insert(module.to_owned()) {
             return Ok(());
         }
-        let (file, needed) = self
-            .files
-            .get(module)
-            .with_context(|| format!("find module {module}: this kernel does not have it"))?;
+        let (file, needed) =
+            self.files.get(module).with_context(|| format!("find module {module}: this kernel does not have it"))?;
         for dependency in needed {
             self.visit(&name(dependency), order, seen)?;
         }

@@ -28,31 +28,19 @@ pub(crate) fn search_path() -> String {
 /// The absolute path of a program.
 pub(crate) fn find(name: &str) -> Result<PathBuf> {
     let path = search_path();
-    let mut candidates = path
-        .split(':')
-        .filter(|dir| !dir.is_empty())
-        .map(|dir| Path::new(dir).join(name));
+    let mut candidates = path.split(':').filter(|dir| !dir.is_empty()).map(|dir| Path::new(dir).join(name));
     if let Some(found) = candidates.find(|candidate| candidate.is_file()) {
         return Ok(found);
     }
-    let package = PACKAGES
-        .iter()
-        .find(|(program, _)| *program == name)
-        .map_or(name, |(_, package)| package);
+    let package = PACKAGES.iter().find(|(program, _)| *program == name).map_or(name, |(_, package)| package);
     bail!("find program '{name}': it is not installed; run 'apt-get install {package}'")
 }
 
 /// Runs a command to its end; its standard output, or an error with what it said.
 pub(super) fn output(command: &mut Command) -> Result<String> {
-    let said = command
-        .output()
-        .with_context(|| format!("start {command:?}"))?;
+    let said = command.output().with_context(|| format!("start {command:?}"))?;
     if !said.status.success() {
-        bail!(
-            "run {command:?}: {}: {}",
-            said.status,
-            String::from_utf8_lossy(&said.stderr).trim()
-        );
+        bail!("run {command:?}: {}: {}", said.status, String::from_utf8_lossy(&said.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&said.stdout).into_owned())
 }

@@ -25,12 +25,8 @@ impl Workspace {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                report::note(&format!(
-                    "another run holds {}; waiting for it to end",
-                    path.display()
-                ));
-                lock.lock()
-                    .with_context(|| format!("lock {}", path.display()))?;
+                report::note(&format!("another run holds {}; waiting for it to end", path.display()));
+                lock.lock().with_context(|| format!("lock {}", path.display()))?;
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("lock {}", path.display()));
@@ -51,13 +47,8 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
         return std::path::absolute(dir).context("make CARGO_TARGET_DIR absolute");
     }
     let own = env::current_exe().context("find the own binary")?;
-    let built = own
-        .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").is_file());
-    built.map_or_else(
-        || std::path::absolute("target").context("make 'target' absolute"),
-        |dir| Ok(dir.to_owned()),
-    )
+    let built = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+    built.map_or_else(|| std::path::absolute("target").context("make 'target' absolute"), |dir| Ok(dir.to_owned()))
 }
 
 /// The directory that has a built `lamina`: beside this binary, else the release, else the debug one.
@@ -66,8 +57,5 @@ pub(crate) fn lamina_dir() -> Result<PathBuf> {
     let beside: PathBuf = own.parent().map(Into::into).unwrap_or_default();
     let target = target_dir()?;
     let candidates = [beside.clone(), target.join("release"), target.join("debug")];
-    Ok(candidates
-        .into_iter()
-        .find(|dir| dir.join("lamina").is_file())
-        .unwrap_or(beside))
+    Ok(candidates.into_iter().find(|dir| dir.join("lamina").is_file()).unwrap_or(beside))
 }

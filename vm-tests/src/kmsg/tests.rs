@@ -30,17 +30,11 @@ fn chatter_is_not() {
 #[test]
 fn a_declared_line_is_allowed_and_others_stay() {
     let log = "Buffer I/O error on dev dm-4\nBUG: other\nI/O error on dev dm-5";
-    assert_eq!(
-        trouble(log, &["dev dm-4".into()]),
-        ["BUG: other", "I/O error on dev dm-5"]
-    );
+    assert_eq!(trouble(log, &["dev dm-4".into()]), ["BUG: other", "I/O error on dev dm-5"]);
 }
 
 #[test]
 fn a_record_becomes_a_line_with_its_time() {
-    assert_eq!(
-        message("12,339,5140900,-;BUG: test; indeed\n SUBSYSTEM=x\n"),
-        "[    5.140900] BUG: test; indeed"
-    );
+    assert_eq!(message("12,339,5140900,-;BUG: test; indeed\n SUBSYSTEM=x\n"), "[    5.140900] BUG: test; indeed");
     assert_eq!(message("torn"), "torn");
 }

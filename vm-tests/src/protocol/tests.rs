@@ -7,11 +7,7 @@ use super::{Assembler, Exit, Frame, Run, Setup};
 fn samples() -> Vec<Frame> {
     vec![
         Frame::Hello,
-        Frame::Setup(Setup {
-            keep: vec!["/tmp/x y".into()],
-            modules: "/m".into(),
-            modprobe: "/b".into(),
-        }),
+        Frame::Setup(Setup { keep: vec!["/tmp/x y".into()], modules: "/m".into(), modprobe: "/b".into() }),
         Frame::Ready,
         Frame::Run(Run {
             argv: vec!["/bin/echo".into(), "ü\n".into()],
@@ -30,10 +26,7 @@ fn samples() -> Vec<Frame> {
 
 #[test]
 fn frames_survive_arrival_byte_by_byte() {
-    let stream: Vec<u8> = samples()
-        .iter()
-        .flat_map(|frame| frame.encode().unwrap())
-        .collect();
+    let stream: Vec<u8> = samples().iter().flat_map(|frame| frame.encode().unwrap()).collect();
     let mut assembler = Assembler::default();
     let mut arrived = Vec::new();
     for byte in stream {
@@ -45,10 +38,7 @@ fn frames_survive_arrival_byte_by_byte() {
 
 #[test]
 fn several_frames_in_one_piece_come_out_in_order() {
-    let stream: Vec<u8> = samples()
-        .iter()
-        .flat_map(|frame| frame.encode().unwrap())
-        .collect();
+    let stream: Vec<u8> = samples().iter().flat_map(|frame| frame.encode().unwrap()).collect();
     let mut assembler = Assembler::default();
     assembler.fill(stream.as_slice()).unwrap();
     let arrived: Vec<Frame> = std::iter::from_fn(|| assembler.next().unwrap()).collect();
@@ -57,11 +47,7 @@ fn several_frames_in_one_piece_come_out_in_order() {
 
 #[test]
 fn nonsense_is_refused() {
-    for stream in [
-        b"?\0\0\0\0".as_slice(),
-        b"o\xff\xff\xff\xff",
-        b"x\x01\0\0\0{",
-    ] {
+    for stream in [b"?\0\0\0\0".as_slice(), b"o\xff\xff\xff\xff", b"x\x01\0\0\0{"] {
         let mut assembler = Assembler::default();
         assembler.fill(stream).unwrap();
         assembler.next().unwrap_err();

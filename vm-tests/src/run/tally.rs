@@ -28,9 +28,7 @@ impl Display for Outcome {
             }
             Verdict::Failed(cause) => {
                 write!(f, "FAIL  {seconds:7.2} s  {}: {cause}", self.label)?;
-                self.details
-                    .lines()
-                    .try_for_each(|line| write!(f, "\n    | {line}"))
+                self.details.lines().try_for_each(|line| write!(f, "\n    | {line}"))
             }
         }
     }
@@ -62,11 +60,7 @@ impl Tally {
 
 impl Display for Tally {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 

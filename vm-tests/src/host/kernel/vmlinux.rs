@@ -15,26 +15,16 @@ use crate::host::program::find;
 
 /// What each compression's data starts with, the program that undoes it, and how many bytes the kernel's build
 /// appended behind the data: the plain size, where the format itself does not end with it.
-const COMPRESSIONS: &[(&[u8], &str, usize)] = &[
-    (b"\xfd7zXZ\0", "xz", 4),
-    (b"\x28\xb5\x2f\xfd", "zstd", 4),
-    (b"\x1f\x8b", "gzip", 0),
-];
+const COMPRESSIONS: &[(&[u8], &str, usize)] =
+    &[(b"\xfd7zXZ\0", "xz", 4), (b"\x28\xb5\x2f\xfd", "zstd", 4), (b"\x1f\x8b", "gzip", 0)];
 
 /// The plain image.
 pub(super) fn extract(image: &Path) -> Result<Vec<u8>> {
     let packed = fs::read(image).with_context(|| format!("read {}", image.display()))?;
-    let payload =
-        payload(&packed).with_context(|| format!("find the payload of {}", image.display()))?;
-    let found = COMPRESSIONS
-        .iter()
-        .find(|(magic, ..)| payload.starts_with(magic));
-    let (_, program, appended) =
-        found.context("decompress the kernel: its compression is not known here")?;
-    let data = payload
-        .get(..payload.len() - appended)
-        .unwrap_or_default()
-        .to_vec();
+    let payload = payload(&packed).with_context(|| format!("find the payload of {}", image.display()))?;
+    let found = COMPRESSIONS.iter().find(|(magic, ..)| payload.starts_with(magic));
+    let (_, program, appended) = found.context("decompress the kernel: its compression is not known here")?;
+    let data = payload.get(..payload.len() - appended).unwrap_or_default().to_vec();
     let plain = decompress(program, data)?;
     if !plain.starts_with(b"\x7fELF") {
         bail!("decompress the kernel: {program} did not give an ELF image");
@@ -60,26 +50,13 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
 /// Pipes data through `program -dc`.
 fn decompress(program: &str, data: Vec<u8>) -> Result<Vec<u8>> {
     let mut command = Command::new(find(program)?);
-    let mut child = command
-        .arg("-dc")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut input = child
-        .stdin
-        .take()
-        .context("open the pipe to the decompressor")?;
+    let mut child = command.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut input = child.stdin.take().context("open the pipe to the decompressor")?;
     let writer = thread::spawn(move || input.write_all(&data));
-    let said = child
-        .wait_with_output()
-        .with_context(|| format!("wait for {program}"))?;
+    let said = child.wait_with_output().with_context(|| format!("wait for {program}"))?;
     let written = writer.join().is_ok_and(|written| written.is_ok());
     if !said.status.success() || !written {
-        bail!(
-            "decompress the kernel: {program}: {}",
-            String::from_utf8_lossy(&said.stderr).trim()
-        );
+        bail!("decompress the kernel: {program}: {}", String::from_utf8_lossy(&said.stderr).trim());
     }
     Ok(said.stdout)
 }

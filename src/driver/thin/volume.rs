@@ -1,0 +1,158 @@
+//! Thin devices as volumes: activated, read-only where possible, deactivated, emptied.
+//!
+//! Invariant: a device is active only between [`Pool::activate`] and [`Pool::deactivate`]; what a killed process left
+//! is either used as it is or removed. A sealed volume is activated read-only, which the kernel enforces.
+
+use std::{fs::File, path::PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{
+    filesystem::{LENGTH, mount_spec, needs_recovery},
+    pool::{Pool, remove_patiently},
+};
+use crate::{
+    block::{
+        DmName, node,
+        thin_pool::{Message, thin_line},
+    },
+    driver::Access,
+    error::{Act as _, Error, Kind, Result},
+    fs::{BlockFs, Mounted},
+    sys,
+};
+
+/// How much one discard gives back: the kernel answers when all of it is done, and writers wait meanwhile.
+const SLICE: u64 = 1 << 30;
+
+impl Pool {
+    /// The node of the volume's device, which is made active if it is not. An active one that was wanted otherwise is
+    /// made anew, unless it is in use.
+    pub(super) fn activate(&self, id: u32, access: Access) -> Result<PathBuf> {
+        let name = self.names.volume(id);
+        let readonly = access == Access::ReadOnly;
+        let line = thin_line(self.number, id, LENGTH.sectors());
+        let mut info = self.control.activate(&name, &line, readonly)?;
+        if info.removing {
+            self.control.keep(&name)?;
+        }
+        if info.suspended {
+            self.resume_if_left(&name, info.number)?;
+        }
+        if info.readonly != readonly && (info.open_count == 0 || info.readonly) {
+            remove_patiently(&self.control, &name)?;
+            info = self.control.activate(&name, &line, readonly)?;
+        }
+        node(info.number)
+    }
+
+    /// Removes the volume's device, now or when it is closed for the last time.
+    pub(super) fn deactivate(&self, id: u32) -> Result<()> {
+        self.control.remove_deferred(&self.names.volume(id))
+    }
+
+    /// Runs `act` with the volume active, and leaves it as it was.
+    pub(super) fn while_active<T>(&self, id: u32, access: Access, act: impl FnOnce(PathBuf) -> Result<T>) -> Result<T> {
+        let name = self.names.volume(id);
+        let was = self.control.info(&name)?.is_some_and(|info| info.live);
+        let done = self.activate(id, access).and_then(act);
+        if was {
+            return done;
+        }
+        let undone = remove_patiently(&self.control, &name);
+        match done {
+            Ok(done) => undone.map(|()| done),
+            Err(error) => Err(error.and_undo(undone)),
+        }
+    }
+
+    /// Makes `id` a snapshot of `origin` as it is now, mounted or not.
+    pub(super) fn snapshot(&self, id: u32, origin: u32) -> Result<()> {
+        let message = Message::CreateSnap { id, origin };
+        let name = self.names.volume(origin);
+        let Some(info) = self.control.info(&name)?.filter(|info| info.live && !info.readonly) else {
+            return self.message(message);
+        };
+        // The lock tells a window that is open from one that a killed process left open.
+        let device = File::open(node(info.number)?).act(|| format!("open {}", name.name))?;
+        flock(&device, FlockOperation::LockExclusive).act(|| format!("lock {}", name.name))?;
+        self.control.suspend(&name)?;
+        let made = self.message(message);
+        let resumed = self.control.resume(&name);
+        match made {
+            Ok(()) => resumed,
+            Err(error) => Err(error.and_undo(resumed)),
+        }
+    }
+
+    /// Resumes a device that a process killed in [`Pool::snapshot`] left suspended; one that is suspended on purpose is
+    /// waited for.
+    pub(super) fn resume_if_left(&self, name: &DmName, number: (u32, u32)) -> Result<()> {
+        let device = File::open(node(number)?).act(|| format!("open {}", name.name))?;
+        flock(&device, FlockOperation::LockExclusive).act(|| format!("lock {}", name.name))?;
+        self.control.resume(name)
+    }
+
+    /// Replays the journal of an unmounted volume that was not unmounted in an orderly way, so that nothing has to be
+    /// written ever after.
+    pub(super) fn settle(&self, id: u32, fs: BlockFs) -> Result<()> {
+        let dirty = self.while_active(id, Access::ReadOnly, |device| match fs {
+            BlockFs::Xfs => match Mounted::detached(&mount_spec(fs, device, Access::ReadOnly)) {
+                Ok(_) => Ok(false),
+                // "recovery required on read-only device" (xfs_mountfs, xlog_recover).
+                Err(error) if error.errno() == Some(libc::EROFS) => Ok(true),
+                Err(error) => Err(error),
+            },
+            _ => needs_recovery(&device),
+        })?;
+        if !dirty {
+            return Ok(());
+        }
+        self.while_active(id, Access::ReadWrite, |device| {
+            Mounted::detached(&mount_spec(fs, device, Access::ReadWrite)).map(drop)
+        })
+        .act(|| format!("replay the journal of volume {id}"))
+    }
+
+    /// Deletes the thin device after giving the chunks that only it has back to the disk. Nothing there is success.
+    pub(super) fn delete(&self, id: u32) -> Result<()> {
+        let name = self.names.volume(id);
+        remove_patiently(&self.control, &name)?;
+        match self.while_active(id, Access::ReadWrite, |device| self.give_back(&name, &device)) {
+            // The table of a thin device that does not exist is refused so (dm_pool_open_thin_device).
+            Err(error) if error.errno() == Some(libc::ENODATA) => return Ok(()),
+            result => result?,
+        }
+        match self.message(Message::Delete(id)) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Discards all that is mapped. The kernel passes down to the disk only what no other volume shares.
+    fn give_back(&self, name: &DmName, device: &PathBuf) -> Result<()> {
+        let act = || format!("give back the space of {}", name.name);
+        let status = self.control.status(name)?.text;
+        // "<mapped sectors> <highest mapped sector>", the latter "-" if there is none (thin_status).
+        let mut words = status.split(' ');
+        let (mapped, highest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        if mapped == "0" {
+            return Ok(());
+        }
+        let highest: u64 =
+            highest.parse().map_err(|_| Error::new(Kind::Corrupt, format!("{}: its status is '{status}'", act())))?;
+        let file = File::options().write(true).open(device).act(act)?;
+        let end = (highest + 1) * 512;
+        let mut at = 0;
+        while at < end {
+            let length = SLICE.min(end - at);
+            match sys::block::discard(&file, at, length) {
+                // A disk that cannot take space back; the pool still can.
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
+                result => result.act(act)?,
+            }
+            at += length;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Image configurations (OCI image-spec, "OCI Image Configuration"), which are also Docker's.
+//!
+//! Invariant: the bytes are kept exactly as they came, because the image ID is their digest.
+
+use jiff::Timestamp;
+use oci_spec::image::{Arch, ImageConfiguration};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    error::{Error, Kind, Result},
+    id::{DiffId, Digest, ImageId},
+};
+
+/// The most bytes of JSON that are read: a configuration or manifest of sane size has a few thousand.
+pub const JSON_LIMIT: u64 = 4 << 20;
+
+/// A configuration: its bytes and what they say.
+#[derive(Clone, Debug)]
+pub struct Config {
+    bytes: Vec<u8>,
+    parsed: ImageConfiguration,
+    diff_ids: Vec<DiffId>,
+}
+
+/// One step of an image's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// When, in RFC 3339.
+    pub created: Option<String>,
+    /// By which command.
+    pub created_by: String,
+    /// A remark.
+    pub comment: String,
+    /// The layer that it made; `None` for a step that changed only the configuration.
+    pub diff_id: Option<DiffId>,
+}
+
+impl Config {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// `Invalid` for what is not one.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self> {
+        if bytes.len() as u64 > JSON_LIMIT {
+            let text = format!("image configuration has {} bytes and the limit is {JSON_LIMIT}", bytes.len());
+            return Err(Error::new(Kind::Invalid, text));
+        }
+        let parsed: ImageConfiguration = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::with_source(Kind::Invalid, "read the image configuration", error))?;
+        let diff_ids = parsed.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        Ok(Self { bytes, parsed, diff_ids })
+    }
+
+    /// A new one for a root file system that was imported, as Docker writes it.
+    ///
+    /// # Errors
+    /// None that can be foreseen.
+    pub fn imported(layer: DiffId, source: &str, created: Timestamp) -> Result<Self> {
+        let created = created.to_string();
+        Self::from_value(&json!({
+            "architecture": Arch::default(),
+            "config": {},
+            "created": created,
+            "history": [{ "created": created, "comment": format!("Imported from {source}") }],
+            "os": "linux",
+            "rootfs": { "type": "layers", "diff_ids": [layer] },
+        }))
+    }
+
+    /// A new one that has one layer more. What the parent says and this program does not know stays as it is.
+    ///
+    /// # Errors
+    /// `Invalid` if the parent is not an object.
+    pub fn committed(&self, layer: DiffId, created_by: &str, comment: &str, created: Timestamp) -> Result<Self> {
+        let mut value: Value = serde_json::from_slice(&self.bytes)
+            .map_err(|error| Error::with_source(Kind::Invalid, "read the parent's configuration", error))?;
+        let malformed = || Error::new(Kind::Invalid, "the parent's configuration has no list of layers");
+        let created = created.to_string();
+        let mut row = Map::new();
+        row.insert("created".into(), created.clone().into());
+        if !created_by.is_empty() {
+            row.insert("created_by".into(), created_by.into());
+        }
+        if !comment.is_empty() {
+            row.insert("comment".into(), comment.into());
+        }
+        let object = value.as_object_mut().ok_or_else(malformed)?;
+        object.insert("created".into(), created.into());
+        match object.entry("history").or_insert(Value::Null) {
+            Value::Array(rows) => rows.push(row.into()),
+            other => *other = Value::Array(vec![row.into()]),
+        }
+        let layers = value.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut).ok_or_else(malformed)?;
+        layers.push(layer.to_string().into());
+        Self::from_value(&value)
+    }
+
+    fn from_value(value: &Value) -> Result<Self> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| Error::with_source(Kind::Invalid, "write the image configuration", error))?;
+        Self::parse(bytes)
+    }
+
+    /// Exactly as it came.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it says: command, environment, user and the rest.
+    pub fn spec(&self) -> &ImageConfiguration {
+        &self.parsed
+    }
+
+    /// The image's identity.
+    pub fn id(&self) -> ImageId {
+        ImageId(Digest::of(&self.bytes))
+    }
+
+    /// The layers, lowest first.
+    pub fn diff_ids(&self) -> &[DiffId] {
+        &self.diff_ids
+    }
+
+    /// When the image was made, in RFC 3339.
+    pub fn created(&self) -> Option<&str> {
+        self.parsed.created().as_deref()
+    }
+
+    /// The steps that made it, oldest first, each with its layer. Layers that no step tells about, as images without
+    /// a history have them, come as rows with nothing but the layer.
+    ///
+    /// # Errors
+    /// `Corrupt` when more steps claim a layer than there are layers.
+    pub fn history(&self) -> Result<Vec<HistoryRow>> {
+        let mut layers = self.diff_ids.iter().copied();
+        let mut rows = Vec::new();
+        for step in self.parsed.history().iter().flatten() {
+            let diff_id = match step.empty_layer() {
+                Some(true) => None,
+                _ => Some(layers.next().ok_or_else(|| {
+                    let count = self.diff_ids.len();
+                    Error::new(Kind::Corrupt, format!("too many non-empty layers in history section ({count} layers)"))
+                })?),
+            };
+            rows.push(HistoryRow {
+                created: step.created().clone(),
+                created_by: step.created_by().clone().unwrap_or_default(),
+                comment: step.comment().clone().unwrap_or_default(),
+                diff_id,
+            });
+        }
+        rows.extend(layers.map(|layer| HistoryRow { diff_id: Some(layer), ..HistoryRow::default() }));
+        Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use crate::id::{DiffId, Digest};
+    use jiff::Timestamp;
+
+    fn layer(text: &str) -> DiffId {
+        DiffId(Digest::of(text.as_bytes()))
+    }
+
+    #[test]
+    fn import_and_commit_make_configurations_that_keep_what_they_do_not_know() {
+        let imported = Config::imported(layer("a"), "-", Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(imported.diff_ids(), [layer("a")]);
+        assert_eq!(imported.history().unwrap()[0].comment, "Imported from -");
+        assert_eq!(imported.history().unwrap()[0].created_by, "");
+        let mut value: serde_json::Value = serde_json::from_slice(imported.bytes()).unwrap();
+        value["unknown.field"] = 7.into();
+        value["config"]["Cmd"] = serde_json::json!(["sh"]);
+        let parent = Config::parse(serde_json::to_vec_pretty(&value).unwrap()).unwrap();
+        assert_ne!(parent.id(), imported.id());
+        let child = parent.committed(layer("b"), "sh", "note", Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(child.diff_ids(), [layer("a"), layer("b")]);
+        let rows = child.history().unwrap();
+        assert_eq!((rows.len(), rows[1].diff_id, rows[1].comment.as_str()), (2, Some(layer("b")), "note"));
+        let value: serde_json::Value = serde_json::from_slice(child.bytes()).unwrap();
+        assert_eq!((&value["unknown.field"], &value["config"]["Cmd"][0]), (&7.into(), &"sh".into()));
+    }
+
+    #[test]
+    fn history_is_paired_with_layers() {
+        let config = |history: &str| {
+            let text = format!(
+                r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}},"history":{history}}}"#,
+                layer("a")
+            );
+            Config::parse(text.into_bytes()).unwrap().history()
+        };
+        let rows = config(r#"[{"created_by":"x"},{"created_by":"ENV","empty_layer":true}]"#).unwrap();
+        assert_eq!((rows[0].diff_id, rows[1].diff_id), (Some(layer("a")), None));
+        assert_eq!(config("[]").unwrap()[0].diff_id, Some(layer("a")));
+        let error = config("[{},{}]").unwrap_err().to_string();
+        assert!(error.contains("too many non-empty layers in history section"), "{error}");
+    }
+
+    #[test]
+    fn malformed_configurations_are_refused() {
+        for bad in
+            ["", "[]", "{}", r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}"#]
+        {
+            assert!(Config::parse(bad.into()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A tree's changes as a layer archive.
+//!
+//! Invariants: the same changes give the same bytes, whichever driver holds them: members in the order of the changes
+//! (sorted, parents first), nothing from the clock, holes written out as zeros (the image-spec advises against sparse
+//! members); unpacked onto a copy of the parent, the archive gives the child.
+
+mod header;
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    io::{self, Write},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+};
+
+use rustix::{
+    fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
+    io::Errno,
+};
+use sha2::{Digest as _, Sha256};
+
+use self::header::Entry;
+use super::{shown, xattr::is_content};
+use crate::{
+    driver::{Change, ChangeKind},
+    error::{Act as _, Error, Kind, Result},
+    id::{DiffId, Digest},
+    interrupt,
+    units::Bytes,
+};
+
+/// What a layer archive became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// sha256 of the archive.
+    pub diff_id: DiffId,
+    /// Apparent bytes of its regular files, hard links once.
+    pub size: Bytes,
+}
+
+const BUFFER: usize = 1 << 20;
+
+/// Writes the archive of `changes` to `out`; `root` shows the child.
+///
+/// # Errors
+/// `Invalid` for a name that only a whiteout may have; what the system says.
+pub fn pack<'c>(
+    root: BorrowedFd<'_>,
+    changes: impl IntoIterator<Item = &'c Change>,
+    out: impl Write,
+) -> Result<Packed> {
+    let out = Hashing { out, hasher: Sha256::new() };
+    let mut packer = Packer { root, out, parent: None, links: HashMap::new(), size: 0, buffer: vec![0; BUFFER] };
+    for change in changes {
+        interrupt::check()?;
+        packer.change(change).act(|| format!("pack {}", shown(change.path.as_os_str().as_bytes())))?;
+    }
+    packer.write(&[0; 1024])?;
+    packer.out.flush().act(|| "write the layer archive")?;
+    Ok(Packed { diff_id: DiffId(Digest::finish(packer.out.hasher)), size: Bytes(packer.size) })
+}
+
+struct Hashing<W> {
+    out: W,
+    hasher: Sha256,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+struct Packer<'a, W> {
+    root: BorrowedFd<'a>,
+    out: Hashing<W>,
+    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// The first name of each file that has several.
+    links: HashMap<u64, Vec<u8>>,
+    size: u64,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Packer<'_, W> {
+    fn change(&mut self, change: &Change) -> Result<()> {
+        let path = change.path.as_os_str().as_bytes();
+        let cut = path.iter().rposition(|byte| *byte == b'/');
+        let (parent, name) = cut.map_or((&b""[..], path), |cut| (&path[..cut], &path[cut + 1..]));
+        let deleted = change.kind == ChangeKind::Deleted;
+        match self.enter(parent) {
+            // The directory that held it made way for something else, and took it along.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if deleted => return Ok(()),
+            entered => entered.act(|| "open its directory")?,
+        }
+        if name.starts_with(b".wh.") {
+            return Err(Error::new(Kind::Invalid, "a layer cannot hold a name that starts with '.wh.'"));
+        }
+        if deleted {
+            let mut whiteout = parent.to_vec();
+            if cut.is_some() {
+                whiteout.push(b'/');
+            }
+            whiteout.extend_from_slice(b".wh.");
+            whiteout.extend_from_slice(name);
+            return self.head(&Entry::whiteout(whiteout));
+        }
+        self.entry(path, name)
+    }
+
+    fn enter(&mut self, path: &[u8]) -> rustix::io::Result<()> {
+        if self.parent.as_ref().is_some_and(|(parent, _)| parent == path) {
+            return Ok(());
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let name = if path.is_empty() { b"." } else { path };
+        let fd = fs::openat2(self.root, name, flags, Mode::empty(), resolve)?;
+        self.parent = Some((path.to_vec(), fd));
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &[u8], name: &[u8]) -> Result<()> {
+        let Some((_, parent)) = &self.parent else { return Ok(()) };
+        let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).act(|| "look at it")?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Socket {
+            // A socket means nothing without its process; no tar program stores one.
+            return Ok(());
+        }
+        let mut entry = Entry::new(path.to_vec(), &stat, kind)?;
+        if kind != FileType::Directory && stat.st_nlink > 1 {
+            if let Some(first) = self.links.get(&stat.st_ino) {
+                entry.link_to(first.clone());
+                return self.head(&entry);
+            }
+            self.links.insert(stat.st_ino, path.to_vec());
+        }
+        if kind == FileType::Symlink {
+            let target = fs::readlinkat(parent, name, Vec::new()).act(|| "read its target")?;
+            entry.link = target.into_bytes();
+        }
+        entry.xattrs = xattrs(parent, name).act(|| "read its attributes")?;
+        if kind != FileType::RegularFile {
+            return self.head(&entry);
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(parent, name, flags, Mode::empty()).act(|| "open it")?;
+        self.head(&entry)?;
+        self.content(&file, &stat)
+    }
+
+    fn head(&mut self, entry: &Entry) -> Result<()> {
+        let bytes = entry.bytes();
+        self.write(&bytes)
+    }
+
+    fn content(&mut self, file: &OwnedFd, stat: &Stat) -> Result<()> {
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        let mut left = size;
+        while left > 0 {
+            interrupt::check()?;
+            let most = BUFFER.min(usize::try_from(left).unwrap_or(BUFFER));
+            let count = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut self.buffer[..most]));
+            let count = count.act(|| "read it")?;
+            if count == 0 {
+                return Err(Error::new(Kind::Corrupt, format!("it ended {left} bytes before its size of {size}")));
+            }
+            self.out.write_all(&self.buffer[..count]).act(|| "write the layer archive")?;
+            left -= count as u64;
+        }
+        self.size += size;
+        self.write(&[0; 512][..header::padding(size)])
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).act(|| "write the layer archive")
+    }
+}
+
+/// The attributes that belong to the layer, sorted by name.
+fn xattrs(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    // Attribute calls on what cannot be opened need a path (getxattrat came with Linux 6.13).
+    let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(OsStr::from_bytes(name));
+    if fs::llistxattr(&path, &mut [0u8; 0])? == 0 {
+        return Ok(Vec::new());
+    }
+    // XATTR_LIST_MAX and XATTR_SIZE_MAX (include/uapi/linux/limits.h).
+    let mut buffer = vec![0u8; 65_536];
+    let length = fs::llistxattr(&path, &mut buffer[..])?;
+    let mut names: Vec<Vec<u8>> =
+        buffer[..length].split(|byte| *byte == 0).filter(|name| is_content(name)).map(<[u8]>::to_vec).collect();
+    names.sort();
+    let mut pairs = Vec::with_capacity(names.len());
+    for name in names {
+        let length = fs::lgetxattr(&path, &name[..], &mut buffer[..])?;
+        pairs.push((name, buffer[..length].to_vec()));
+    }
+    Ok(pairs)
+}

@@ -1,0 +1,139 @@
+//! A layer archive applied to a mounted tree.
+//!
+//! The tree shows what the parents hold, whichever driver made it; the archive's members replace, add and, through
+//! whiteouts (OCI image-spec, "Image Layer Filesystem Changeset"), remove. The result does not depend on where in the
+//! archive a whiteout stands.
+//!
+//! Invariants: nothing outside the tree is read, written or followed to, whatever links the archive or an earlier layer
+//! planted ([`tree`] resolves every parent inside the root); what cannot be taken as it stands is refused by name; on an
+//! error the tree is left half-written for the caller to throw away; memory does not grow with the archive.
+
+mod name;
+mod node;
+mod placed;
+mod prune;
+mod tree;
+
+use std::{io::Read, os::fd::BorrowedFd};
+
+use self::{name::Name, tree::Tree};
+use super::tar::{Input, Member, MemberKind, Members, with_chunks};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    id::DiffId,
+    interrupt,
+    units::Bytes,
+};
+
+/// What a layer was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// sha256 of the whole uncompressed archive.
+    pub diff_id: DiffId,
+    /// Apparent bytes of its regular files, hard links once: Docker's size of a layer.
+    pub size: Bytes,
+    /// How many members it had.
+    pub entries: u64,
+    /// Whether the archive had its end marker.
+    pub end_marker: bool,
+}
+
+impl Unpacked {
+    /// Checks that this is what was expected. Without a digest to compare, an archive that stops between two members
+    /// may have lost the rest, so then the end marker must be there.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn verify(&self, expected: Option<DiffId>) -> Result<()> {
+        match expected {
+            Some(expected) if expected != self.diff_id => Err(Error::new(
+                Kind::Corrupt,
+                format!("the layer's content has digest {} and {expected} was expected", self.diff_id),
+            )),
+            None if !self.end_marker => Err(Error::new(
+                Kind::Corrupt,
+                format!("the archive is cut off after {} entries: its end marker is missing", self.entries),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How much room is asked for at a time; it covers the file system's own blocks for small files too.
+const ROOM_STEP: u64 = 16 << 20;
+
+/// What one member may take besides its content: an inode and a share of its directory.
+const ROOM_PER_ENTRY: u64 = 4096;
+
+/// Applies the archive `tar` to the tree at `root`. `room` is told how many more bytes are about to be written, before
+/// they are, so that the volume can be grown.
+///
+/// # Errors
+/// `Invalid` for what is not a tar archive or holds something that is refused, `Corrupt` for a damaged one, `Full`,
+/// `Interrupted`, and what the system says. The tree is then half-written.
+pub fn unpack(
+    root: BorrowedFd<'_>,
+    tar: impl Read + Send,
+    room: &mut dyn FnMut(Bytes) -> Result<()>,
+) -> Result<Unpacked> {
+    let work = |input: &mut _| {
+        let mut members = Members::new(input);
+        let mut unpacker = Unpacker { tree: Tree::new(root), room: Room { ask: room, left: 0 }, size: 0 };
+        let mut entries = 0;
+        while let Some(member) = members.next()? {
+            interrupt::check()?;
+            entries += 1;
+            unpacker.member(&member, &mut members)?;
+        }
+        unpacker.tree.leave()?;
+        Ok((Bytes(unpacker.size), entries, members.end_marker()))
+    };
+    let ((size, entries, end_marker), tally) = with_chunks(tar, work)?;
+    Ok(Unpacked { diff_id: DiffId(tally.digest), size, entries, end_marker })
+}
+
+/// Asks for room in steps, because each question costs system calls.
+struct Room<'a> {
+    ask: &'a mut dyn FnMut(Bytes) -> Result<()>,
+    left: u64,
+}
+
+impl Room<'_> {
+    fn take(&mut self, bytes: u64) -> Result<()> {
+        if bytes > self.left {
+            let step = bytes.max(ROOM_STEP);
+            (self.ask)(Bytes(step))?;
+            self.left = step;
+        }
+        self.left -= bytes;
+        Ok(())
+    }
+}
+
+struct Unpacker<'a> {
+    tree: Tree<'a>,
+    room: Room<'a>,
+    size: u64,
+}
+
+impl Unpacker<'_> {
+    fn member<I: Input>(&mut self, member: &Member, members: &mut Members<'_, I>) -> Result<()> {
+        let act = || format!("entry {} at byte {}", super::shown(&member.name), member.offset);
+        self.room.take(ROOM_PER_ENTRY)?;
+        match Name::parse(&member.name).act(act)? {
+            Name::Root => self.tree.root(member).act(act),
+            Name::Whiteout { parent, name } => self.tree.whiteout(parent, name).act(act),
+            Name::Opaque { directory } => self.tree.opaque(directory).act(act),
+            Name::Entry { parent, name } => {
+                if member.kind != MemberKind::File {
+                    return self.tree.place(member, parent, name).act(act);
+                }
+                let file = self.tree.create(parent, name).act(act)?;
+                // An archive's own errors name their place themselves.
+                node::write(&file, member, members, &mut |bytes| self.room.take(bytes))?;
+                self.size = self.size.saturating_add(member.size);
+                self.tree.finish(&file, member).act(act)
+            }
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The tree being written: every path is resolved by the kernel inside the root, every last component unfollowed.
+//!
+//! Invariants: a parent is opened by `openat2(RESOLVE_IN_ROOT)`, so a symlink planted by anybody, absolute or with any
+//! number of `..`, stays inside; no magic link and no other mount is entered. Only one parent is held open at a time,
+//! so no later member can have replaced it. A directory keeps its modification time when its content changes; only a
+//! member of its own sets it, so that the result does not depend on the order or on the clock.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::{
+    fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT},
+    io::Errno,
+};
+
+use super::{name::Name, node, placed::Placed, prune};
+use crate::{
+    error::{Act as _, Error, Kind, Result, kind_of},
+    image::{
+        shown,
+        tar::{Member, MemberKind},
+    },
+};
+
+/// How often a resolution is tried again. `RESOLVE_IN_ROOT` gives up with EAGAIN when a rename or a mount happened
+/// anywhere on the system while it stood at a `..` (`handle_dots` in fs/namei.c), so the next try is a fair one.
+const TRIES: u32 = 1000;
+
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A directory held open while things in it change.
+#[derive(Debug)]
+pub(super) struct Dir {
+    pub(super) fd: OwnedFd,
+    pub(super) ino: u64,
+    mtime: Timespec,
+    /// This layer made it.
+    pub(super) ours: bool,
+    /// New files in it inherit an access control list, which must be taken off again.
+    inherits: bool,
+}
+
+impl Dir {
+    pub(super) fn new(fd: OwnedFd, placed: &Placed) -> rustix::io::Result<Self> {
+        let stat = fs::fstat(&fd)?;
+        let inherits = fs::fgetxattr(&fd, c"system.posix_acl_default", &mut [0u8; 0]).is_ok();
+        let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+        Ok(Self { fd, ino: stat.st_ino, mtime, ours: placed.is_ours(stat.st_ino), inherits })
+    }
+
+    /// Gives it back the modification time that it had.
+    pub(super) fn close(self) -> rustix::io::Result<()> {
+        let unchanged = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        fs::futimens(&self.fd, &Timestamps { last_access: unchanged, last_modification: self.mtime })
+    }
+}
+
+/// A regular file being written.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    pub(super) fd: OwnedFd,
+    inherited: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    root: BorrowedFd<'a>,
+    current: Option<(Vec<u8>, Dir)>,
+    placed: Placed,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>) -> Self {
+        Self { root, current: None, placed: Placed::default() }
+    }
+
+    /// Ends work in the present directory.
+    pub(super) fn leave(&mut self) -> Result<()> {
+        match self.current.take() {
+            Some((path, dir)) => dir.close().act(|| format!("restore the time of directory {}", shown(&path))),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the root's own metadata.
+    pub(super) fn root(&mut self, member: &Member) -> Result<()> {
+        if member.kind != MemberKind::Directory {
+            return Err(Error::new(Kind::Invalid, "the root can only be a directory"));
+        }
+        self.leave()?;
+        let fd = self.open(b"")?;
+        node::strip_xattrs(&fd)?;
+        node::set_metadata(&fd, member)
+    }
+
+    /// A new empty regular file in place of whatever was there.
+    pub(super) fn create(&mut self, parent: Vec<u8>, name: Vec<u8>) -> Result<NewFile> {
+        self.enter(parent, true)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (fd, inherited) =
+            self.replace(&name, |dir| fs::openat(&dir.fd, &name[..], flags, Mode::RUSR | Mode::WUSR))?;
+        Ok(NewFile { fd, inherited })
+    }
+
+    /// Sets a written file's metadata.
+    pub(super) fn finish(&self, file: &NewFile, member: &Member) -> Result<()> {
+        if file.inherited {
+            node::strip_xattrs(&file.fd)?;
+        }
+        node::set_metadata(&file.fd, member)
+    }
+
+    /// Makes anything but a regular file.
+    pub(super) fn place(&mut self, member: &Member, parent: Vec<u8>, name: Vec<u8>) -> Result<()> {
+        match member.kind {
+            MemberKind::Directory => self.directory(member, parent, name),
+            MemberKind::HardLink => self.hard_link(member, parent, name),
+            _ => {
+                self.enter(parent, true)?;
+                node::refuse(member)?;
+                let (_, inherited) = self.replace(&name, |dir| node::make(member, dir.fd.as_fd(), &name))?;
+                let dir = self.present()?;
+                if inherited && member.kind != MemberKind::Symlink {
+                    node::strip_xattrs_at(dir.fd.as_fd(), &name)?;
+                }
+                node::set_metadata_at(member, dir.fd.as_fd(), &name)
+            }
+        }
+    }
+
+    /// A directory keeps what it holds; anything else makes way.
+    fn directory(&mut self, member: &Member, parent: Vec<u8>, name: Vec<u8>) -> Result<()> {
+        self.enter(parent, true)?;
+        let dir = self.present()?;
+        let open = || fs::openat(&dir.fd, &name[..], DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+        let make = || fs::mkdirat(&dir.fd, &name[..], Mode::RWXU).and_then(|()| open());
+        let (fd, fresh) = match make() {
+            Err(Errno::EXIST) => match open() {
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    prune::all(dir.fd.as_fd(), &name).act(|| "remove what is there")?;
+                    (make(), true)
+                }
+                there => (there, false),
+            },
+            made => (made, true),
+        };
+        let fd = fd.act(|| "make directory")?;
+        let inherited = dir.inherits;
+        self.note(&name)?;
+        if fresh {
+            self.placed.made(fs::fstat(&fd).act(|| "stat directory")?.st_ino);
+        }
+        if inherited || !fresh {
+            node::strip_xattrs(&fd)?;
+        }
+        node::set_metadata(&fd, member)
+    }
+
+    fn hard_link(&mut self, member: &Member, parent: Vec<u8>, name: Vec<u8>) -> Result<()> {
+        let (target_parent, target) = Name::link_target(&member.link)?;
+        self.enter(parent, true)?;
+        let missing = |error: Error| match error.kind() {
+            Kind::NotFound => error.as_kind(Kind::Invalid),
+            _ => error,
+        };
+        let act = || format!("link it to {}", shown(&member.link));
+        let other = match &self.current {
+            Some((path, _)) if *path == target_parent => None,
+            _ => Some(self.open(&target_parent).map_err(missing).act(act)?),
+        };
+        self.replace(&name, |dir| {
+            let from = other.as_ref().unwrap_or(&dir.fd);
+            // Without AT_SYMLINK_FOLLOW a symlink as the target is itself linked.
+            fs::linkat(from, &target[..], &dir.fd, &name[..], AtFlags::empty())
+        })
+        .map(|_| ())
+        .map_err(|error| if error.errno() == Some(libc::ENOENT) { error.as_kind(Kind::Invalid) } else { error })
+        .act(act)
+    }
+
+    /// Removes `name` of earlier layers.
+    pub(super) fn whiteout(&mut self, parent: Vec<u8>, name: Vec<u8>) -> Result<()> {
+        self.placed.complete()?;
+        if !self.enter(parent, false)? {
+            return Ok(());
+        }
+        let (dir, placed) = (self.present()?, &self.placed);
+        if dir.ours {
+            return Ok(());
+        }
+        prune::lower(placed, dir, &name).act(|| format!("remove {}", shown(&name)))
+    }
+
+    /// Removes what earlier layers have in `directory`.
+    pub(super) fn opaque(&mut self, directory: Vec<u8>) -> Result<()> {
+        self.placed.complete()?;
+        if !self.enter(directory, false)? {
+            return Ok(());
+        }
+        let (dir, placed) = (self.present()?, &self.placed);
+        if dir.ours {
+            return Ok(());
+        }
+        prune::lower_content(placed, dir).act(|| "remove what earlier layers have in the directory")
+    }
+
+    /// Runs `make`; what stands in its way is removed first. Tells whether the new thing may have inherited an ACL.
+    fn replace<T>(&mut self, name: &[u8], mut make: impl FnMut(&Dir) -> rustix::io::Result<T>) -> Result<(T, bool)> {
+        let dir = self.present()?;
+        let made = match make(dir) {
+            Err(Errno::EXIST) => {
+                prune::all(dir.fd.as_fd(), name).act(|| "remove what is there")?;
+                make(dir)
+            }
+            made => made,
+        };
+        let made = made.act(|| "make it")?;
+        let inherits = dir.inherits;
+        self.note(name)?;
+        Ok((made, inherits))
+    }
+
+    /// Remembers that `name` in the present directory is this layer's.
+    fn note(&mut self, name: &[u8]) -> Result<()> {
+        let dir = self.present()?;
+        if !dir.ours {
+            let ino = dir.ino;
+            self.placed.put(ino, name);
+        }
+        Ok(())
+    }
+
+    fn present(&self) -> Result<&Dir> {
+        let current = self.current.as_ref().map(|(_, dir)| dir);
+        current.ok_or_else(|| Error::new(Kind::Io, "no directory is open"))
+    }
+
+    /// Makes `path` the present directory. Missing ones are made if `make`, else the answer is false.
+    fn enter(&mut self, path: Vec<u8>, make: bool) -> Result<bool> {
+        if self.current.as_ref().is_some_and(|(current, _)| *current == path) {
+            return Ok(true);
+        }
+        self.leave()?;
+        let fd = match self.open(&path) {
+            Err(error) if error.kind() == Kind::NotFound && make => self.make_path(&path)?,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        let dir = Dir::new(fd, &self.placed).act(|| format!("look at directory {}", shown(&path)))?;
+        self.current = Some((path, dir));
+        Ok(true)
+    }
+
+    /// Opens a directory by its path inside the root.
+    fn open(&self, path: &[u8]) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let name = if path.is_empty() { b"." } else { path };
+        let mut tries = 0;
+        let opened = loop {
+            match fs::openat2(self.root, name, DIRECTORY, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) if tries < TRIES => tries += 1,
+                opened => break opened,
+            }
+        };
+        opened.map_err(|errno| {
+            let (kind, reason) = match errno {
+                Errno::NOENT => (Kind::NotFound, "does not exist"),
+                Errno::NOTDIR => (Kind::NotFound, "is not a directory"),
+                Errno::LOOP => (Kind::Invalid, "leads through a loop of symlinks or a magic link"),
+                Errno::XDEV => (Kind::Invalid, "leads to another file system"),
+                errno => {
+                    let error = std::io::Error::from(errno);
+                    return Error::with_source(kind_of(&error), format!("open directory {}", shown(path)), error);
+                }
+            };
+            Error::new(kind, format!("directory {} {reason}", shown(path)))
+        })
+    }
+
+    /// Makes the missing directories of `path`, as Docker does: mode 0755, owned by root.
+    fn make_path(&mut self, path: &[u8]) -> Result<OwnedFd> {
+        let mut above = self.open(b"")?;
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]);
+        let mut start = 0;
+        for end in ends {
+            let name = &path[start..end];
+            start = end + 1;
+            above = match self.open(&path[..end]) {
+                Err(error) if error.kind() == Kind::NotFound => {
+                    self.make_directory(above, name).act(|| format!("make directory {}", shown(&path[..end])))?
+                }
+                opened => opened?,
+            };
+        }
+        Ok(above)
+    }
+
+    fn make_directory(&mut self, parent: OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+        let dir = Dir::new(parent, &self.placed).act(|| "look at its parent")?;
+        fs::mkdirat(&dir.fd, name, Mode::RWXU).map_err(|errno| match errno {
+            Errno::EXIST => Error::new(Kind::Invalid, "what is there is no directory, or a symlink that leads to none"),
+            errno => {
+                let error = std::io::Error::from(errno);
+                Error::with_source(kind_of(&error), "mkdir", error)
+            }
+        })?;
+        let fd = fs::openat(&dir.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).act(|| "open it")?;
+        node::plain_directory(&fd)?;
+        self.placed.made(fs::fstat(&fd).act(|| "stat it")?.st_ino);
+        if !dir.ours {
+            self.placed.put(dir.ino, name);
+        }
+        dir.close().act(|| "restore its parent's time")?;
+        Ok(fd)
+    }
+}

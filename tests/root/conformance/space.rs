@@ -1,0 +1,100 @@
+//! What volumes take, and what happens when there is no more.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write as _},
+    path::Path,
+};
+
+use lamina::{
+    driver::{Access, DriverKind, Health},
+    units::Bytes,
+};
+
+use super::tree::fingerprint;
+use crate::{
+    expect, expect_eq,
+    pool::{Outcome, Pool},
+};
+
+/// Bytes that no file system stores as a hole.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    })
+    .take(length.div_ceil(8))
+    .flatten()
+    .take(length)
+    .collect()
+}
+
+fn write_through(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+pub fn usage_follows_what_is_written(pool: &mut Pool) -> Outcome {
+    const BASE: Bytes = Bytes::mib(16);
+    let base = pool.layer(None, |root| Ok(write_through(&root.join("base"), &noise(16 << 20))?))?;
+    let child = pool.active(Some(&base))?;
+    let usage = || -> Outcome<Bytes> { Ok(pool.driver().usage(child.id, &child.parents)?.exclusive) };
+    let fresh = usage()?;
+    if pool.spec.kind == DriverKind::Vfs {
+        expect!(fresh >= BASE, "a full copy of 16 MiB takes {fresh}");
+    } else {
+        expect!(fresh <= Bytes::mib(1), "a child without a write takes {fresh}");
+    }
+    pool.write(&child, |root| Ok(write_through(&root.join("own"), &noise(1 << 20))?))?;
+    let written = usage()?;
+    expect!(written >= fresh + Bytes::mib(1), "with 1 MiB written it takes {written}, before {fresh}");
+    expect!(written <= fresh + Bytes::mib(4), "with 1 MiB written it takes {written}, before {fresh}");
+    let of_base = pool.driver().usage(base.id, &[])?.exclusive;
+    expect!(of_base <= BASE + Bytes::mib(8), "16 MiB take {of_base}");
+    Ok(())
+}
+
+pub fn status_tells_space_and_health(pool: &mut Pool) -> Outcome {
+    let before = pool.driver().status()?;
+    expect_eq!(before.health, Health::Ok);
+    expect!(before.data.used <= before.data.total && before.data.total > Bytes(0), "{before:?}");
+    let kind = pool.spec.kind;
+    if matches!(kind, DriverKind::Overlay | DriverKind::Vfs) {
+        let refused = pool.driver().grow(Bytes::gib(100)).map_err(|error| error.kind());
+        expect_eq!(refused, Err(lamina::Kind::Unsupported));
+        return Ok(());
+    }
+    expect!(before.data.total <= pool.spec.size, "{before:?}");
+    pool.layer(None, |root| Ok(write_through(&root.join("own"), &noise(32 << 20))?))?;
+    let after = pool.driver().status()?;
+    expect!(after.data.used >= before.data.used + Bytes::mib(16), "after writing 32 MiB {after:?}, before {before:?}");
+    Ok(())
+}
+
+pub fn a_full_pool_fails_the_writer_alone(pool: &mut Pool) -> Outcome {
+    let base = pool.layer(None, |root| Ok(write_through(&root.join("base"), &noise(4 << 20))?))?;
+    let before = pool.read(&base, fingerprint)?;
+    let [greedy, modest] = [pool.active(Some(&base))?, pool.active(Some(&base))?];
+    pool.write(&modest, |root| Ok(write_through(&root.join("own"), b"modest")?))?;
+
+    let mounted = pool.mount(&greedy, Access::ReadWrite)?;
+    let bytes = noise(4 << 20);
+    pool.driver().reserve(greedy.id, mounted.root(), Bytes::gib(1))?;
+    let full = (0..256).find_map(|number| write_through(&mounted.path().join(number.to_string()), &bytes).err());
+    let full = full.ok_or("1 GiB went into a pool of 320 MiB")?;
+    expect_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    drop(mounted);
+    pool.driver().release(greedy.id)?;
+
+    expect_eq!(pool.read(&base, fingerprint)?, before);
+    expect_eq!(pool.read(&modest, |root| Ok(fs::read(root.join("own"))?))?, b"modest");
+    pool.driver().delete(greedy.id)?;
+    pool.write(&modest, |root| Ok(write_through(&root.join("more"), &bytes)?))?;
+    let child = pool.active(Some(&base))?;
+    expect_eq!(pool.read(&child, fingerprint)?, before);
+    Ok(())
+}
