@@ -2,12 +2,12 @@
 
 use super::{Claim, Sampled, Workload, seconds};
 use crate::{
-    bench::{Limit, Options, Unit, ground::Ground, tree},
+    bench::{Limit, Options, Unit, ground::Ground},
+    container::Containers,
     driver::DriverKind,
-    error::Result,
+    error::{Act as _, Result},
+    image::import::import,
     interrupt,
-    store::Key,
-    units::Bytes,
 };
 
 pub(in crate::bench) const CREATES: Workload = Workload {
@@ -25,16 +25,25 @@ pub(in crate::bench) const CREATES: Workload = Workload {
 
 fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
     let ground = Ground::new(&options.directory, driver)?;
-    let image: Key = "image".parse()?;
-    ground.layer(&image, None, Bytes::mib(16), |root| tree::fill(root, 1000))?;
+    let image = import(ground.store(), &*tar()?, &"bench/small".parse()?, "bench")?;
+    let containers = Containers::new(ground.store());
     let tenth = options.samples(100);
-    let create = |number: usize| {
+    let create = |_| {
         interrupt::check()?;
-        let key: Key = format!("container-{number}").parse()?;
-        seconds(|| ground.store().prepare(&key, Some(&image)))
+        seconds(|| containers.create(&image, "bench/small", None))
     };
     let mut times = (0..10 * tenth).map(create).collect::<Result<Vec<_>>>()?;
     let subject = times.split_off(9 * tenth);
     times.truncate(tenth);
     Ok(vec![Sampled { subject, base: times }])
+}
+
+/// A root file system of one file.
+fn tar() -> Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5);
+    header.set_mode(0o644);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_data(&mut header, "file", &b"bench"[..]).act(|| "make a tar")?;
+    builder.into_inner().act(|| "make a tar")
 }

@@ -1,10 +1,22 @@
 //! Importing a root file system, against unpacking it.
 
-use super::{Claim, Sampled, Workload};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
+
+use super::{Claim, Sampled, Workload, in_turn, seconds};
 use crate::{
-    bench::{Limit, Options, Unit},
+    bench::{Limit, Options, Unit, ground::Ground},
     driver::DriverKind,
-    error::{Error, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
+    fs::Mounted,
+    image::{import::import, reference::Reference},
+    program,
+    store::Key,
+    units::Bytes,
 };
 
 pub(in crate::bench) const IMPORT: Workload = Workload {
@@ -17,9 +29,41 @@ pub(in crate::bench) const IMPORT: Workload = Workload {
     run,
 };
 
-fn run(options: &Options, _: DriverKind) -> Result<Vec<Sampled>> {
-    let Some(_tar) = &options.tar else {
+/// A pool for each sample: deleting what the last one made would go on in the background of the next.
+fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
+    let Some(tar) = &options.tar else {
         return Err(Error::new(Kind::Unsupported, "no tar was given; give one with --tar FILE"));
     };
-    Err(Error::new(Kind::Unsupported, "import is not there yet"))
+    let open = || File::open(tar).act(|| format!("open {}", tar.display()));
+    // Both find it in the page cache.
+    let length = io::copy(&mut open()?, &mut io::sink()).act(|| format!("read {}", tar.display()))?;
+    let reference: Reference = "bench/import".parse()?;
+    let imported = |_| {
+        let ground = Ground::new(&options.directory, driver)?;
+        let file = open()?;
+        rustix::fs::sync();
+        seconds(|| import(ground.store(), file, &reference, "bench"))
+    };
+    let unpacked = |_| {
+        let ground = Ground::new(&options.directory, driver)?;
+        let key: Key = "unpacked".parse()?;
+        ground.store().prepare(&key, None)?;
+        let volume = ground.store().stat(&key)?.volume;
+        rustix::fs::sync();
+        ground.inside(&key, |mounted| {
+            // Small files take more than in the tar.
+            ground.store().driver().reserve(volume, mounted.root(), Bytes(length * 2))?;
+            seconds(|| unpack(tar, mounted))
+        })
+    };
+    in_turn(options.samples(7), imported, unpacked).map(|sampled| vec![sampled])
+}
+
+fn unpack(tar: &Path, mounted: &Mounted) -> Result<()> {
+    // The mount is detached; this path leads other processes to it.
+    let root = format!("/proc/{}/fd/{}", std::process::id(), mounted.root().as_raw_fd());
+    program::run(
+        program::command("tar")?.args(["--extract", "--numeric-owner", "--file"]).arg(tar).args(["-C", &root]),
+    )?;
+    rustix::fs::syncfs(mounted.root().as_fd()).act(|| "write everything out")
 }
