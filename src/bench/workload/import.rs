@@ -1,15 +1,13 @@
 //! Importing a root file system, against unpacking it.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
-    path::Path,
-};
+use std::{fs::File, io, os::fd::AsRawFd as _, path::Path};
 
 use super::{Claim, Sampled, Workload, in_turn, seconds};
 use crate::{
-    bench::{Limit, Options, Unit, ground::Ground},
+    bench::{
+        Limit, Options, Unit,
+        ground::{Ground, sync},
+    },
     driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
@@ -65,5 +63,5 @@ fn unpack(tar: &Path, mounted: &Mounted) -> Result<()> {
     program::run(
         program::command("tar")?.args(["--extract", "--numeric-owner", "--file"]).arg(tar).args(["-C", &root]),
     )?;
-    rustix::fs::syncfs(mounted.root().as_fd()).act(|| "write everything out")
+    sync(mounted)
 }
