@@ -9,7 +9,7 @@ use std::{
     os::{
         fd::AsFd as _,
         unix::ffi::OsStrExt as _,
-        unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _},
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
 };
