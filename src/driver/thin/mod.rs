@@ -9,14 +9,13 @@ mod backing;
 mod changes;
 mod check;
 mod filesystem;
+mod growth;
 mod lifecycle;
 mod pool;
 mod program;
 mod volume;
 
 use std::os::fd::BorrowedFd;
-
-pub use check::repair;
 
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Space, Usage, pool::PoolSpec};
 use crate::{
@@ -39,6 +38,7 @@ pub(super) fn supported() -> Result<()> {
     pool::control().map(drop)
 }
 
+pub(super) use check::repair;
 pub(super) use lifecycle::{close, create, destroy, is_up};
 
 impl Thin {
@@ -137,7 +137,11 @@ impl Driver for Thin {
     }
 
     fn grow(&self, size: Bytes) -> Result<()> {
-        lifecycle::grow(&self.spec, size)
+        growth::grow(&self.spec, size)
+    }
+
+    fn extend_metadata(&self) -> Result<bool> {
+        growth::extend_metadata(&self.spec, &self.pool)
     }
 
     fn check(&self) -> Result<Vec<String>> {
