@@ -124,6 +124,13 @@ pub enum Health {
     Failed,
 }
 
+impl Health {
+    /// Whether nothing can be written any more, not even a delete, until the pool was taken down.
+    pub fn is_stopped(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Failed)
+    }
+}
+
 /// The state of a pool.
 #[derive(Clone, Debug, Serialize)]
 pub struct PoolStatus {
@@ -188,6 +195,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
 
     /// Enlarges the pool's data space to `size`, online. Shrinking is refused.
     fn grow(&self, size: Bytes) -> Result<()>;
+
+    /// Enlarges the space for the mechanism's own metadata, online, where that is a thing of its own and its backing can
+    /// grow. Tells whether it did. Called by one process at a time, as [`Driver::grow`] is.
+    fn extend_metadata(&self) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Looks for damage: returns a line per finding, empty if the pool is well. May use the mechanism's checker.
     fn check(&self) -> Result<Vec<String>>;
