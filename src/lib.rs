@@ -1,5 +1,6 @@
 //! Lamina: container images and containers as block-level copy-on-write snapshots.
 
+pub mod bench;
 pub mod block;
 pub mod cli;
 pub mod container;

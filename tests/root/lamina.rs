@@ -4,7 +4,6 @@
 use std::{
     env,
     ffi::OsStr,
-    io::Write as _,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -89,18 +88,6 @@ impl Host {
     /// Runs it to be killed at a failpoint, if it gets there.
     pub fn run_to<S: AsRef<OsStr>>(&self, point: &str, args: &[S]) -> Outcome<Said> {
         Ok(Said::from(self.command(args).env("LAMINA_CRASH_AT", point).output()?))
-    }
-
-    /// Runs it with something on its standard input.
-    pub fn feed<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Outcome<Said> {
-        let mut child = self.spawn(args, Stdio::piped())?;
-        // A command that fails early closes its end; what it said tells why.
-        let fed = child.stdin.take().map(|mut stdin| stdin.write_all(input));
-        let said = Said::from(child.wait_with_output()?);
-        match fed {
-            Some(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(said),
-        }
     }
 
     /// Starts it.

@@ -446,7 +446,7 @@ fn full_metadata_is_told(pool: &Pool) -> Result<()> {
     let driver = pool.driver()?;
     let driver = driver.as_ref();
     println!("{:?}", driver.status()?);
-    for volume in 2..=last {
+    for volume in 2..6 {
         driver.delete(id(volume))?;
     }
     driver.snapshot(id(3_000), &[id(1)])?;

@@ -5,16 +5,14 @@ use std::path::Path;
 use super::{
     lifecycle::{Backings, LARGEST_METADATA, close, is_up},
     pool::{Pool, health, tell},
-    program::Program,
 };
 use crate::{
     block::thin_metadata::{Metadata, Source},
     driver::{Health, pool::PoolSpec},
     error::{Error, Kind, Result},
+    program::THIN_CHECK,
     units::Bytes,
 };
-
-const THIN_CHECK: Program = Program { name: "thin_check", package: "thin-provisioning-tools" };
 
 /// Findings about a pool that is up.
 pub(super) fn check(pool: &Pool) -> Result<Vec<String>> {
