@@ -8,6 +8,7 @@
 mod pool;
 
 mod archive;
+mod bench;
 mod btrfs;
 mod commands;
 mod conformance;
@@ -29,6 +30,7 @@ fn main() {
         image::trials(),
         commands::trials(),
         crash::trials(),
+        bench::trials(),
     ]
     .into_iter()
     .flatten()
