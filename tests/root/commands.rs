@@ -160,9 +160,11 @@ fn a_bad_layer_leaves_nothing(host: &Host) -> Outcome {
     host.pool("512M")?;
     host.image("good:1", &[("file", b"good")])?;
     let before = host.json(&["images"])?;
-    for (name, content, words) in
-        [("garbage", vec![0x5a; 4096], "tar"), ("empty", Vec::new(), "tar"), ("cut", cut_off_tar(host)?, "cut")]
-    {
+    for (name, content, words) in [
+        ("garbage", vec![0x5a; 4096], "tar"),
+        ("empty", Vec::new(), "the archive is empty"),
+        ("cut", cut_off_tar(host)?, "cut"),
+    ] {
         let file = host.file(name);
         fs::write(&file, content)?;
         host.fails(&["import", &file.display().to_string(), "bad:1"], words)?;
@@ -237,13 +239,14 @@ fn wrong_usage_is_code_2(host: &Host) -> Outcome {
 
 fn pools_that_cannot_be(host: &Host) -> Outcome {
     let driver = host.driver.name();
-    let create = |more: &[&str]| [&["pool", "create", "--driver", driver], more].concat();
+    let create = |more: &[&'static str]| [&["pool", "create", "--driver", driver], more].concat();
     if matches!(host.driver, DriverKind::Thin | DriverKind::Btrfs) {
         host.fails(&create(&["--size", "1M"]), "1 MiB")?;
         let foreign = host.file("foreign");
         fs::write(&foreign, [b'x'; 4096].repeat(100_000))?;
-        let foreign = foreign.display().to_string();
-        host.fails(&create(&["--size", "256M", "--data", &foreign]), &foreign)?;
+        let path = foreign.display().to_string();
+        let taken = ["pool", "create", "--driver", driver, "--size", "256M", "--data", &path];
+        host.fails(&taken, &path)?;
         let kept = fs::read(&foreign)?;
         expect!(
             kept.len() == 409_600_000 && kept.iter().all(|byte| *byte == b'x'),

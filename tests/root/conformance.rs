@@ -76,10 +76,13 @@ cases! {
 }
 
 /// Every case on every driver that it is for.
-pub fn trials() -> impl Iterator<Item = Trial> {
-    DriverKind::ALL.into_iter().flat_map(|kind| {
-        CASES.iter().filter(move |(_, drivers, ..)| drivers.contains(&kind)).map(move |(name, _, size, case)| {
-            Trial::ignorable_test(format!("conformance::{kind}::{name}"), move || with_pool(kind, *size, *case))
+pub fn trials() -> Vec<Trial> {
+    DriverKind::ALL
+        .into_iter()
+        .flat_map(|kind| {
+            CASES.iter().filter(move |(_, drivers, ..)| drivers.contains(&kind)).map(move |(name, _, size, case)| {
+                Trial::ignorable_test(format!("conformance::{kind}::{name}"), move || with_pool(kind, *size, *case))
+            })
         })
-    })
+        .collect()
 }

@@ -1,5 +1,7 @@
 //! Layer archives to trees and back, and image archives made by other programs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption of a test is its failure")]
+
 mod archives;
 mod hostile;
 mod layers;
@@ -10,9 +12,11 @@ use std::{fs::File, io::Read, os::fd::AsFd as _, path::Path};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
+type Case = fn() -> Result<Completion, Failed>;
+
 /// All cases of this file.
 pub fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn() -> Result<Completion, Failed>); 11] = [
+    let cases: [(&str, Case); 11] = [
         ("hostile_archives_are_refused_and_reach_nothing", hostile::refused),
         ("symlinks_of_earlier_layers_never_lead_outside", hostile::earlier_symlinks),
         ("archives_cut_at_any_block_are_told", hostile::cut_anywhere),
@@ -25,7 +29,7 @@ pub fn trials() -> Vec<Trial> {
         ("damaged_image_archives_are_told", archives::damaged),
         ("old_docker_archives_with_linked_layers_load", archives::linked),
     ];
-    let trial = |(name, case): (&'static str, fn() -> Result<Completion, Failed>)| {
+    let trial = |(name, case): (&'static str, Case)| {
         Trial::ignorable_test(format!("image::{name}"), move || match rustix::process::geteuid().is_root() {
             true => case(),
             false => Ok(Completion::ignored_with("needs root")),

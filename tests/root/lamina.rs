@@ -4,7 +4,6 @@
 use std::{
     env,
     ffi::OsStr,
-    io::Write as _,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -16,7 +15,7 @@ use lamina::{
     fs::{mounts_below, unmount},
     store::Store,
 };
-use libtest_mimic::Completion;
+use libtest_mimic::{Completion, Failed};
 
 use crate::pool::Outcome;
 
@@ -36,7 +35,11 @@ pub struct Said {
 }
 
 /// Runs `case` for a driver; ignored where this machine cannot have its pools.
-pub fn with_host(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<Completion> {
+pub fn with_host(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Result<Completion, Failed> {
+    run_case(driver, case).map_err(|fault| fault.0.into())
+}
+
+fn run_case(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<Completion> {
     if !rustix::process::geteuid().is_root() {
         return Ok(Completion::ignored_with("needs root"));
     }
@@ -85,18 +88,6 @@ impl Host {
     /// Runs it to be killed at a failpoint, if it gets there.
     pub fn run_to<S: AsRef<OsStr>>(&self, point: &str, args: &[S]) -> Outcome<Said> {
         Ok(Said::from(self.command(args).env("LAMINA_CRASH_AT", point).output()?))
-    }
-
-    /// Runs it with something on its standard input.
-    pub fn feed<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Outcome<Said> {
-        let mut child = self.spawn(args, Stdio::piped())?;
-        // A command that fails early closes its end; what it said tells why.
-        let fed = child.stdin.take().map(|mut stdin| stdin.write_all(input));
-        let said = Said::from(child.wait_with_output()?);
-        match fed {
-            Some(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(said),
-        }
     }
 
     /// Starts it.

@@ -12,7 +12,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
     image::{import::import, reference::Reference},
-    program,
+    program::TAR,
     store::Key,
     units::Bytes,
 };
@@ -60,8 +60,7 @@ fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
 fn unpack(tar: &Path, mounted: &Mounted) -> Result<()> {
     // The mount is detached; this path leads other processes to it.
     let root = format!("/proc/{}/fd/{}", std::process::id(), mounted.root().as_raw_fd());
-    program::run(
-        program::command("tar")?.args(["--extract", "--numeric-owner", "--file"]).arg(tar).args(["-C", &root]),
-    )?;
+    let archive = tar.to_string_lossy();
+    TAR.succeed(&["--extract", "--numeric-owner", "--file", &archive, "-C", &root])?;
     sync(mounted)
 }

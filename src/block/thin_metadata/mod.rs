@@ -38,6 +38,8 @@ pub struct Superblock {
     pub chunk_sectors: u32,
     /// How many metadata blocks the pool has.
     pub metadata_blocks: u64,
+    /// How many of them are taken; zero in a metadata snapshot.
+    pub metadata_taken: u64,
     /// How many chunks the pool has; zero in a metadata snapshot, which has no space maps.
     pub data_chunks: u64,
     mappings: u64,
@@ -78,8 +80,9 @@ fn parse_superblock(block: &Block, at: u64) -> Result<Superblock> {
     }
     Ok(Superblock {
         held_root: le64(block, 56),
-        // `struct disk_sm_root` starts with the number of blocks.
+        // `struct disk_sm_root` starts with the number of blocks and how many of them are allocated.
         data_chunks: le64(block, 64),
+        metadata_taken: le64(block, 200),
         mappings: le64(block, 320),
         details: le64(block, 328),
         chunk_sectors: le32(block, 336),

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use super::{
-    lifecycle::{Backings, close, is_up},
+    lifecycle::{Backings, LARGEST_METADATA, close, is_up},
     pool::{Pool, health, tell},
-    program::Program,
 };
 use crate::{
+    block::thin_metadata::{Metadata, Source},
     driver::{Health, pool::PoolSpec},
     error::{Error, Kind, Result},
+    program::THIN_CHECK,
+    units::Bytes,
 };
-
-const THIN_CHECK: Program = Program { name: "thin_check", package: "thin-provisioning-tools" };
 
 /// Findings about a pool that is up.
 pub(super) fn check(pool: &Pool) -> Result<Vec<String>> {
@@ -44,7 +44,8 @@ pub fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
     if is_up(spec)? {
         close(spec)?;
     }
-    let metadata = Backings::of(spec).metadata.path;
+    let backing = Backings::of(spec).metadata;
+    let metadata = backing.path.clone();
     let (sound, said) = thin_check(&metadata, &["-q"])?;
     if !sound {
         let (_, told) = thin_check(&metadata, &[])?;
@@ -58,5 +59,16 @@ pub fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
     if !cleared {
         return Err(Error::new(Kind::Io, format!("clear the check mark of {}: {said}", metadata.display())));
     }
-    Ok(vec![format!("metadata {} is sound; the pool may be written again", metadata.display())])
+    let mut done = vec![format!("metadata {} is sound; the pool may be written again", metadata.display())];
+    let source = Source::open(&metadata)?;
+    let superblock = Metadata::open(&source, 0)?.superblock().clone();
+    // Full metadata is what most often brings a pool here, and without room not even a delete can be written. The
+    // kernel takes a longer device over when the pool comes up (maybe_resize_metadata_dev).
+    let free = superblock.metadata_blocks.saturating_sub(superblock.metadata_taken);
+    if free < superblock.metadata_blocks / 4 && !backing.is_device()? {
+        let size = Bytes(backing.size()?.0.saturating_mul(2)).min(LARGEST_METADATA);
+        backing.allocate(size)?;
+        done.push(format!("metadata {} had {free} free blocks of 4 KiB; it has {size} now", metadata.display()));
+    }
+    Ok(done)
 }

@@ -27,7 +27,7 @@ const CHUNK_UNIT: Bytes = Bytes::kib(64);
 const LARGEST_CHUNK: Bytes = Bytes::gib(1);
 const SMALLEST_METADATA: Bytes = Bytes::mib(4);
 /// 15.8 GiB; the kernel uses a little more (`THIN_METADATA_MAX_SECTORS`), LVM stays as far below.
-const LARGEST_METADATA: Bytes = Bytes::mib(16_179);
+pub(super) const LARGEST_METADATA: Bytes = Bytes::mib(16_179);
 
 /// The two backings of `spec`.
 pub(super) struct Backings {

@@ -11,7 +11,6 @@ mod check;
 mod filesystem;
 mod lifecycle;
 mod pool;
-mod program;
 mod volume;
 
 use std::os::fd::BorrowedFd;

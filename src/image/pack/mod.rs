@@ -189,7 +189,7 @@ impl<W: Write> Packer<'_, W> {
 fn xattrs(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     // Attribute calls on what cannot be opened need a path (getxattrat came with Linux 6.13).
     let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(OsStr::from_bytes(name));
-    if fs::llistxattr(&path, &mut [0u8; 0])? == 0 {
+    if fs::llistxattr_query(&path)? == 0 {
         return Ok(Vec::new());
     }
     // XATTR_LIST_MAX and XATTR_SIZE_MAX (include/uapi/linux/limits.h).

@@ -156,23 +156,24 @@ fn path_of(parent: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
 
 /// Takes off what an earlier layer or a parent's default access control list gave.
 pub(super) fn strip_xattrs(fd: &OwnedFd) -> Result<()> {
-    strip(|list| fs::flistxattr(fd, list), |name| fs::fremovexattr(fd, name)).act(|| "remove its old attributes")
+    strip(fs::flistxattr_query(fd), |list| fs::flistxattr(fd, list), |name| fs::fremovexattr(fd, name))
+        .act(|| "remove its old attributes")
 }
 
 /// The same for what cannot be opened.
 pub(super) fn strip_xattrs_at(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let path = path_of(parent, name);
-    strip(|list| fs::llistxattr(&path, list), |name| fs::lremovexattr(&path, name))
+    strip(fs::llistxattr_query(&path), |list| fs::llistxattr(&path, list), |name| fs::lremovexattr(&path, name))
         .act(|| "remove its inherited attributes")
 }
 
 fn strip(
+    size: rustix::io::Result<usize>,
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     remove: impl Fn(&[u8]) -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {
     // XATTR_LIST_MAX (include/uapi/linux/limits.h), taken only when there is something to list.
-    let size = list(&mut [])?;
-    if size == 0 {
+    if size? == 0 {
         return Ok(());
     }
     let mut names = vec![0; 65_536];
@@ -187,7 +188,7 @@ fn strip(
 pub(super) fn plain(fd: &OwnedFd) -> rustix::io::Result<()> {
     fs::fchown(fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
     fs::fchmod(fd, Mode::from_raw_mode(0o755))?;
-    strip(|list| fs::flistxattr(fd, list), |name| fs::fremovexattr(fd, name))
+    strip(fs::flistxattr_query(fd), |list| fs::flistxattr(fd, list), |name| fs::fremovexattr(fd, name))
 }
 
 /// The same for one just made.

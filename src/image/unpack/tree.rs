@@ -42,7 +42,7 @@ pub(super) struct Dir {
 impl Dir {
     pub(super) fn new(fd: OwnedFd, placed: &Placed) -> rustix::io::Result<Self> {
         let stat = fs::fstat(&fd)?;
-        let inherits = fs::fgetxattr(&fd, c"system.posix_acl_default", &mut [0u8; 0]).is_ok();
+        let inherits = fs::fgetxattr_query(&fd, c"system.posix_acl_default").is_ok();
         let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
         Ok(Self { fd, ino: stat.st_ino, mtime, ours: placed.is_ours(stat.st_ino), inherits })
     }

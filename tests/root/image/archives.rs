@@ -109,7 +109,7 @@ pub fn damaged() -> Result<Completion, Failed> {
     for (tar, reason) in [
         (t().file("x", "y"), "neither manifest.json nor index.json"),
         (t().file("manifest.json", "{"), "read 'manifest.json'"),
-        (t().file("manifest.json", &nested), "recursion limit"),
+        (t().file("manifest.json", &nested), "invalid type"),
         (t().raw(b'0', b"manifest.json", b"", &vec![b' '; 5 << 20]), "the limit is"),
         (t().file("manifest.json", &manifest("gone", "")), "refers to 'gone'"),
         (t().file("manifest.json", &manifest(&wrong, "")).file(&wrong, &config), "was expected"),
