@@ -7,6 +7,7 @@
 mod pool;
 
 mod archive;
+mod bench;
 mod btrfs;
 mod commands;
 mod conformance;
@@ -30,6 +31,7 @@ fn main() {
         image::trials(),
         commands::trials(),
         crash::trials(),
+        bench::trials(),
     ]
     .into_iter()
     .flatten()
