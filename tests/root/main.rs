@@ -11,6 +11,7 @@ mod btrfs;
 mod commands;
 mod conformance;
 mod crash;
+mod full;
 mod image;
 mod lamina;
 mod loop_file;
@@ -30,6 +31,7 @@ fn main() {
         image::trials(),
         commands::trials(),
         crash::trials(),
+        full::trials(),
     ]
     .into_iter()
     .flatten()
