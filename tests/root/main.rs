@@ -12,6 +12,7 @@ mod btrfs;
 mod commands;
 mod conformance;
 mod crash;
+mod full;
 mod image;
 mod lamina;
 mod loop_file;
@@ -31,6 +32,7 @@ fn main() {
         image::trials(),
         commands::trials(),
         crash::trials(),
+        full::trials(),
         bench::trials(),
     ]
     .into_iter()
