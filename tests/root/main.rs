@@ -9,6 +9,8 @@ mod pool;
 mod archive;
 mod bench;
 mod btrfs;
+mod btrfs_changes;
+mod btrfs_full;
 mod commands;
 mod conformance;
 mod crash;
@@ -27,6 +29,8 @@ fn main() {
     let trials: Vec<Trial> = [
         loop_file::trials(),
         btrfs::trials(),
+        btrfs_changes::trials(),
+        btrfs_full::trials(),
         thin::trials(),
         conformance::trials(),
         image::trials(),
