@@ -1,81 +1,112 @@
-//! Helper programs of their own trade (mkfs, checkers): found once, run with their output kept for the error.
+//! Helper programs of their own trade (mkfs, checkers): found once, run with what they say kept for the error.
 //!
-//! Invariant: a missing program is an error that names Debian's package; a failing one is an error with what it said.
+//! Invariant: a missing program is an error that names Debian's package; a failing one is an error with its own words.
 
 use std::{
     env,
+    ffi::OsStr,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use crate::error::{Act as _, Error, Kind, Result};
 
-/// Debian's packages of the programs that we run.
-const PACKAGES: [(&str, &str); 7] = [
-    ("mkfs.ext4", "e2fsprogs"),
-    ("e2fsck", "e2fsprogs"),
-    ("mkfs.xfs", "xfsprogs"),
-    ("mkfs.btrfs", "btrfs-progs"),
-    ("thin_check", "thin-provisioning-tools"),
-    ("thin_repair", "thin-provisioning-tools"),
-    ("thin_dump", "thin-provisioning-tools"),
-];
-
-/// The package that brings `program`.
-pub fn package(program: &str) -> &str {
-    PACKAGES.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package)
+/// A program and the Debian package that it comes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// What it is called.
+    pub name: &'static str,
+    /// The package.
+    pub package: &'static str,
+    /// The option that makes it tell its version.
+    version: &'static str,
 }
 
-/// A command that will run `program`, found in PATH or where system programs lie when PATH leaves those out.
-///
-/// # Errors
-/// `MissingProgram` with the package.
-pub fn command(program: &str) -> Result<Command> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
-    let found =
-        env::split_paths(&path).chain(system).map(|directory| directory.join(program)).find(|file| file.is_file());
-    let Some(found) = found else {
-        let package = package(program);
-        return Err(Error::new(
-            Kind::MissingProgram,
-            format!("{program} is not installed; install it with 'apt-get install {package}'"),
-        ));
-    };
-    let mut command = Command::new(found);
-    command.stdin(Stdio::null());
-    Ok(command)
-}
+/// Makes ext4.
+pub const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs", version: "-V" };
+/// Makes XFS.
+pub const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs", version: "-V" };
+/// Makes btrfs.
+pub const MKFS_BTRFS: Program = Program { name: "mkfs.btrfs", package: "btrfs-progs", version: "--version" };
+/// Checks a thin-pool's metadata.
+pub const THIN_CHECK: Program =
+    Program { name: "thin_check", package: "thin-provisioning-tools", version: "--version" };
+/// Rebuilds a thin-pool's damaged metadata.
+pub const THIN_REPAIR: Program =
+    Program { name: "thin_repair", package: "thin-provisioning-tools", version: "--version" };
+/// Unpacks archives, for the benchmark to compare with.
+pub const TAR: Program = Program { name: "tar", package: "tar", version: "--version" };
 
-/// Runs the command to its end.
-///
-/// # Errors
-/// `Io` with what it said if it fails.
-pub fn run(command: &mut Command) -> Result<Output> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().act(|| format!("run {name}"))?;
-    if output.status.success() {
-        return Ok(output);
+impl Program {
+    /// Those that pools need.
+    pub const ALL: [Self; 4] = [MKFS_EXT4, MKFS_XFS, MKFS_BTRFS, THIN_CHECK];
+
+    /// Where it lies: in PATH, or where system programs lie when PATH leaves those out.
+    ///
+    /// # Errors
+    /// `MissingProgram` with the package.
+    pub fn find(self) -> Result<PathBuf> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let system = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+        let mut places = env::split_paths(&path).chain(system).map(|directory| directory.join(self.name));
+        places.find(|file| file.is_file()).ok_or_else(|| {
+            let Self { name, package, .. } = self;
+            let what = format!("{name} is not installed; install it with 'apt-get install {package}'");
+            Error::new(Kind::MissingProgram, what)
+        })
     }
-    let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
-    Err(Error::new(Kind::Io, format!("{name} failed ({}): {}", output.status, said.trim())))
+
+    /// Runs it to its end, in English. Tells whether it succeeded, and what it said.
+    ///
+    /// # Errors
+    /// `MissingProgram`, or the system's when it cannot be started.
+    pub fn run<S: AsRef<OsStr>>(self, arguments: &[S]) -> Result<(bool, String)> {
+        let mut command = Command::new(self.find()?);
+        command.args(arguments).stdin(Stdio::null()).env("LC_ALL", "C");
+        let output = command.output().act(|| format!("run {}", self.name))?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).trim().to_owned()))
+    }
+
+    /// Runs it and fails if it fails.
+    ///
+    /// # Errors
+    /// As [`Program::run`]; `Io` with what it said.
+    pub fn succeed<S: AsRef<OsStr>>(self, arguments: &[S]) -> Result<()> {
+        let (succeeded, said) = self.run(arguments)?;
+        if succeeded { Ok(()) } else { Err(Error::new(Kind::Io, format!("{} failed: {said}", self.name))) }
+    }
+
+    /// The first line of what it says about its version; `None` if it is not installed.
+    ///
+    /// # Errors
+    /// The system's when it cannot be started.
+    pub fn version(self) -> Result<Option<String>> {
+        match self.run(&[self.version]) {
+            Ok((_, said)) => Ok(Some(said.lines().next().unwrap_or("unknown").trim().to_owned())),
+            Err(error) if error.kind() == Kind::MissingProgram => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{command, run};
+    use super::{Program, TAR};
     use crate::error::Kind;
 
     #[test]
     fn a_missing_program_names_its_package() {
-        let error = command("mkfs.does-not-exist").unwrap_err();
+        let missing = Program { name: "mkfs.does-not-exist", package: "some-package", version: "-V" };
+        let error = missing.succeed::<&str>(&[]).unwrap_err();
         assert_eq!(error.kind(), Kind::MissingProgram);
-        assert!(error.to_string().contains("apt-get install"), "{error}");
+        assert!(error.to_string().contains("apt-get install some-package"), "{error}");
+        assert_eq!(missing.version().unwrap(), None);
     }
 
     #[test]
     fn a_failing_program_is_quoted() {
-        let error = run(command("ls").unwrap().arg("/does/not/exist")).unwrap_err();
+        let error = TAR.succeed(&["--extract", "--file", "/does/not/exist"]).unwrap_err();
         assert!(error.to_string().contains("/does/not/exist"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! `lamina info`.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Global, output};
 use crate::{
     driver::{DriverKind, PoolStatus, pool},
-    error::Kind,
+    program::Program,
 };
 
 #[derive(Debug, clap::Args)]
@@ -44,15 +44,6 @@ struct ProgramRow {
     version: Option<String>,
 }
 
-/// The helper programs, with the option that makes each tell its version.
-const PROGRAMS: [(&str, &str, &str); 5] = [
-    ("mkfs.ext4", "e2fsprogs", "-V"),
-    ("mkfs.xfs", "xfsprogs", "-V"),
-    ("mkfs.btrfs", "btrfs-progs", "--version"),
-    ("thin_check", "thin-provisioning-tools", "--version"),
-    ("e2fsck", "e2fsprogs", "-V"),
-];
-
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let report = report(global)?;
@@ -72,23 +63,11 @@ fn report(global: &Global) -> Result<Report> {
             .into_iter()
             .map(|name| DriverRow { name, missing: pool::supported(name).err().map(|error| error.to_string()) })
             .collect(),
-        programs: PROGRAMS
+        programs: Program::ALL
             .into_iter()
-            .map(|(name, package, option)| Ok(ProgramRow { name, package, version: version(name, option)? }))
+            .map(|program| Ok(ProgramRow { name: program.name, package: program.package, version: program.version()? }))
             .collect::<Result<_>>()?,
     })
-}
-
-/// The first line that the program says about its version; `None` if it is not installed.
-fn version(program: &str, option: &str) -> Result<Option<String>> {
-    let mut command = match crate::program::command(program) {
-        Ok(command) => command,
-        Err(error) if error.kind() == Kind::MissingProgram => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let output = Command::output(command.arg(option))?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok(Some(String::from_utf8_lossy(&said).lines().next().unwrap_or("unknown").trim().to_owned()))
 }
 
 fn print(report: &Report) -> Result<()> {

@@ -4,6 +4,7 @@
 //! 0 done, 1 failed, 2 wrong usage; a reader that closes the pipe early is no failure.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line is where printing belongs")]
 
+mod bench;
 mod check;
 mod commit;
 mod create;
@@ -94,6 +95,8 @@ enum Verb {
     Check(check::Args),
     /// Show driver, pool, kernel features and helper programs
     Info(info::Args),
+    /// Measure what Lamina is held to, in pools of its own
+    Bench(bench::Args),
 }
 
 /// Parses the arguments, runs the verb, and returns the exit code.
@@ -137,6 +140,7 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Rm(args) => args.run(global),
         Verb::Check(args) => args.run(global),
         Verb::Info(args) => args.run(global),
+        Verb::Bench(args) => args.run(),
     }
 }
 

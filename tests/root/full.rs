@@ -189,7 +189,7 @@ fn scatter(store: &Store, key: &Key, count: u64) -> Outcome {
     let MountSpec::Device { device, .. } = store.mounts(key)? else { return Err("a thin volume is a device".into()) };
     let file = File::options().write(true).open(device)?;
     let chunk = vec![1; 64 << 10];
-    let written = (0..count).try_for_each(|at| file.write_all_at(&chunk, (1 << 40) + (at * 150 << 16)));
+    let written = (0..count).try_for_each(|at| file.write_all_at(&chunk, (1 << 40) + ((at * 150) << 16)));
     let written = written.and_then(|()| file.sync_all());
     drop(file);
     store.release(key)?;

@@ -7,7 +7,10 @@
 mod pool;
 
 mod archive;
+mod bench;
 mod btrfs;
+mod btrfs_changes;
+mod btrfs_full;
 mod commands;
 mod conformance;
 mod crash;
@@ -26,12 +29,15 @@ fn main() {
     let trials: Vec<Trial> = [
         loop_file::trials(),
         btrfs::trials(),
+        btrfs_changes::trials(),
+        btrfs_full::trials(),
         thin::trials(),
         conformance::trials(),
         image::trials(),
         commands::trials(),
         crash::trials(),
         full::trials(),
+        bench::trials(),
     ]
     .into_iter()
     .flatten()

@@ -79,10 +79,16 @@ fn count(output: &str, word: &str) -> Option<u64> {
     before.rsplit(' ').next()?.parse().ok()
 }
 
-/// The reason in `test NAME ... ignored, REASON`.
+/// The reason in libtest's `test NAME ... ignored, REASON` and in libtest-mimic's `test NAME ... ignored (REASON)`.
 fn ignored_reason(output: &str) -> String {
-    let reason = output.lines().find_map(|line| line.split_once("ignored,").map(|(_, reason)| reason.trim()));
-    reason.unwrap_or("ignored without a reason").to_owned()
+    let reason = output.lines().find_map(|line| {
+        let (before, rest) = line.split_once("ignored")?;
+        // Output of the case may have pushed the verdict onto a line of its own.
+        let verdict = before.is_empty() || before.ends_with(" ... ");
+        let reason = rest.strip_prefix(", ").or_else(|| Some(rest.strip_prefix(" (")?.trim_end_matches(')')));
+        reason.filter(|_| verdict)
+    });
+    reason.unwrap_or("ignored without a reason").trim().to_owned()
 }
 
 #[cfg(test)]

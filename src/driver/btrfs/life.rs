@@ -22,6 +22,7 @@ use crate::{
     driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, MountEntry, MountSpec, Mounted, mount_table, unmount},
+    program::MKFS_BTRFS,
     sys::btrfs,
     units::Bytes,
 };
@@ -69,7 +70,7 @@ impl Place {
 }
 
 pub(in crate::driver) fn supported() -> Result<()> {
-    mkfs::present()?;
+    MKFS_BTRFS.find()?;
     match rustix::mount::fsopen("btrfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
         Ok(_) => Ok(()),
         Err(rustix::io::Errno::NODEV) => {

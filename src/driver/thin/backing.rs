@@ -1,7 +1,7 @@
 //! What a thin-pool lies on: two files on loop devices, or block devices used as they are.
 //!
-//! Invariant: nothing that holds anything is overwritten. A file or device is taken only if its first and last 64 KiB
-//! are zero, or if the note `making` in the pool's directory says that an unfinished creation of ours took it.
+//! Invariant: nothing that holds anything is overwritten. A file or device is taken only if it is blank, or if the
+//! note `making` in the pool's directory says that an unfinished creation of ours took it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,20 +9,17 @@ use std::{
     os::{
         fd::AsFd as _,
         unix::ffi::OsStrExt as _,
-        unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _},
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
 };
 
 use crate::{
-    block::LoopFile,
+    block::{self, LoopFile},
     error::{Act as _, Error, Kind, Result},
     sys,
     units::Bytes,
 };
-
-/// How much at either end must be zero.
-const EDGE: usize = 64 << 10;
 
 /// One of the two.
 #[derive(Clone, Debug)]
@@ -112,28 +109,12 @@ impl Backing {
             .act(|| self.act(&format!("take {size} of the disk for pool metadata in")))
     }
 
-    /// Fails with `NotOurs` unless its edges are zero.
+    /// Fails with `NotOurs` if it holds anything.
     pub(super) fn require_empty(&self) -> Result<()> {
-        let file = self.open()?;
-        let size = self.size()?.0;
-        for at in [0, size.saturating_sub(EDGE as u64)] {
-            let mut edge = vec![0; EDGE.min(usize::try_from(size).unwrap_or(EDGE))];
-            file.read_exact_at(&mut edge, at).act(|| self.act("read"))?;
-            if edge.iter().any(|byte| *byte != 0) {
-                return Err(Error::new(
-                    Kind::NotOurs,
-                    format!(
-                        "{} holds something (its {EDGE} bytes from {at} on are not zero); wipe it, for example \
-                             with 'wipefs -a' and 'blkdiscard -z', if it can go",
-                        self.path.display()
-                    ),
-                ));
-            }
-        }
-        Ok(())
+        block::ensure_blank(&self.path).map(drop)
     }
 
-    /// Removes what is ours: the file, or of a given one the marks at its edges.
+    /// Removes what is ours: the file, or of a given one what lies where marks lie.
     pub(super) fn remove(&self) -> Result<()> {
         if !self.exists()? {
             return Ok(());
@@ -141,12 +122,7 @@ impl Backing {
         if self.own {
             return fs::remove_file(&self.path).act(|| self.act("remove"));
         }
-        let (file, size) = (self.open()?, self.size()?.0);
-        for at in [0, size.saturating_sub(EDGE as u64)] {
-            let edge = vec![0; EDGE.min(usize::try_from(size).unwrap_or(EDGE))];
-            file.write_all_at(&edge, at).act(|| self.act("wipe"))?;
-        }
-        file.sync_all().act(|| self.act("wipe"))
+        block::make_blank(&self.path)
     }
 
     /// Puts the file `new` in the place of this one, of which nothing is lost: it stays beside, under the returned name.

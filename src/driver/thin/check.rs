@@ -8,17 +8,14 @@ use super::{
     backing::Backing,
     lifecycle::{Backings, LARGEST_METADATA, close},
     pool::{Pool, health, tell},
-    program::Program,
 };
 use crate::{
     block::thin_metadata::{Metadata, Source},
     driver::{Health, pool::PoolSpec},
     error::{Error, Kind, Result},
+    program::{THIN_CHECK, THIN_REPAIR},
     units::Bytes,
 };
-
-const THIN_CHECK: Program = Program { name: "thin_check", package: "thin-provisioning-tools" };
-const THIN_REPAIR: Program = Program { name: "thin_repair", package: "thin-provisioning-tools" };
 
 /// Findings about a pool that is up.
 pub(super) fn check(pool: &Pool) -> Result<Vec<String>> {

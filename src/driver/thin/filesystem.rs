@@ -13,12 +13,12 @@ use rustix::{
     mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick},
 };
 
-use super::program::Program;
 use crate::{
     block::thin_metadata::Source,
     driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, MountSpec, Mounted},
+    program::{MKFS_EXT4, MKFS_XFS, Program},
     sys,
     units::Bytes,
 };
@@ -31,9 +31,6 @@ const FIRST_SIZE: Bytes = Bytes::gib(10);
 const SMALLEST: Bytes = Bytes::mib(512);
 
 const BLOCK: u64 = 4096;
-
-const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs" };
-const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs" };
 
 /// What a volume takes of the pool is decided here, because each chunk that a mount or a file touches is copied whole.
 /// Measured on ext4 of 10 GiB, chunks of 64 KiB: mount, one small file in a new directory, unmount takes 7 chunks with

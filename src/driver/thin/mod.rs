@@ -12,7 +12,6 @@ mod filesystem;
 mod growth;
 mod lifecycle;
 mod pool;
-mod program;
 mod volume;
 
 use std::os::fd::BorrowedFd;

@@ -1,0 +1,115 @@
+//! A root directory with a pool of its own for one measurement.
+//!
+//! Invariant: pool and directory go when this is dropped; the store, whose files keep the pool busy, goes first.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::{
+    driver::DriverKind,
+    error::{Act as _, Kind, Result},
+    fs::{Mounted, remove_tree},
+    store::{Key, PoolOptions, Store},
+    units::Bytes,
+};
+
+#[derive(Debug)]
+pub(super) struct Ground {
+    store: Store,
+    _directory: Directory,
+}
+
+impl Ground {
+    /// A fresh pool of `driver` in a fresh directory below `below`.
+    pub(super) fn new(below: &Path, driver: DriverKind) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let root = below.join(format!("lamina-bench-{driver}-{}-{number}", std::process::id()));
+        fs::create_dir(&root).act(|| format!("make directory {}", root.display()))?;
+        let directory = Directory(root);
+        let options = PoolOptions { driver: Some(driver), ..PoolOptions::default() };
+        let (store, _) = Store::open_or_make(&directory.0, &options)?;
+        Ok(Self { store, _directory: directory })
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Mounts the snapshot `key` for as long as `work` takes; it is written out when this returns.
+    pub(super) fn inside<T>(&self, key: &Key, work: impl FnOnce(&Mounted) -> Result<T>) -> Result<T> {
+        let mounted = || -> Result<T> {
+            let mounted = Mounted::detached(&self.store.mounts(key)?)?;
+            let value = work(&mounted)?;
+            sync(&mounted)?;
+            Ok(value)
+        };
+        let value = mounted();
+        match (value, self.store.release(key)) {
+            (Ok(value), released) => released.map(|()| value),
+            (Err(error), released) => Err(error.and_undo(released)),
+        }
+    }
+
+    /// Makes the layer `name` on `parent`, filled by `work` with `room` bytes.
+    pub(super) fn layer(
+        &self,
+        name: &Key,
+        parent: Option<&Key>,
+        room: Bytes,
+        work: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let draft: Key = format!("{name}-draft").parse()?;
+        self.store.prepare(&draft, parent)?;
+        let volume = self.store.stat(&draft)?.volume;
+        self.inside(&draft, |mounted| {
+            self.store.driver().reserve(volume, mounted.root(), room)?;
+            work(&mounted.path())
+        })?;
+        self.store.commit(name, &draft)
+    }
+}
+
+/// Writes out the file system below a mount.
+pub(super) fn sync(mounted: &Mounted) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // The mount's own descriptor only names the root (`O_PATH`).
+    let root = openat(mounted.root(), c".", flags, Mode::empty());
+    root.and_then(rustix::fs::syncfs).act(|| "write everything out")
+}
+
+/// The directory and whatever pool is in it.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let remove = || -> Result<()> {
+            match Store::destroy_pool(&self.0) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                result => result?,
+            }
+            remove_directory(&self.0)
+        };
+        if let Err(error) = remove() {
+            tracing::warn!(
+                "remove {0}: {error}; remove it with 'lamina --root {0} pool destroy --yes' and 'rm -r'",
+                self.0.display()
+            );
+        }
+    }
+}
+
+fn remove_directory(path: &Path) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let act = || format!("remove directory {}", path.display());
+    let parent = fs::File::open(path.parent().unwrap_or(Path::new("."))).act(act)?;
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let name = std::ffi::CString::new(name).map_err(std::io::Error::other).act(act)?;
+    remove_tree(std::os::fd::AsFd::as_fd(&parent), &name)
+}

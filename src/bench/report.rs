@@ -1,0 +1,158 @@
+//! The results as data: one row per claim, and on which machine.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{machine::Machine, statistics::Summary};
+use crate::{driver::DriverKind, units::Bytes};
+
+/// All rows of one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Where it ran.
+    pub machine: Machine,
+    /// In the order in which they were measured.
+    pub rows: Vec<Row>,
+}
+
+/// One claim, measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Name of the workload.
+    pub workload: &'static str,
+    /// Of which driver.
+    pub driver: DriverKind,
+    /// What was measured.
+    pub what: &'static str,
+    /// Against what, if it is a comparison.
+    pub against: Option<&'static str>,
+    /// Of all numbers in it.
+    pub unit: Unit,
+    /// What it is held to, if to anything.
+    pub limit: Option<Limit>,
+    /// What came out.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Numbers.
+    Measured {
+        /// What was measured.
+        subject: Summary,
+        /// What it is compared with.
+        base: Option<Summary>,
+        /// Median over median.
+        ratio: Option<f64>,
+        /// Whether the limit is kept, if there is one.
+        met: Option<bool>,
+    },
+    /// It cannot run on this machine or with these options.
+    NotRun {
+        /// Why.
+        reason: String,
+    },
+    /// It should have run.
+    Failed {
+        /// Why it did not.
+        reason: String,
+    },
+}
+
+/// What numbers count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Time.
+    Seconds,
+    /// Space.
+    Bytes,
+}
+
+/// What a claim is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// The ratio of the medians is not above it.
+    RatioAtMost(f64),
+    /// The ratio of the medians is not below it.
+    RatioAtLeast(f64),
+    /// The mean is not above it: pools hand out space in lumps, which a median does not see.
+    MeanAtMost(Bytes),
+}
+
+impl Limit {
+    pub(super) fn is_met(self, subject: &Summary, ratio: Option<f64>) -> Option<bool> {
+        match self {
+            Self::RatioAtMost(most) => ratio.map(|ratio| ratio <= most),
+            Self::RatioAtLeast(least) => ratio.map(|ratio| ratio >= least),
+            #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
+            Self::MeanAtMost(most) => Some(subject.mean <= most.0 as f64),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RatioAtMost(most) => write!(f, "<= {most}"),
+            Self::RatioAtLeast(least) => write!(f, ">= {least}"),
+            Self::MeanAtMost(most) => write!(f, "<= {most}"),
+        }
+    }
+}
+
+impl Unit {
+    /// A number for people: three digits and a unit.
+    pub fn show(self, value: f64) -> String {
+        let steps: &[(f64, &str)] = match self {
+            Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us")],
+            Self::Bytes => &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
+        };
+        let last = steps.len() - 1;
+        let (step, name) = steps[steps.iter().position(|(step, _)| value.abs() >= *step).unwrap_or(last)];
+        let number = value / step;
+        let decimals = match number.abs() {
+            n if n >= 99.95 => 0,
+            n if n >= 9.995 => 1,
+            _ => 2,
+        };
+        format!("{number:.decimals$} {name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Limit, Summary, Unit};
+    use crate::units::Bytes;
+
+    #[test]
+    fn numbers_have_three_digits_and_a_unit() {
+        for (unit, value, text) in [
+            (Unit::Seconds, 1.5, "1.50 s"),
+            (Unit::Seconds, 0.012_34, "12.3 ms"),
+            (Unit::Seconds, 0.000_123_4, "123 us"),
+            (Unit::Seconds, 0.0, "0.00 us"),
+            (Unit::Bytes, 65_536.0, "64.0 KiB"),
+            (Unit::Bytes, -16_384.0, "-16.0 KiB"),
+            (Unit::Bytes, 12.0, "12.0 B"),
+        ] {
+            assert_eq!(unit.show(value), text);
+        }
+    }
+
+    #[test]
+    fn limits_hold_ratios_of_medians_and_means_of_bytes() {
+        let summary = Summary::of(&[0.0, 0.0, 3072.0]).unwrap();
+        assert_eq!(Limit::RatioAtMost(1.5).is_met(&summary, Some(1.5)), Some(true));
+        assert_eq!(Limit::RatioAtMost(1.5).is_met(&summary, Some(1.51)), Some(false));
+        assert_eq!(Limit::RatioAtLeast(500.0).is_met(&summary, Some(499.0)), Some(false));
+        assert_eq!(Limit::RatioAtLeast(500.0).is_met(&summary, None), None);
+        assert_eq!(Limit::MeanAtMost(Bytes::kib(1)).is_met(&summary, None), Some(true));
+        assert_eq!(Limit::MeanAtMost(Bytes(1023)).is_met(&summary, None), Some(false));
+    }
+}
