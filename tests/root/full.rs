@@ -110,7 +110,7 @@ fn fill(host: &Host) -> Outcome {
             break;
         }
         // Few questions on the way, and the last steps small enough to end between the reserve and nothing.
-        for _ in 0..(free / 2 >> 20).max(2) {
+        for _ in 0..((free / 2) >> 20).max(2) {
             write(&mut file)?;
         }
     }

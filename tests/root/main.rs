@@ -1,7 +1,13 @@
 //! Tests that need root and a kernel: each case runs on the host where it can and in the test VM.
 //!
 //! A case that cannot run here is reported as ignored with its reason, and counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a failed test panics and tells why")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a failed test panics and tells why"
+)]
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 
 mod pool;

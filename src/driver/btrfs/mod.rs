@@ -26,7 +26,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{MountSpec, Verdict, compare, mount_table, subvolume},
+    fs::{FilePair, MountSpec, Verdict, compare, mount_table, subvolume},
     id::VolumeId,
     sys::btrfs::{self, Range, SubvolumeInfo},
     units::Bytes,
@@ -302,9 +302,17 @@ impl Driver for Btrfs {
     fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
         let act = || format!("compare volume {id} with its parent");
         let child = self.volume(id).act(act)?;
-        match parents.first() {
-            None => compare(None, child.0.as_fd(), &mut |_| Ok(Verdict::Unknown)).act(act),
-            Some(parent) => changes::changes(&self.volume(*parent).act(act)?, &child).act(act),
+        let unknown = &mut |_: &FilePair<'_>| Ok(Verdict::Unknown);
+        let Some(parent) = parents.first() else {
+            return compare(None, child.0.as_fd(), unknown).act(act);
+        };
+        let parent = self.volume(*parent).act(act)?;
+        match changes::changes(&parent, &child) {
+            // The kernel cannot tell of paths above PATH_MAX (fs_path_ensure_buf, fs/btrfs/send.c); looking can.
+            Err(error) if error.errno() == Some(libc::ENAMETOOLONG) => {
+                compare(Some(parent.0.as_fd()), child.0.as_fd(), unknown).act(act)
+            }
+            result => result.act(act),
         }
     }
 
