@@ -1,6 +1,8 @@
 //! No space, as a user meets it: new work is refused in time, writers get an error, layers stay whole, removing works,
 //! and growing or freeing brings everything back. For the pool's data, its metadata, and the disk below its files.
 
+#![allow(clippy::print_stdout, reason = "a test's output is its report")]
+
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -110,7 +112,7 @@ fn fill(host: &Host) -> Outcome {
             break;
         }
         // Few questions on the way, and the last steps small enough to end between the reserve and nothing.
-        for _ in 0..(free / 2 >> 20).max(2) {
+        for _ in 0..((free / 2) >> 20).max(2) {
             write(&mut file)?;
         }
     }
