@@ -36,11 +36,11 @@ fn xfs_gives_up_at_once() -> Result<Completion, Failed> {
     let directory = tempfile::Builder::new().prefix("lamina-test-").tempdir()?;
     let path = directory.path().join("lamina-test-loop");
     File::create(&path)?.set_len(400 << 20)?;
-    let made = std::process::Command::new("mkfs.xfs").arg("-q").arg(&path).status()?;
-    assert!(made.success());
     let _detach = Detach(&path);
     let attached = LoopFile::attach(&path)?;
     let device = attached.device().to_owned();
+    let made = std::process::Command::new("mkfs.xfs").arg("-q").arg(&device).status()?;
+    assert!(made.success());
     let name = device.file_name().ok_or("no name")?.to_owned();
     let spec = MountSpec::Device { device, fs: BlockFs::Xfs, options: Vec::new(), access: Access::ReadWrite };
     let mounted = Mounted::detached(&spec)?;
