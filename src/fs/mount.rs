@@ -126,7 +126,13 @@ impl Mounted {
     /// The kernel's reason, with its own words from the mount log where it gave some.
     pub fn detached(spec: &MountSpec) -> Result<Self> {
         let root = match spec {
-            MountSpec::Device { device, fs, options, access } => mount_device(device, *fs, options, *access),
+            MountSpec::Device { device, fs, options, access } => {
+                let root = mount_device(device, *fs, options, *access)?;
+                if *fs == BlockFs::Xfs {
+                    give_up_at_once(device)?;
+                }
+                Ok(root)
+            }
             MountSpec::Bind { directory, access } => mount_bind(directory, *access),
             MountSpec::Overlay { base, lowers, upper } => mount_overlay(base, lowers, upper.as_ref()),
         }?;
@@ -192,6 +198,19 @@ fn mount_device(device: &Path, fs: BlockFs, options: &[String], access: Access) 
         let log = mount_log(context.as_fd());
         let act = if log.is_empty() { act() } else { format!("{} (the kernel says: {log})", act()) };
         Error::with_source(kind_of(&error), act, error)
+    })
+}
+
+/// XFS tries a failed write of metadata again for ever, and with it everybody waits who wants the file system, unless it
+/// is told not to (Documentation/admin-guide/xfs.rst, "Error handling"; the directory is there while it is mounted). On
+/// a full pool it shall shut down instead: what lies below is untouched then, and its log is replayed later.
+fn give_up_at_once(device: &Path) -> Result<()> {
+    let device = device.canonicalize().act(|| format!("look at {}", device.display()))?;
+    let name = device.file_name().unwrap_or_default();
+    let errors = Path::new("/sys/fs/xfs").join(name).join("error/metadata");
+    ["ENOSPC", "EIO", "default"].into_iter().try_for_each(|errno| {
+        let path = errors.join(errno).join("max_retries");
+        std::fs::write(&path, "0").act(|| format!("write {}", path.display()))
     })
 }
 

@@ -1,6 +1,8 @@
 //! No space, as a user meets it: new work is refused in time, writers get an error, layers stay whole, removing works,
 //! and growing or freeing brings everything back. For the pool's data, its metadata, and the disk below its files.
 
+#![allow(clippy::print_stdout, reason = "a test's output is its report")]
+
 use std::{
     fs::{self, File},
     io::{self, Write as _},

@@ -2,7 +2,12 @@
 
 use std::{fs::File, path::Path};
 
-use lamina::{block::LoopFile, error::Kind};
+use lamina::{
+    block::LoopFile,
+    driver::Access,
+    error::Kind,
+    fs::{BlockFs, MountSpec, Mounted},
+};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::as_root;
@@ -12,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         as_root("loop::a_file_is_attached_found_grown_and_let_go", round_trip),
         as_root("loop::a_missing_file_or_a_directory_is_refused", refusals),
         as_root("loop::a_device_that_is_claimed_stays_attached", claimed),
+        as_root("loop::xfs_gives_up_at_once", xfs_gives_up_at_once),
     ]
 }
 
@@ -23,6 +29,27 @@ impl Drop for Detach<'_> {
             let _ = left.detach();
         }
     }
+}
+
+/// A mounted XFS does not try a failed write of metadata again for ever.
+fn xfs_gives_up_at_once() -> Result<Completion, Failed> {
+    let directory = tempfile::Builder::new().prefix("lamina-test-").tempdir()?;
+    let path = directory.path().join("lamina-test-loop");
+    File::create(&path)?.set_len(400 << 20)?;
+    let _detach = Detach(&path);
+    let attached = LoopFile::attach(&path)?;
+    let device = attached.device().to_owned();
+    let made = std::process::Command::new("mkfs.xfs").arg("-q").arg(&device).status()?;
+    assert!(made.success());
+    let name = device.file_name().ok_or("no name")?.to_owned();
+    let spec = MountSpec::Device { device, fs: BlockFs::Xfs, options: Vec::new(), access: Access::ReadWrite };
+    let mounted = Mounted::detached(&spec)?;
+    let errors = Path::new("/sys/fs/xfs").join(name).join("error/metadata");
+    for errno in ["ENOSPC", "EIO", "default"] {
+        assert_eq!(std::fs::read_to_string(errors.join(errno).join("max_retries"))?.trim(), "0");
+    }
+    drop(mounted);
+    Ok(Completion::Completed)
 }
 
 fn round_trip() -> Result<Completion, Failed> {

@@ -53,11 +53,12 @@ macro_rules! expect_eq {
 /// Fails the case unless the condition holds.
 #[macro_export]
 macro_rules! expect {
-    ($condition:expr, $($what:tt)+) => {
-        if !$condition {
+    ($condition:expr, $($what:tt)+) => {{
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::pool::Fault::from(format!($($what)+)));
         }
-    };
+    }};
 }
 
 /// A volume and those that it lies on, nearest first.
