@@ -31,6 +31,9 @@ pub const MKFS_BTRFS: Program = Program { name: "mkfs.btrfs", package: "btrfs-pr
 /// Checks a thin-pool's metadata.
 pub const THIN_CHECK: Program =
     Program { name: "thin_check", package: "thin-provisioning-tools", version: "--version" };
+/// Rebuilds a thin-pool's damaged metadata.
+pub const THIN_REPAIR: Program =
+    Program { name: "thin_repair", package: "thin-provisioning-tools", version: "--version" };
 /// Unpacks archives, for the benchmark to compare with.
 pub const TAR: Program = Program { name: "tar", package: "tar", version: "--version" };
 

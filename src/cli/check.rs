@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::{Global, output, pool};
+use crate::store::Store;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -16,7 +17,11 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
-        let findings = pool::existing(global)?.check(self.repair)?;
+        let (store, mut findings) = match self.repair && global.root.join("lamina.db").exists() {
+            true => Store::open_repaired(&global.root)?,
+            false => (pool::existing(global)?, Vec::new()),
+        };
+        findings.extend(store.check(self.repair)?);
         if self.json {
             output::json(&findings)?;
         } else {

@@ -28,10 +28,11 @@ mod shelf;
 pub mod thin;
 pub mod vfs;
 
-use std::{fmt, os::fd::BorrowedFd, path::PathBuf, str::FromStr};
+use std::{fmt, os::fd::BorrowedFd, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::fs::{Access, Change, ChangeKind, Changes};
 use crate::{
     error::{Error, Kind, Result},
     fs::MountSpec,
@@ -84,55 +85,6 @@ impl FromStr for DriverKind {
     }
 }
 
-/// Whether a mount may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Nothing through this mount changes the volume, not even a journal replay.
-    ReadOnly,
-    /// Ordinary use.
-    ReadWrite,
-}
-
-/// What happened to a path between a parent and its child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ChangeKind {
-    /// It exists only in the child.
-    Added,
-    /// It exists in both and differs, or it is a directory with a difference below it.
-    Changed,
-    /// It exists only in the parent. Nothing below a deleted directory is listed.
-    Deleted,
-}
-
-/// One difference: a path relative to the root, without a leading slash, in bytes as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Change {
-    /// Where.
-    pub path: PathBuf,
-    /// What.
-    pub kind: ChangeKind,
-}
-
-/// All differences of a child against its parent, in the order of `Path`: names by bytes, a directory before what it
-/// holds, and all that before the next name. The order of [`Change`] itself is the same, so `changes.is_sorted()`.
-///
-/// Exact, with Docker's meaning (`docker diff`; moby pkg/archive/changes.go), but by content where Docker trusts size
-/// and mtime:
-/// - A path is `Added` or `Deleted` if only one of the trees has it. All below an added directory is listed too;
-///   nothing below a deleted one is.
-/// - A path that both have is `Changed` if it differs in type, mode (with setuid, setgid, sticky), owner, group or any
-///   extended attribute (`security.capability` and ACLs among them; `trusted.overlay.*`, which overlayfs writes for
-///   itself, left out); and for all but directories in mtime to the nanosecond; and for its type in the bytes of a
-///   file, the target of a symlink, the number of a device.
-/// - A directory that both have is also `Changed` if anything below it is listed, so that every listed path is preceded
-///   by its parents. The root itself is never listed.
-/// - Where a directory became something else, the path is `Changed` and nothing below is listed; where something else
-///   became a directory, the path is `Changed` and all below is `Added`.
-/// - Not compared: mtime and size of directories (every temporary file would list its directory: moby issue 9874),
-///   access and change times, inode numbers, and which names are links to one inode. A further hard link is an `Added`
-///   file, and two names of one changed file are both `Changed`.
-pub type Changes = Vec<Change>;
-
 /// Space that belongs to one volume and not to its parents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -170,6 +122,13 @@ pub enum Health {
     ReadOnly,
     /// The kernel gave the pool up; it must be taken down and repaired.
     Failed,
+}
+
+impl Health {
+    /// Whether nothing can be written any more, not even a delete, until the pool was taken down.
+    pub fn is_stopped(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Failed)
+    }
 }
 
 /// The state of a pool.
@@ -236,6 +195,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
 
     /// Enlarges the pool's data space to `size`, online. Shrinking is refused.
     fn grow(&self, size: Bytes) -> Result<()>;
+
+    /// Enlarges the space for the mechanism's own metadata, online, where that is a thing of its own and its backing can
+    /// grow. Tells whether it did. Called by one process at a time, as [`Driver::grow`] is.
+    fn extend_metadata(&self) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Looks for damage: returns a line per finding, empty if the pool is well. May use the mechanism's checker.
     fn check(&self) -> Result<Vec<String>>;

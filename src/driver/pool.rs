@@ -111,6 +111,22 @@ pub fn close(spec: &PoolSpec) -> Result<()> {
     }
 }
 
+/// Takes down a pool that the kernel has stopped or that does not come up, and makes it fit to be opened again without
+/// losing anything. Returns a line per thing done.
+///
+/// # Errors
+/// `InUse` if something still uses a volume; `Corrupt` with what was found, if it cannot be mended.
+pub fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
+    match spec.kind {
+        DriverKind::Thin => thin::repair(spec),
+        // A btrfs goes back to its last commit when it is mounted anew, and replays its log.
+        DriverKind::Btrfs => {
+            btrfs::close(spec).map(|()| vec!["the file system was taken down to be mounted anew".to_owned()])
+        }
+        DriverKind::Overlay | DriverKind::Vfs => Ok(Vec::new()),
+    }
+}
+
 /// Takes the pool down and removes what it put into its directory; a given file or device loses only our mark.
 ///
 /// # Errors

@@ -17,11 +17,11 @@ use std::{
 use rustix::fs::{FileType, Stat};
 
 use super::{
+    change::{Change, ChangeKind, Changes},
     descent::{Descent, names, push_name, walk},
     entry::{Place, differs, file_type, is_dir},
 };
 use crate::{
-    driver::{Change, ChangeKind, Changes},
     error::{Act as _, Result},
     interrupt,
 };

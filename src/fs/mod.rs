@@ -1,5 +1,6 @@
 //! File systems: mounts that nobody else sees, the mount table, and directory trees walked, compared, copied, removed.
 
+mod change;
 mod compare;
 mod copy;
 mod descent;
@@ -11,12 +12,13 @@ pub mod send_stream;
 pub mod subvolume;
 mod usage;
 
+pub use change::{Change, ChangeKind, Changes};
 pub use compare::{FilePair, Same, Verdict, compare, compare_at};
 pub(crate) use compare::{Look, compare_guided};
 pub use copy::{copy_tree, set_metadata};
 pub use descent::{Descent, Found, names, walk};
 pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_dir, locate};
-pub use mount::{BlockFs, MountSpec, Mounted, unmount};
+pub use mount::{Access, BlockFs, MountSpec, Mounted, unmount};
 pub use mount_table::{MountEntry, mount_table, mounts_below};
 pub use remove::remove_tree;
 pub use usage::allocated;

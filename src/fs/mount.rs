@@ -25,10 +25,18 @@ use rustix::{
 };
 
 use crate::{
-    driver::Access,
     error::{Act as _, Error, Kind, Result, kind_of},
     sys,
 };
+
+/// Whether a mount may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing through this mount changes the volume, not even a journal replay.
+    ReadOnly,
+    /// Ordinary use.
+    ReadWrite,
+}
 
 /// A file system that lies on a block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,22 @@ impl Store {
     /// # Errors
     /// `Full` with numbers and remedy; `Io` for a pool that the kernel has stopped.
     pub(super) fn admit(&self) -> Result<()> {
-        judge(&self.driver.status()?)
+        let mut status = self.driver.status()?;
+        if is_short_of_metadata(&status) {
+            let _lock = self.locks.pool()?;
+            // Another command may have done it meanwhile.
+            status = self.driver.status()?;
+            if is_short_of_metadata(&status) {
+                match self.driver.extend_metadata() {
+                    Ok(true) => status = self.driver.status()?,
+                    Ok(false) => {}
+                    // The disk below is full. Some metadata is left still, and the verdict below says if it suffices.
+                    Err(error) if error.kind() == Kind::Full => tracing::warn!("{error}"),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        judge(&status)
     }
 
     /// Adds the pool's numbers to an error that says no more than 'no space'.
@@ -37,6 +52,12 @@ impl Store {
             Err(unknown) => error.and_undo(Err(unknown.within("read the pool's state"))),
         }
     }
+}
+
+/// More than three quarters are taken: full metadata stops deletes too, so it grows long before.
+fn is_short_of_metadata(status: &PoolStatus) -> bool {
+    let metadata = status.metadata;
+    metadata.total > Bytes(0) && metadata.free() < Bytes(metadata.total.0 / 4)
 }
 
 fn numbers(status: &PoolStatus) -> String {

@@ -27,7 +27,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(what: impl Into<String>) -> Self {
+    pub(super) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), repaired: false }
     }
 
@@ -50,6 +50,12 @@ impl Store {
     pub fn check(&self, repair: bool) -> Result<Vec<Finding>> {
         let mut findings: Vec<Finding> = self.database.integrity()?.into_iter().map(Finding::new).collect();
         findings.extend(self.driver.check()?.into_iter().map(Finding::new));
+        if self.driver.status()?.health.is_stopped() {
+            let what = "the kernel has stopped writing to the pool; 'lamina check --repair' takes it down, mends it and brings it up";
+            findings.push(Finding::new(what));
+            // Neither can its volumes be listed then, nor anything be put right.
+            return Ok(findings);
+        }
         findings.extend(self.compare_volumes(repair)?);
         findings.extend(self.stray_mounts(repair)?);
         findings.extend(self.stray_devices(repair)?);

@@ -3,6 +3,8 @@
 //! Invariant: dropped without having been published, its volume and row are removed; if the process dies first, the
 //! next command's recovery removes them.
 
+use std::cell::Cell;
+
 use rusqlite::{Transaction, named_params};
 
 use super::{Key, Store, database::Sql as _, lock::Lock};
@@ -21,11 +23,12 @@ pub struct Held<'store> {
     store: &'store Store,
     volume: VolumeId,
     lock: Option<Lock>,
+    published: Cell<bool>,
 }
 
 impl<'store> Held<'store> {
     pub(super) fn new(store: &'store Store, volume: VolumeId, lock: Lock) -> Self {
-        Self { store, volume, lock: Some(lock) }
+        Self { store, volume, lock: Some(lock), published: Cell::new(false) }
     }
 
     /// The volume.
@@ -82,6 +85,7 @@ impl<'store> Held<'store> {
             }
             body(tx)
         })?;
+        self.published.set(true);
         crash::point(crash::Point::PreparePublished);
         Ok(())
     }
@@ -90,6 +94,10 @@ impl<'store> Held<'store> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         drop(self.lock.take());
+        if self.published.get() {
+            // Whoever no longer wants it removes it.
+            return;
+        }
         if let Err(error) = self.store.recover_volume(self.volume) {
             // Nothing is lost: the row still says that nobody wants the volume, so the next command tries again.
             tracing::warn!("remove unfinished volume {}: {error}; the next command tries again", self.volume);

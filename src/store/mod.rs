@@ -23,6 +23,7 @@ mod layout;
 mod lock;
 mod pool;
 mod recovery;
+mod repair;
 mod snapshot;
 
 use rusqlite::{Transaction, named_params};

@@ -259,14 +259,14 @@ impl PoolState {
 }
 
 /// A root directory whose pool may be missing or down.
-struct Ground {
+pub(super) struct Ground {
     layout: Layout,
     database: Database,
-    locks: Locks,
+    pub(super) locks: Locks,
 }
 
 impl Ground {
-    fn new(root: &Path) -> Result<Self> {
+    pub(super) fn new(root: &Path) -> Result<Self> {
         let layout = Layout::new(root)?;
         layout.make()?;
         let database = Database::open(&layout.database())?;
@@ -315,7 +315,7 @@ impl Ground {
     }
 
     /// With the lock held: removes a pool that a dead command left half made or half destroyed; returns a ready one.
-    fn settle(&self) -> Result<Option<PoolSpec>> {
+    pub(super) fn settle(&self) -> Result<Option<PoolSpec>> {
         match self.pool()? {
             None => Ok(None),
             Some((spec, PoolState::Ready)) => Ok(Some(spec)),
@@ -358,7 +358,7 @@ impl Ground {
         self.database.write("forget the pool", forget_everything)
     }
 
-    fn refuse_if_mounted(&self, act: &str) -> Result<()> {
+    pub(super) fn refuse_if_mounted(&self, act: &str) -> Result<()> {
         let mounted = mounts_below(&self.layout.mounts())?;
         let Some(first) = mounted.first() else { return Ok(()) };
         let name = first.target.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -371,9 +371,12 @@ impl Ground {
         ))
     }
 
-    fn bring_up(self, spec: &PoolSpec) -> Result<Store> {
+    pub(super) fn bring_up(self, spec: &PoolSpec) -> Result<Store> {
         let act = || format!("bring the {} pool up", spec.kind);
-        let store = self.store(spec).map_err(|error| error.within(act()))?;
+        let store = self.store(spec).map_err(|error| match error.kind() {
+            Kind::Corrupt => error.within("'lamina check --repair' may help").within(act()),
+            _ => error.within(act()),
+        })?;
         let growth = store.database.read("look for an unfinished growth", |tx| {
             tx.query_row("SELECT grow_to FROM pool", [], |row| row.get::<_, Option<u64>>(0)).sql()
         })?;

@@ -25,6 +25,10 @@ impl Store {
                 .sql()?;
             statement.query_map([], |row| volume(row, "volume")).sql()?.collect::<rusqlite::Result<Vec<_>>>().sql()
         })?;
+        // On a pool that the kernel has stopped nothing can be removed; the one who repairs it comes by here again.
+        if unfinished.is_empty() || self.driver.status()?.health.is_stopped() {
+            return Ok(());
+        }
         // Children have higher numbers than their parents, so this order takes them first.
         unfinished.into_iter().map(|volume| self.recover_volume(volume)).fold(Ok(()), Result::and)
     }

@@ -86,12 +86,12 @@ fn full() -> Result<Completion, Failed> {
 }
 
 /// A small ext4 on a loop device, mounted; gone with the value.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     directory: TempDir,
 }
 
 impl SmallDisk {
-    fn new(size: u64) -> Result<Self, Failed> {
+    pub(crate) fn new(size: u64) -> Result<Self, Failed> {
         let directory = tempfile::Builder::new().prefix("lamina-test-disk-").tempdir()?;
         let file = directory.path().join("disk");
         File::create(&file)?.set_len(size)?;
@@ -111,7 +111,7 @@ impl SmallDisk {
         Ok(disk)
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("mnt")
     }
 }

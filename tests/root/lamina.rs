@@ -36,10 +36,20 @@ pub struct Said {
 
 /// Runs `case` for a driver; ignored where this machine cannot have its pools.
 pub fn with_host(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Result<Completion, Failed> {
-    run_case(driver, case).map_err(|fault| fault.0.into())
+    let base = env::var_os("LAMINA_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    with_host_in(&base, driver, case)
 }
 
-fn run_case(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<Completion> {
+/// The same with the root directory below `base`.
+pub fn with_host_in(
+    base: &Path,
+    driver: DriverKind,
+    case: impl FnOnce(&Host) -> Outcome,
+) -> Result<Completion, Failed> {
+    run_case(base, driver, case).map_err(|fault| fault.0.into())
+}
+
+fn run_case(base: &Path, driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<Completion> {
     if !rustix::process::geteuid().is_root() {
         return Ok(Completion::ignored_with("needs root"));
     }
@@ -50,15 +60,14 @@ fn run_case(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<
         }
         Err(error) => return Err(error.into()),
     }
-    let host = Host::new(driver)?;
+    let host = Host::new(base, driver)?;
     case(&host)?;
     host.finish()?;
     Ok(Completion::Completed)
 }
 
 impl Host {
-    fn new(driver: DriverKind) -> Outcome<Self> {
-        let base = env::var_os("LAMINA_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    fn new(base: &Path, driver: DriverKind) -> Outcome<Self> {
         Ok(Self { driver, directory: tempfile::Builder::new().prefix("lamina-test-").tempdir_in(base)? })
     }
 

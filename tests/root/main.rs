@@ -1,16 +1,20 @@
 //! Tests that need root and a kernel: each case runs on the host where it can and in the test VM.
 //!
 //! A case that cannot run here is reported as ignored with its reason, and counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed test panics and tells why")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a failed test panics and tells why")]
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 
 mod pool;
 
 mod archive;
+mod bench;
 mod btrfs;
+mod btrfs_changes;
+mod btrfs_full;
 mod commands;
 mod conformance;
 mod crash;
+mod full;
 mod image;
 mod lamina;
 mod loop_file;
@@ -25,11 +29,15 @@ fn main() {
     let trials: Vec<Trial> = [
         loop_file::trials(),
         btrfs::trials(),
+        btrfs_changes::trials(),
+        btrfs_full::trials(),
         thin::trials(),
         conformance::trials(),
         image::trials(),
         commands::trials(),
         crash::trials(),
+        full::trials(),
+        bench::trials(),
     ]
     .into_iter()
     .flatten()

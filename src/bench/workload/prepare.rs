@@ -1,6 +1,11 @@
 //! What a container's snapshot costs above what it cannot cost less than.
 
-use std::{fs::File, io::Write as _};
+use std::{
+    fs::File,
+    io::Write as _,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{Claim, Sampled, Workload, in_turn, seconds};
 use crate::{
@@ -15,7 +20,7 @@ use crate::{
 pub(in crate::bench) const PREPARE: Workload = Workload {
     name: "prepare",
     about: "store.prepare of a container in-process, against its floor on the same pool: the driver's snapshot and one \
-            synced append of 4 KiB beside the database",
+            synced write of 4 KiB beside the database",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     claims: &[Claim {
@@ -35,8 +40,7 @@ fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
     let image: Key = "image".parse()?;
     ground.layer(&image, None, Bytes::mib(16), |root| tree::fill(root, 1000))?;
     let parents = [store.stat(&image)?.volume];
-    let path = store.layout().root().join("synced");
-    let mut log = File::create_new(&path).act(|| format!("make {}", path.display()))?;
+    let (log, path) = log(store.layout().root())?;
     let prepare = |number| {
         let key: Key = format!("container-{number}").parse()?;
         seconds(|| store.prepare(&key, Some(&image)))
@@ -45,8 +49,22 @@ fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
         let volume = VolumeId::new((FIRST + number) as u64)?;
         seconds(|| {
             store.driver().snapshot(volume, &parents)?;
-            log.write_all(&[1; 4096]).and_then(|()| log.sync_data()).act(|| format!("append to {}", path.display()))
+            let page = (number % LOG_PAGES) as u64;
+            let write = log.write_all_at(&[1; 4096], page * 4096).and_then(|()| log.sync_data());
+            write.act(|| format!("write {}", path.display()))
         })
     };
     in_turn(options.samples(200), prepare, floor).map(|sampled| vec![sampled])
+}
+
+/// Pages of the floor's log.
+const LOG_PAGES: usize = 256;
+
+/// A file beside the database that is overwritten in place: no log can be written durably for less.
+fn log(root: &Path) -> Result<(File, PathBuf)> {
+    let path = root.join("log");
+    let act = || format!("make {}", path.display());
+    let mut file = File::create_new(&path).act(act)?;
+    file.write_all(&[0; 4096 * LOG_PAGES]).and_then(|()| file.sync_all()).act(act)?;
+    Ok((file, path))
 }

@@ -58,7 +58,7 @@ fn drop_common(left: &mut Vec<u64>, right: &mut Vec<u64>) {
 }
 
 /// The nodes one level below.
-fn open(source: &Source, blocks: &[u64]) -> Result<Vec<u64>> {
+pub(super) fn open(source: &Source, blocks: &[u64]) -> Result<Vec<u64>> {
     let mut below = Vec::new();
     for block in blocks {
         let node = Node::read(source, *block)?;
@@ -70,7 +70,7 @@ fn open(source: &Source, blocks: &[u64]) -> Result<Vec<u64>> {
     Ok(below)
 }
 
-fn entries(source: &Source, leaves: &[u64]) -> Result<Vec<Mapping>> {
+pub(super) fn entries(source: &Source, leaves: &[u64]) -> Result<Vec<Mapping>> {
     let mut entries = Vec::new();
     for block in leaves {
         let node = Node::read(source, *block)?;

@@ -10,6 +10,7 @@
 mod btree;
 mod compare;
 mod source;
+mod unshared;
 
 use std::collections::BTreeMap;
 
@@ -142,6 +143,18 @@ impl<'a> Metadata<'a> {
             self.device(id)?.ok_or_else(|| Error::new(Kind::NotFound, format!("the pool has no thin device {id}")))
         };
         compare::compare(self.source, root(parent)?, root(child)?)
+    }
+
+    /// Virtual chunks of a device that no other is known to have, in ascending order; `None` without such a device.
+    ///
+    /// # Errors
+    /// When metadata cannot be read or is damaged.
+    pub fn unshared(&self, id: u64) -> Result<Option<Vec<u64>>> {
+        let (mut own, mut others) = (None, Vec::new());
+        btree::each_entry(self.source, self.superblock.mappings, 8, &mut |device, root| {
+            if device == id { own = Some(le64(root, 0)) } else { others.push(le64(root, 0)) }
+        })?;
+        own.map(|own| unshared::unshared(self.source, own, &others)).transpose()
     }
 }
 

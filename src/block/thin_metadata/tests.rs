@@ -67,6 +67,41 @@ fn a_comparison_finds_what_was_written_and_given_back() {
 }
 
 #[test]
+fn what_no_other_device_has_is_found() {
+    use std::os::unix::fs::FileExt as _;
+    let many: Vec<(u64, u64)> = (0..20_000).map(|chunk| (chunk, chunk)).collect();
+    let devices = device(1, &many) + &device(2, &[(5, 30_000), (9, 30_001)]) + &device(3, &[(7, 30_002)]);
+    let (_directory, image) = restore(&devices);
+    let source = Source::open(&image).unwrap();
+    let metadata = Metadata::open(&source, 0).unwrap();
+    let count = |id| metadata.unshared(id).unwrap().map(|chunks| chunks.len());
+    assert_eq!([count(1), count(2), count(3), count(4)], [Some(20_000), Some(2), Some(1), None]);
+    // Device 3 gets the tree of device 1, as a snapshot of it has.
+    let at = metadata.superblock().mappings;
+    let mut leaf = source.block(at).unwrap();
+    let values = 32 + 8 * usize::try_from(super::le32(&leaf, 20)).unwrap();
+    leaf.copy_within(values..values + 8, values + 16);
+    let sum = super::checksum(&leaf, 121_107).to_le_bytes();
+    leaf[..4].copy_from_slice(&sum);
+    File::options().write(true).open(&image).unwrap().write_all_at(&leaf, at * 4096).unwrap();
+    assert_eq!([count(1), count(2), count(3)], [Some(0), Some(2), Some(0)]);
+    // An inner node of its own over leaves that the other has too.
+    let root = metadata.device(1).unwrap().unwrap();
+    let mut inner = source.block(root).unwrap();
+    let unused = 4_000u64;
+    inner[8..16].copy_from_slice(&unused.to_le_bytes());
+    let sum = super::checksum(&inner, 121_107).to_le_bytes();
+    inner[..4].copy_from_slice(&sum);
+    leaf[values + 16..values + 24].copy_from_slice(&unused.to_le_bytes());
+    let sum = super::checksum(&leaf, 121_107).to_le_bytes();
+    leaf[..4].copy_from_slice(&sum);
+    let file = File::options().write(true).open(&image).unwrap();
+    file.write_all_at(&inner, unused * 4096).unwrap();
+    file.write_all_at(&leaf, at * 4096).unwrap();
+    assert_eq!([count(1), count(3)], [Some(0), Some(0)]);
+}
+
+#[test]
 fn damage_is_told_and_never_used() {
     use std::os::unix::fs::FileExt as _;
     let many: Vec<(u64, u64)> = (0..5_000).map(|chunk| (chunk, chunk)).collect();

@@ -125,6 +125,43 @@ impl Backing {
         block::make_blank(&self.path)
     }
 
+    /// Puts the file `new` in the place of this one, of which nothing is lost: it stays beside, under the returned name.
+    pub(super) fn replace_by(&self, new: &Path) -> Result<PathBuf> {
+        let act = || format!("put {} in the place of {}", new.display(), self.path.display());
+        let mut number = 1;
+        // The old one has two names for a moment, so that at no instant there is none under its own.
+        let aside = loop {
+            let aside = self.aside(number);
+            match fs::hard_link(&self.path, &aside) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                linked => break linked.act(act).map(|()| aside)?,
+            }
+        };
+        fs::rename(new, &self.path).act(act)?;
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        File::open(directory).and_then(|directory| directory.sync_all()).act(act)?;
+        Ok(aside)
+    }
+
+    fn aside(&self, number: u32) -> PathBuf {
+        self.path.with_extension(format!("damaged-{number}"))
+    }
+
+    /// Removes what [`Backing::replace_by`] kept of a file of ours.
+    pub(super) fn remove_aside(&self) -> Result<()> {
+        let mut number = 1;
+        let mut removed = self.own;
+        while removed {
+            let aside = self.aside(number);
+            removed = aside.try_exists().act(|| format!("look for {}", aside.display()))?;
+            if removed {
+                fs::remove_file(&aside).act(|| format!("remove {}", aside.display()))?;
+            }
+            number += 1;
+        }
+        Ok(())
+    }
+
     /// The block device to use: its number, and the loop device if this call attached one.
     pub(super) fn attach(&self) -> Result<((u32, u32), Option<LoopFile>)> {
         if self.is_device()? {

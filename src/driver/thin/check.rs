@@ -1,16 +1,19 @@
 //! Damage: what the kernel, the metadata and `thin_check` say against each other; and repair.
+//!
+//! Invariant: damaged metadata is never written; repair makes a new file of it and keeps the old one.
 
 use std::path::Path;
 
 use super::{
-    lifecycle::{Backings, LARGEST_METADATA, close, is_up},
+    backing::Backing,
+    lifecycle::{Backings, LARGEST_METADATA, close},
     pool::{Pool, health, tell},
 };
 use crate::{
     block::thin_metadata::{Metadata, Source},
     driver::{Health, pool::PoolSpec},
     error::{Error, Kind, Result},
-    program::THIN_CHECK,
+    program::{THIN_CHECK, THIN_REPAIR},
     units::Bytes,
 };
 
@@ -35,32 +38,22 @@ fn thin_check(path: &Path, options: &[&str]) -> Result<(bool, String)> {
     THIN_CHECK.run(&[options, &[&*path]].concat())
 }
 
-/// Takes the pool down, checks its metadata, and clears the mark that makes the kernel refuse to write it. Returns a
-/// line per thing done.
-///
-/// # Errors
-/// `InUse` if a volume is mounted; `Corrupt` with what `thin_check` found, when it found damage: nothing is changed then.
-pub fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
-    if is_up(spec)? {
-        close(spec)?;
-    }
+/// See [`crate::driver::pool::repair`].
+pub(in crate::driver) fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
+    close(spec)?;
     let backing = Backings::of(spec).metadata;
-    let metadata = backing.path.clone();
-    let (sound, said) = thin_check(&metadata, &["-q"])?;
+    let metadata = &backing.path;
+    let mut done = Vec::new();
+    let (sound, said) = thin_check(metadata, &["-q"])?;
     if !sound {
-        let (_, told) = thin_check(&metadata, &[])?;
-        let what = if told.is_empty() { said } else { told };
-        return Err(Error::new(
-            Kind::Corrupt,
-            format!("metadata {} is damaged: {}; save a copy and try 'thin_repair'", metadata.display(), what.trim()),
-        ));
+        done.push(rebuild(&backing).map_err(|error| error.within(told_damage(metadata, said)))?);
     }
-    let (cleared, said) = thin_check(&metadata, &["-q", "--clear-needs-check-flag"])?;
+    let (cleared, said) = thin_check(metadata, &["-q", "--clear-needs-check-flag"])?;
     if !cleared {
         return Err(Error::new(Kind::Io, format!("clear the check mark of {}: {said}", metadata.display())));
     }
-    let mut done = vec![format!("metadata {} is sound; the pool may be written again", metadata.display())];
-    let source = Source::open(&metadata)?;
+    done.push(format!("metadata {} is sound; the pool may be written again", metadata.display()));
+    let source = Source::open(metadata)?;
     let superblock = Metadata::open(&source, 0)?.superblock().clone();
     // Full metadata is what most often brings a pool here, and without room not even a delete can be written. The
     // kernel takes a longer device over when the pool comes up (maybe_resize_metadata_dev).
@@ -71,4 +64,42 @@ pub fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
         done.push(format!("metadata {} had {free} free blocks of 4 KiB; it has {size} now", metadata.display()));
     }
     Ok(done)
+}
+
+/// What `thin_check` found; quiet, it says nothing.
+fn told_damage(metadata: &Path, quiet: String) -> String {
+    let told = thin_check(metadata, &[]).map_or(quiet, |(_, told)| told);
+    format!("metadata {} is damaged ({})", metadata.display(), told.trim().replace('\n', "; "))
+}
+
+/// Makes new metadata of what can be read of the damaged one, which is kept. Nothing is changed if that fails.
+fn rebuild(backing: &Backing) -> Result<String> {
+    let metadata = &backing.path;
+    if backing.is_device()? {
+        let what = format!(
+            "it is a device and must not be overwritten; save a copy, then 'thin_repair -i COPY -o {}'",
+            metadata.display()
+        );
+        return Err(Error::new(Kind::Corrupt, what));
+    }
+    let new = Backing { path: metadata.with_extension("repaired"), own: true };
+    new.remove()?;
+    let make = || {
+        let size = new.prepare(backing.size()?)?;
+        new.allocate(size)?;
+        let path = new.path.to_string_lossy();
+        THIN_REPAIR.succeed(&["-i", &*metadata.to_string_lossy(), "-o", &*path])?;
+        match thin_check(&new.path, &["-q"])? {
+            (true, _) => backing.replace_by(&new.path),
+            (false, said) => {
+                Err(Error::new(Kind::Corrupt, format!("what thin_repair made of it is damaged too: {said}")))
+            }
+        }
+    };
+    let kept = make().map_err(|error| error.and_undo(new.remove()))?;
+    Ok(format!(
+        "metadata {} was damaged and is rebuilt; the damaged file is kept as {}",
+        metadata.display(),
+        kept.display()
+    ))
 }

@@ -1,4 +1,4 @@
-//! A pool from its making to its end: created, brought up, enlarged, taken down, destroyed.
+//! A pool from its making to its end: created, brought up, taken down, destroyed.
 //!
 //! Invariant: a pool is brought up only after its files were found to be whole and ours, without the kernel: it formats
 //! metadata that is all zeros, and writes to metadata that is not.
@@ -263,31 +263,6 @@ pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
     close(spec)?;
     let backings = Backings::of(spec);
     backings.both().into_iter().try_for_each(Backing::remove)?;
+    backings.metadata.remove_aside()?;
     Making::of(&spec.directory).remove()
-}
-
-/// See [`crate::driver::Driver::grow`].
-pub(super) fn grow(spec: &PoolSpec, size: Bytes) -> Result<()> {
-    let (pool, backings) = (open(spec)?, Backings::of(spec));
-    let now = pool.table.length.bytes();
-    let act = || format!("grow the pool from {now} to {size}");
-    let size = if backings.data.is_device()? { backings.data.size()? } else { size };
-    let length = Bytes(size.0 / spec.chunk.0 * spec.chunk.0);
-    if length < now {
-        return Err(Error::new(Kind::Invalid, format!("{}: a thin pool cannot shrink", act())));
-    }
-    let metadata = metadata_size(length, spec.chunk);
-    if !backings.metadata.is_device()? && backings.metadata.size()? < metadata {
-        backings.metadata.allocate(metadata).act(act)?;
-        backings.metadata.refresh().act(act)?;
-    }
-    if backings.data.size()? < size {
-        backings.data.set_len(size).act(act)?;
-    }
-    backings.data.refresh().act(act)?;
-    let name = pool.name();
-    let table = PoolTable { length: length.sectors(), ..pool.table.clone() };
-    pool.control.load(&name, &table.line(), false).act(act)?;
-    pool.control.suspend_no_lockfs(&name).act(act)?;
-    pool.control.resume(&name).act(act)
 }

@@ -9,13 +9,12 @@ mod backing;
 mod changes;
 mod check;
 mod filesystem;
+mod growth;
 mod lifecycle;
 mod pool;
 mod volume;
 
 use std::os::fd::BorrowedFd;
-
-pub use check::repair;
 
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Space, Usage, pool::PoolSpec};
 use crate::{
@@ -38,6 +37,7 @@ pub(super) fn supported() -> Result<()> {
     pool::control().map(drop)
 }
 
+pub(super) use check::repair;
 pub(super) use lifecycle::{close, create, destroy, is_up};
 
 impl Thin {
@@ -136,7 +136,11 @@ impl Driver for Thin {
     }
 
     fn grow(&self, size: Bytes) -> Result<()> {
-        lifecycle::grow(&self.spec, size)
+        growth::grow(&self.spec, size)
+    }
+
+    fn extend_metadata(&self) -> Result<bool> {
+        growth::extend_metadata(&self.spec, &self.pool)
     }
 
     fn check(&self) -> Result<Vec<String>> {

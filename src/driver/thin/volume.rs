@@ -3,7 +3,10 @@
 //! Invariant: a device is active only between [`Pool::activate`] and [`Pool::deactivate`]; what a killed process left
 //! is either used as it is or removed. A sealed volume is activated read-only, which the kernel enforces.
 
-use std::{fs::File, path::PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -17,13 +20,17 @@ use crate::{
         thin_pool::{Message, thin_line},
     },
     driver::Access,
-    error::{Act as _, Error, Kind, Result},
+    error::{Act as _, Kind, Result},
     fs::{BlockFs, Mounted},
     sys,
+    units::Bytes,
 };
 
 /// How much one discard gives back: the kernel answers when all of it is done, and writers wait meanwhile.
 const SLICE: u64 = 1 << 30;
+
+/// Chunks so near to each other are given back in one go, with what lies between: that costs less than another call.
+const NEAR: u64 = 8;
 
 impl Pool {
     /// The node of the volume's device, which is made active if it is not. An active one that was wanted otherwise is
@@ -115,13 +122,23 @@ impl Pool {
     }
 
     /// Deletes the thin device after giving the chunks that only it has back to the disk. Nothing there is success.
+    ///
+    /// A device that shares all it has, as an untouched snapshot does, is not even activated.
     pub(super) fn delete(&self, id: u32) -> Result<()> {
         let name = self.names.volume(id);
         remove_patiently(&self.control, &name)?;
-        match self.while_active(id, Access::ReadWrite, |device| self.give_back(&name, &device)) {
-            // The table of a thin device that does not exist is refused so (dm_pool_open_thin_device).
-            Err(error) if error.errno() == Some(libc::ENODATA) => return Ok(()),
-            result => result?,
+        let own = match self.with_metadata(|metadata| metadata.unshared(id.into())) {
+            Ok(None) => return Ok(()),
+            Ok(Some(own)) => own,
+            // Giving back takes metadata itself; deleting frees some. The disk gets its space when the chunks are used
+            // and given back anew.
+            Err(error) if error.kind() == Kind::Full => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        if !own.is_empty() {
+            self.while_active(id, Access::ReadWrite, |device| {
+                self.give_back(&own, &device).act(|| format!("give back the space of {}", name.name))
+            })?;
         }
         match self.message(Message::Delete(id)) {
             Err(error) if error.kind() == Kind::NotFound => Ok(()),
@@ -129,29 +146,22 @@ impl Pool {
         }
     }
 
-    /// Discards all that is mapped. The kernel passes down to the disk only what no other volume shares.
-    fn give_back(&self, name: &DmName, device: &PathBuf) -> Result<()> {
-        let act = || format!("give back the space of {}", name.name);
-        let status = self.control.status(name)?.text;
-        // "<mapped sectors> <highest mapped sector>", the latter "-" if there is none (thin_status).
-        let mut words = status.split(' ');
-        let (mapped, highest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        if mapped == "0" {
-            return Ok(());
-        }
-        let highest: u64 =
-            highest.parse().map_err(|_| Error::new(Kind::Corrupt, format!("{}: its status is '{status}'", act())))?;
-        let file = File::options().write(true).open(device).act(act)?;
-        let end = (highest + 1) * 512;
-        let mut at = 0;
-        while at < end {
-            let length = SLICE.min(end - at);
-            match sys::block::discard(&file, at, length) {
-                // A disk that cannot take space back; the pool still can.
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
-                result => result.act(act)?,
+    /// Discards these chunks. The kernel passes down to the disk only what no other volume shares.
+    fn give_back(&self, chunks: &[u64], device: &Path) -> Result<()> {
+        let chunk = self.chunk().0;
+        let file = File::options().write(true).open(device).act(|| "open it")?;
+        for run in chunks.chunk_by(|one, next| next - one <= NEAR) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let (mut at, end) = (first * chunk, (last + 1) * chunk);
+            while at < end {
+                let length = SLICE.min(end - at);
+                match sys::block::discard(&file, at, length) {
+                    // A disk that cannot take space back; the pool still can.
+                    Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
+                    result => result.act(|| format!("discard {} at byte {at}", Bytes(length)))?,
+                }
+                at += length;
             }
-            at += length;
         }
         Ok(())
     }

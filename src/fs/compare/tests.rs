@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{Verdict, compare, compare_at};
-use crate::driver::{ChangeKind, Changes};
+use crate::fs::{ChangeKind, Changes};
 
 /// Two equal trees.
 fn trees() -> [tempfile::TempDir; 2] {
@@ -46,7 +46,7 @@ fn diff(parent: &Path, child: &Path) -> Changes {
 
 fn shown(changes: &Changes) -> String {
     assert!(changes.is_sorted(), "{changes:?}");
-    let line = |change: &crate::driver::Change| {
+    let line = |change: &crate::fs::Change| {
         let letter = match change.kind {
             ChangeKind::Added => 'A',
             ChangeKind::Changed => 'C',

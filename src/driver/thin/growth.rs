@@ -1,0 +1,67 @@
+//! A running pool made larger: its data by wish, its metadata before it runs full.
+//!
+//! Invariant: a file is made longer before the kernel is told of it, and never shorter, so a growth that was cut off is
+//! finished by the next one.
+
+use super::{
+    lifecycle::{Backings, LARGEST_METADATA, metadata_size, open},
+    pool::{Pool, health},
+};
+use crate::{
+    block::thin_pool::{METADATA_BLOCK, PoolTable, Status},
+    driver::{Health, pool::PoolSpec},
+    error::{Act as _, Error, Kind, Result},
+    units::Bytes,
+};
+
+/// See [`crate::driver::Driver::grow`].
+pub(super) fn grow(spec: &PoolSpec, size: Bytes) -> Result<()> {
+    let (pool, backings) = (open(spec)?, Backings::of(spec));
+    let now = pool.table.length.bytes();
+    let act = || format!("grow the pool from {now} to {size}");
+    let size = if backings.data.is_device()? { backings.data.size()? } else { size };
+    let length = Bytes(size.0 / spec.chunk.0 * spec.chunk.0);
+    if length < now {
+        return Err(Error::new(Kind::Invalid, format!("{}: a thin pool cannot shrink", act())));
+    }
+    let metadata = metadata_size(length, spec.chunk);
+    if !backings.metadata.is_device()? && backings.metadata.size()? < metadata {
+        backings.metadata.allocate(metadata).act(act)?;
+        backings.metadata.refresh().act(act)?;
+    }
+    if backings.data.size()? < size {
+        backings.data.set_len(size).act(act)?;
+    }
+    backings.data.refresh().act(act)?;
+    take_over(&pool, length).act(act)
+}
+
+/// See [`crate::driver::Driver::extend_metadata`]: doubles the file.
+pub(super) fn extend_metadata(spec: &PoolSpec, pool: &Pool) -> Result<bool> {
+    let status = pool.status()?;
+    let Status::Up { metadata, needs_check: false, .. } = status else { return Ok(false) };
+    let backing = Backings::of(spec).metadata;
+    let now = Bytes(metadata.total.saturating_mul(METADATA_BLOCK.0));
+    let size = Bytes(now.0.saturating_mul(2)).min(LARGEST_METADATA);
+    if size <= now || backing.is_device()? {
+        return Ok(false);
+    }
+    let act = || format!("grow the pool's metadata from {now} to {size}");
+    // What an earlier growth took and the kernel has not seen is taken over, not doubled again.
+    if backing.size()? < size {
+        backing.allocate(size).act(act)?;
+    }
+    backing.refresh().act(act)?;
+    take_over(pool, pool.table.length.bytes()).act(act)?;
+    // One that had stopped for want of metadata writes again (maybe_resize_metadata_dev, drivers/md/dm-thin.c).
+    Ok(matches!(health(&pool.status()?), Health::Ok | Health::OutOfSpace))
+}
+
+/// Has the kernel look at the sizes of both devices again, which it does when a pool resumes (`pool_preresume`).
+fn take_over(pool: &Pool, length: Bytes) -> Result<()> {
+    let name = pool.name();
+    let table = PoolTable { length: length.sectors(), ..pool.table.clone() };
+    pool.control.load(&name, &table.line(), false)?;
+    pool.control.suspend_no_lockfs(&name)?;
+    pool.control.resume(&name)
+}
