@@ -18,7 +18,7 @@ test: ## Format, lints, unit tests, root tests on this kernel and in a virtual m
 check: ## What needs neither root nor a virtual machine: format, lints, unit tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) test --workspace --lib --bins
+	$(CARGO) test --workspace --lib --bins $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
 
 vm: ## A root shell in the virtual machine with lamina installed
 	@scripts/install-packages build run vm
