@@ -57,8 +57,15 @@ impl Args {
         let mut rows = Vec::new();
         for container in containers.list()? {
             let mounted = containers.mounted_at(&container)?.is_some();
-            if self.all || mounted {
-                rows.push(self.row(&containers, container, mounted)?);
+            if !self.all && !mounted {
+                continue;
+            }
+            let name = container.name.clone();
+            match self.row(&containers, container, mounted) {
+                Ok(row) => rows.push(row),
+                // Another command removed it while this one listed.
+                Err(_) if containers.find(&name).is_err() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(rows)

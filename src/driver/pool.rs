@@ -3,12 +3,12 @@
 //! Invariant: every function here is idempotent and is called by one process at a time (the store's pool lock), so a
 //! pool that was half made or half taken down is finished by calling it again.
 
-use std::path::PathBuf;
+use std::{fs, io, os::unix::fs::FileTypeExt as _, path::PathBuf};
 
 use super::{Driver, DriverKind, btrfs, overlay, thin, vfs};
 use crate::{
     block,
-    error::{Act as _, Result},
+    error::{Act as _, Error, Kind, Result},
     fs::BlockFs,
     units::Bytes,
 };
@@ -47,15 +47,32 @@ pub fn supported(kind: DriverKind) -> Result<()> {
     }
 }
 
-/// Whether the files and devices that a user gave may be taken: nothing may be on them. Asked before anything is noted
-/// about the pool, because what is noted may be destroyed again.
+/// Whether a pool may be made there: the directory must be empty, and what a user gave must be a file or a device with
+/// nothing on it. Asked before anything is noted about the pool, because what is noted may be destroyed again.
 ///
 /// # Errors
-/// `NotOurs` for one that holds something.
+/// `NotOurs` for what holds something, `Invalid` for what is neither file nor device.
 pub fn examine(spec: &PoolSpec) -> Result<()> {
+    let mut there = fs::read_dir(&spec.directory).act(|| format!("look into {}", spec.directory.display()))?;
+    if let Some(first) = there.next() {
+        let first = first.act(|| format!("look into {}", spec.directory.display()))?;
+        let what = format!(
+            "{} lies there already, of a pool that the database does not know; bring lamina.db back, or move it away",
+            first.path().display()
+        );
+        return Err(Error::new(Kind::NotOurs, what));
+    }
     for path in [&spec.data, &spec.metadata].into_iter().flatten() {
-        if path.try_exists().act(|| format!("look for {}", path.display()))? {
-            block::ensure_blank(path)?;
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).act(|| format!("look at {}", path.display())),
+            Ok(found) if found.is_file() || found.file_type().is_block_device() => {
+                block::ensure_blank(path)?;
+            }
+            Ok(_) => {
+                let what = format!("{} is neither a regular file nor a block device", path.display());
+                return Err(Error::new(Kind::Invalid, what));
+            }
         }
     }
     Ok(())

@@ -260,18 +260,21 @@ impl<'store> Catalog<'store> {
             ));
         }
         let untagged = reference.map_or(image.references.clone(), |reference| vec![reference]);
-        let last = untagged.len() == image.references.len();
-        self.store.database().write(&format!("remove image {name}"), |tx| {
+        let last = self.store.database().write(&format!("remove image {name}"), |tx| {
+            for reference in &untagged {
+                let gone = "DELETE FROM tags WHERE reference = :r AND image = :id";
+                let id = image.id.to_string();
+                tx.execute(gone, named_params! {":r": reference.canonical(), ":id": id}).sql()?;
+            }
+            // Counted here: another command may have named it, or taken a name from it, since we looked.
+            let last = !is_named(tx, image.id)?;
             if last {
                 refuse_if_used(tx, name, image.id)?;
+                self.delete(tx, &image)?;
             }
-            for reference in &untagged {
-                tx.execute("DELETE FROM tags WHERE reference = :r", named_params! {":r": reference.canonical()})
-                    .sql()?;
-            }
-            if last { self.delete(tx, &image) } else { Ok(()) }
+            Ok(last)
         })?;
-        self.store.recover()?;
+        self.store.recover_or_tell();
         Ok(Removed { untagged, deleted: last.then_some(image.id) })
     }
 
@@ -317,6 +320,11 @@ fn tag(tx: &Transaction<'_>, reference: &Reference, id: ImageId) -> Result<()> {
     )
     .sql()
     .map(drop)
+}
+
+fn is_named(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {
+    let question = "SELECT EXISTS (SELECT 1 FROM tags WHERE image = :id)";
+    tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()
 }
 
 fn refuse_if_used(tx: &Transaction<'_>, name: &str, id: ImageId) -> Result<()> {

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     driver::Access,
-    error::Result,
-    id::{ChainId, DiffId},
+    error::{Error, Kind, Result},
+    id::{ChainId, DiffId, ImageId},
     interrupt,
     store::{Held, Key, Store},
 };
@@ -48,17 +48,34 @@ pub trait LoadEvents: Send {
     fn read(&mut self, bytes: u64);
 }
 
+/// An image that was loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its identity.
+    pub id: ImageId,
+    /// What the archive calls it.
+    pub references: Vec<Reference>,
+}
+
 /// Loads every image of a docker-archive or OCI archive.
 ///
 /// # Errors
 /// Those of reading and unpacking; images that were complete before the error stay.
-pub fn load(store: &Store, path: &Path, events: &mut dyn LoadEvents) -> Result<Vec<Image>> {
+pub fn load(store: &Store, path: &Path, events: &mut dyn LoadEvents) -> Result<Vec<Loaded>> {
     // Beside the pool: a compressed archive is as large as its images.
     let archive = Archive::open(path, store.layout().root())?;
-    archive.images()?.iter().map(|image| load_image(store, &archive, image, events)).collect()
+    let images = archive.images()?;
+    if images.is_empty() {
+        return Err(Error::new(Kind::Invalid, format!("load {}: the archive holds no image", path.display())));
+    }
+    let load = |image: &ArchivedImage| {
+        let id = load_image(store, &archive, image, events)?;
+        Ok(Loaded { id, references: image.references.clone() })
+    };
+    images.iter().map(load).collect()
 }
 
-fn load_image(store: &Store, archive: &Archive, image: &ArchivedImage, events: &mut dyn LoadEvents) -> Result<Image> {
+fn load_image(store: &Store, archive: &Archive, image: &ArchivedImage, events: &mut dyn LoadEvents) -> Result<ImageId> {
     let catalog = Catalog::new(store);
     let diffs = image.config.diff_ids();
     let mut held = Vec::new();
@@ -87,7 +104,7 @@ fn load_image(store: &Store, archive: &Archive, image: &ArchivedImage, events: &
         catalog.publish(&image.config, Some(reference))?;
     }
     drop(held);
-    catalog.find(&published.id.to_string())
+    Ok(published.id)
 }
 
 fn load_layer<'store>(

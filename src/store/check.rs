@@ -8,14 +8,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Key, Store,
+    SnapshotKind, Store,
+    ground::mounted_containers,
     snapshot::{Info, State},
 };
-use crate::{
-    error::Result,
-    fs::{mounts_below, unmount},
-    id::VolumeId,
-};
+use crate::{error::Result, fs::unmount, id::VolumeId};
 
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, Serialize)]
@@ -49,16 +46,17 @@ impl Store {
     /// When the pool or the database cannot be read at all.
     pub fn check(&self, repair: bool) -> Result<Vec<Finding>> {
         let mut findings: Vec<Finding> = self.database.integrity()?.into_iter().map(Finding::new).collect();
-        findings.extend(self.driver.check()?.into_iter().map(Finding::new));
         if self.driver.status()?.health.is_stopped() {
             let what = "the kernel has stopped writing to the pool; 'lamina check --repair' takes it down, mends it and brings it up";
             findings.push(Finding::new(what));
             // Neither can its volumes be listed then, nor anything be put right.
             return Ok(findings);
         }
+        findings.extend(self.driver.check()?.into_iter().map(Finding::new));
         findings.extend(self.compare_volumes(repair)?);
         findings.extend(self.stray_mounts(repair)?);
         findings.extend(self.stray_devices(repair)?);
+        findings.extend(self.unwanted(repair)?);
         Ok(findings)
     }
 
@@ -98,34 +96,49 @@ impl Store {
 
     /// A mount below `mounts/` whose container is gone.
     fn stray_mounts(&self, repair: bool) -> Result<Vec<Finding>> {
-        let mounted = mounts_below(&self.layout.mounts())?;
+        let mounted = mounted_containers(&self.layout)?;
         let rows = self.rows()?;
-        let known = |name: &str| rows.values().any(|info| info.key.as_str() == name);
-        let stray = mounted
-            .into_iter()
-            .filter(|mount| !mount.target.file_name().and_then(|name| name.to_str()).is_some_and(known));
+        let known = |id: &str| rows.values().any(|info| info.key.as_str() == id);
+        // The deepest first, as they must be unmounted.
+        let stray = mounted.into_iter().rev().filter(|(_, id)| !known(id));
         Ok(stray
-            .map(|mount| {
-                Finding::new(format!("{} is mounted and belongs to no container", mount.target.display()))
-                    .repaired_by(repair, || unmount(&mount.target))
+            .map(|(target, _)| {
+                Finding::new(format!("{} is mounted and belongs to no container", target.display()))
+                    .repaired_by(repair, || unmount(&target))
             })
             .collect())
     }
 
     /// An active volume that is neither mounted nor worked on: a command died between activating and mounting.
     fn stray_devices(&self, repair: bool) -> Result<Vec<Finding>> {
-        let mounted = mounts_below(&self.layout.mounts())?;
         let rows = self.rows()?;
         let mut findings = Vec::new();
         for volume in self.driver.active()? {
-            let key = rows.get(&volume).map(|info: &Info| &info.key);
-            let in_use = |key: &Key| mounted.iter().any(|mount| mount.target.ends_with(key.as_str()));
-            if key.is_some_and(in_use) {
+            let Some(_lock) = self.locks.try_volume(volume)? else { continue };
+            // Asked with the lock held, so that no command is between activating it and mounting it.
+            let mounted = mounted_containers(&self.layout)?;
+            let in_use = rows.get(&volume).is_some_and(|info| mounted.values().any(|id| id == info.key.as_str()));
+            // A layer is looked at without a lock, and let go by whoever looked last.
+            let looked_at = rows.get(&volume).is_some_and(|info| info.kind == SnapshotKind::Committed);
+            if in_use || looked_at || !self.driver.active()?.contains(&volume) {
                 continue;
             }
-            let Some(_lock) = self.locks.try_volume(volume)? else { continue };
             let finding = Finding::new(format!("volume {volume} is active and nobody uses it"));
             findings.push(finding.repaired_by(repair, || self.driver.release(volume)));
+        }
+        Ok(findings)
+    }
+
+    /// What should have been removed when this store was opened, and could not be.
+    fn unwanted(&self, repair: bool) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for info in self.rows()?.into_values().filter(|info| info.state != State::Ready || !info.kept) {
+            // Held by whoever works on it, or gone since.
+            if self.locks.try_volume(info.volume)?.is_none() || !self.rows()?.contains_key(&info.volume) {
+                continue;
+            }
+            let finding = Finding::new(format!("volume {} is wanted by nobody and could not be removed", info.volume));
+            findings.push(finding.repaired_by(repair, || self.recover_volume(info.volume)));
         }
         Ok(findings)
     }

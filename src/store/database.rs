@@ -115,12 +115,18 @@ impl<T> Sql<T> for rusqlite::Result<T> {
     }
 }
 
+fn is_foreign_key(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
+}
+
 fn failed(error: rusqlite::Error, act: &str) -> Error {
     let kind = match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Kind::Full,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::InUse,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
         Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Kind::Denied,
+        // What a new row refers to is gone: another command removed it since we looked.
+        Some(ErrorCode::ConstraintViolation) if is_foreign_key(&error) => Kind::NotFound,
         Some(ErrorCode::ConstraintViolation) => Kind::Exists,
         _ => Kind::Io,
     };

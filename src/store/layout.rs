@@ -25,28 +25,20 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The paths below `root`, which is made absolute, since mounts and recovery outlive a working directory.
-    ///
-    /// # Errors
-    /// When there is no working directory to make it absolute with.
-    pub fn new(root: &Path) -> Result<Self> {
-        Ok(Self { root: std::path::absolute(root).act(|| format!("find root directory {}", root.display()))? })
-    }
-
-    /// Makes the directories that every command needs. Idempotent.
+    /// The paths below `root`, with the directories that every command needs made. The root is the one path that the
+    /// kernel has for it, whichever links lead there: the mount table, which tells what is mounted, knows no other.
     ///
     /// # Errors
     /// When a directory cannot be made.
-    pub fn make(&self) -> Result<()> {
-        for directory in [&self.root, &self.pool(), &self.mounts()] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)
-                .act(|| format!("make directory {}", directory.display()))?;
-        }
-        fs::set_permissions(self.mounts(), Permissions::from_mode(0o700))
-            .act(|| format!("close directory {} to others", self.mounts().display()))
+    pub fn new(root: &Path) -> Result<Self> {
+        make_directory(root)?;
+        let root = fs::canonicalize(root).act(|| format!("find root directory {}", root.display()))?;
+        let layout = Self { root };
+        make_directory(&layout.pool())?;
+        make_directory(&layout.mounts())?;
+        fs::set_permissions(layout.mounts(), Permissions::from_mode(0o700))
+            .act(|| format!("close directory {} to others", layout.mounts().display()))?;
+        Ok(layout)
     }
 
     /// The root directory itself.
@@ -78,4 +70,8 @@ impl Layout {
     pub fn mount_point(&self, container: &ContainerId) -> PathBuf {
         self.mounts().join(container.as_str())
     }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).act(|| format!("make directory {}", path.display()))
 }

@@ -61,6 +61,15 @@ impl Locks {
         }
     }
 
+    /// Whether anybody holds the lock of any volume.
+    pub(super) fn any_volume(&self) -> Result<bool> {
+        let file = self.open()?;
+        let mut range = byte_range(POOL + 1);
+        range.l_len = 0; // to the end, however far
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| self.failed(POOL + 1, errno))?;
+        Ok(i32::from(range.l_type) != libc::F_UNLCK)
+    }
+
     fn wait(&self, byte: u32) -> Result<Lock> {
         let file = self.open()?;
         match lock(&file, byte, Wait::Yes) {
@@ -91,15 +100,19 @@ enum Wait {
     No,
 }
 
-fn lock(file: &File, byte: u32, wait: Wait) -> Result<(), Errno> {
+fn byte_range(byte: u32) -> libc::flock {
     #[expect(clippy::cast_possible_truncation, reason = "the constants are 0 and 1; the libc crate types them wider")]
-    let range = libc::flock {
+    libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: byte.into(),
         l_len: 1,
         l_pid: 0, // must be 0 for open-file-description locks
-    };
+    }
+}
+
+fn lock(file: &File, byte: u32, wait: Wait) -> Result<(), Errno> {
+    let range = byte_range(byte);
     let command = || match wait {
         Wait::Yes => FcntlArg::F_OFD_SETLKW(&range),
         Wait::No => FcntlArg::F_OFD_SETLK(&range),
@@ -125,7 +138,11 @@ mod tests {
         let held = locks.volume(first).unwrap();
         assert!(locks.try_volume(first).unwrap().is_none());
         assert!(locks.try_volume(second).unwrap().is_some());
+        assert!(locks.any_volume().unwrap());
         drop(held);
+        assert!(!locks.any_volume().unwrap());
+        let _pool = locks.pool().unwrap();
+        assert!(!locks.any_volume().unwrap());
         assert!(locks.try_volume(first).unwrap().is_some());
     }
 }

@@ -18,6 +18,7 @@
 mod admission;
 mod check;
 mod database;
+mod ground;
 mod held;
 mod layout;
 mod lock;
@@ -242,7 +243,8 @@ impl Store {
     /// `NotFound`, also if it went while this waited.
     pub(crate) fn lock(&self, key: &Key) -> Result<Lock> {
         let lock = self.locks.volume(self.stat(key)?.volume)?;
-        self.stat(key).map(|_| lock)
+        // It may have been removed while this waited; then its volume is only there until recovery takes it.
+        if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
     }
 
     /// Begins an active snapshot that nobody else knows; it is gone when the value is dropped or the process dies.
@@ -254,6 +256,7 @@ impl Store {
     }
 
     fn begin(&self, kind: SnapshotKind, key: &Key, parent: Option<&Key>) -> Result<Held<'_>> {
+        self.admit()?;
         self.begin_with(kind, key, parent, |volume| match self.stack(volume)?.parents.as_slice() {
             [] => self.driver.create(volume),
             parents => self.driver.snapshot(volume, parents),
@@ -268,7 +271,6 @@ impl Store {
         parent: Option<&Key>,
         act: impl FnOnce(VolumeId) -> Result<()>,
     ) -> Result<Held<'_>> {
-        self.admit()?;
         crash::point(crash::Point::PrepareStart);
         let held = self.intend(kind, key, parent)?;
         crash::point(crash::Point::PrepareIntent);

@@ -1,30 +1,24 @@
 //! The pool's life: made, opened by every command, grown, taken down, destroyed.
 //!
-//! Invariant: the pool's lock is held for each of these, except for opening a pool that is up. A pool whose row says
-//! 'creating' or 'destroying' was left by a dead command and is removed by the next one that holds the lock.
+//! Invariant: the pool's lock is held for each of these, except for opening a pool that is up.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
+use rusqlite::named_params;
 
 use super::{
     Store,
-    database::{Database, Sql as _},
-    layout::Layout,
-    lock::Locks,
+    database::Sql as _,
+    ground::{Ground, PoolState},
 };
 use crate::{
     crash,
-    driver::{
-        DriverKind,
-        pool::{self, PoolSpec},
-    },
+    driver::{DriverKind, pool},
     error::{Error, Kind, Result},
-    fs::{BlockFs, mounts_below},
-    id::CacheId,
+    fs::BlockFs,
     units::Bytes,
 };
 
@@ -95,18 +89,12 @@ impl Store {
     pub fn open(root: &Path) -> Result<Option<Self>> {
         let ground = Ground::new(root)?;
         let Some((spec, state)) = ground.pool()? else { return Ok(None) };
-        if state != PoolState::Ready {
-            let _lock = ground.locks.pool()?;
-            return match ground.settle()? {
-                Some(spec) => ground.bring_up(&spec).map(Some),
-                None => Ok(None),
-            };
-        }
-        if pool::is_up(&spec)? {
+        if state == PoolState::Ready && pool::is_up(&spec)? {
             return ground.store(&spec).map(Some);
         }
         let _lock = ground.locks.pool()?;
-        ground.bring_up(&spec).map(Some)
+        // Looked up again: while this waited, another command may have grown the pool, or destroyed it.
+        ground.settle()?.map(|spec| ground.bring_up(&spec)).transpose()
     }
 
     /// Opens the store at `root` and makes a pool by `options` if it has none.
@@ -151,7 +139,7 @@ impl Store {
                 ),
             ));
         }
-        let spec = ground.spec(kind, options);
+        let spec = ground.spec(kind, options)?;
         pool::examine(&spec)?;
         ground.write_intent(&spec)?;
         crash::point(crash::Point::PoolIntent);
@@ -172,11 +160,10 @@ impl Store {
         let ground = Ground::new(root)?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
-        if !pool::is_up(&spec)? {
-            return Ok(false);
-        }
-        ground.refuse_if_mounted("take the pool down")?;
-        pool::close(&spec).map(|()| true)
+        let was_up = pool::is_up(&spec)?;
+        ground.refuse_if_used("take the pool down")?;
+        // Also one that is down: a process that died on the way up or down may have left a loop device.
+        pool::close(&spec).map(|()| was_up)
     }
 
     /// Destroys the pool of `root` with everything in it.
@@ -187,7 +174,9 @@ impl Store {
         let ground = Ground::new(root)?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
-        ground.refuse_if_mounted("destroy the pool")?;
+        ground.refuse_if_used("destroy the pool")?;
+        // What refuses must refuse before the intent is written, or the next command would destroy instead.
+        pool::close(&spec)?;
         ground.set_state(PoolState::Destroying)?;
         crash::point(crash::Point::DestroyIntent);
         ground.remove(&spec)
@@ -199,6 +188,11 @@ impl Store {
     /// `Invalid` for a size that is not larger, `Full` if the disk below cannot hold it.
     pub fn grow(&self, size: Bytes) -> Result<()> {
         let _lock = self.locks.pool()?;
+        let now = self.driver.status()?.data.total;
+        if size <= now {
+            let what = format!("grow pool to {size}: it has {now} already, and a pool never shrinks");
+            return Err(Error::new(Kind::Invalid, what));
+        }
         self.note_growth(Some(size))?;
         crash::point(crash::Point::GrowIntent);
         if let Err(error) = self.driver.grow(size) {
@@ -206,6 +200,27 @@ impl Store {
             return Err(error.within(format!("grow pool to {size}")).and_undo(undone));
         }
         crash::point(crash::Point::GrowActed);
+        self.note_grown()
+    }
+
+    /// Finishes a growth that a dead command began. One that cannot be finished is given up: the pool is as good as it
+    /// was, and must come up.
+    pub(super) fn finish_growth(&self) -> Result<()> {
+        let begun = self.database.read("look for an unfinished growth", |tx| {
+            tx.query_row("SELECT grow_to FROM pool", [], |row| row.get::<_, Option<u64>>(0)).sql()
+        })?;
+        let Some(size) = begun.map(Bytes) else { return Ok(()) };
+        // As large as that already: the driver refuses then, and only the note is left to do.
+        match self.driver.grow(size) {
+            Err(error) if error.kind() != Kind::Invalid => {
+                tracing::warn!("finish growing the pool to {size}: {error}; it keeps the size that it has");
+                self.note_growth(None)
+            }
+            _ => self.note_grown(),
+        }
+    }
+
+    fn note_grown(&self) -> Result<()> {
         self.database.write("note the pool's new size", |tx| {
             tx.execute("UPDATE pool SET size = max(size, grow_to), grow_to = NULL", []).sql().map(drop)
         })
@@ -239,176 +254,4 @@ fn choose() -> Result<DriverKind> {
 /// A command that needs a pool found none.
 pub(crate) fn no_pool(root: &Path) -> Error {
     Error::new(Kind::NotFound, format!("there is no pool in {}; make one with 'lamina pool create'", root.display()))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PoolState {
-    Creating,
-    Ready,
-    Destroying,
-}
-
-impl PoolState {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Ready => "ready",
-            Self::Destroying => "destroying",
-        }
-    }
-}
-
-/// A root directory whose pool may be missing or down.
-pub(super) struct Ground {
-    layout: Layout,
-    database: Database,
-    pub(super) locks: Locks,
-}
-
-impl Ground {
-    pub(super) fn new(root: &Path) -> Result<Self> {
-        let layout = Layout::new(root)?;
-        layout.make()?;
-        let database = Database::open(&layout.database())?;
-        let locks = Locks::new(&layout.locks());
-        Ok(Self { layout, database, locks })
-    }
-
-    fn spec(&self, kind: DriverKind, options: &PoolOptions) -> PoolSpec {
-        PoolSpec {
-            kind,
-            uuid: CacheId::random().as_str()[..32].to_owned(),
-            directory: self.layout.pool(),
-            size: options.size,
-            chunk: options.chunk,
-            fs: options.fs,
-            data: options.data.clone(),
-            metadata: options.metadata.clone(),
-        }
-    }
-
-    fn pool(&self) -> Result<Option<(PoolSpec, PoolState)>> {
-        let row = |row: &Row<'_>| -> rusqlite::Result<(String, String, String, PoolSpec)> {
-            let path = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(column)?.map(PathBuf::from));
-            let spec = PoolSpec {
-                kind: DriverKind::Vfs,
-                uuid: row.get("uuid")?,
-                directory: self.layout.pool(),
-                size: Bytes(row.get("size")?),
-                chunk: Bytes(row.get("chunk")?),
-                fs: BlockFs::Ext4,
-                data: path("data")?,
-                metadata: path("metadata")?,
-            };
-            Ok((row.get("driver")?, row.get("fs")?, row.get("state")?, spec))
-        };
-        let found = self
-            .database
-            .read("look up the pool", |tx| tx.query_row("SELECT * FROM pool", [], row).optional().sql())?;
-        let Some((driver, fs, state, spec)) = found else { return Ok(None) };
-        let state = match state.as_str() {
-            "creating" => PoolState::Creating,
-            "ready" => PoolState::Ready,
-            _ => PoolState::Destroying,
-        };
-        Ok(Some((PoolSpec { kind: driver.parse()?, fs: fs.parse()?, ..spec }, state)))
-    }
-
-    /// With the lock held: removes a pool that a dead command left half made or half destroyed; returns a ready one.
-    pub(super) fn settle(&self) -> Result<Option<PoolSpec>> {
-        match self.pool()? {
-            None => Ok(None),
-            Some((spec, PoolState::Ready)) => Ok(Some(spec)),
-            Some((spec, PoolState::Creating | PoolState::Destroying)) => self
-                .remove(&spec)
-                .map(|()| None)
-                .map_err(|error| error.within("finish what an earlier command left of the pool")),
-        }
-    }
-
-    fn write_intent(&self, spec: &PoolSpec) -> Result<()> {
-        let path = |path: &Option<PathBuf>| -> Result<Option<String>> {
-            path.as_ref().map(|path| absolute_text(path)).transpose()
-        };
-        let (data, metadata) = (path(&spec.data)?, path(&spec.metadata)?);
-        self.database.write("note the new pool", |tx| {
-            tx.execute(
-                "INSERT INTO pool (one, uuid, driver, size, chunk, fs, data, metadata, state)
-                 VALUES (1, :uuid, :driver, :size, :chunk, :fs, :data, :metadata, 'creating')",
-                named_params! {
-                    ":uuid": spec.uuid, ":driver": spec.kind.name(), ":size": spec.size.0, ":chunk": spec.chunk.0,
-                    ":fs": spec.fs.name(), ":data": data, ":metadata": metadata,
-                },
-            )
-            .sql()
-            .map(drop)
-        })
-    }
-
-    fn set_state(&self, state: PoolState) -> Result<()> {
-        self.database.write("note the pool's state", |tx| {
-            tx.execute("UPDATE pool SET state = :state", named_params! {":state": state.name()}).sql().map(drop)
-        })
-    }
-
-    /// Destroys the pool itself, then all that the database knew of it.
-    fn remove(&self, spec: &PoolSpec) -> Result<()> {
-        pool::destroy(spec)?;
-        crash::point(crash::Point::DestroyActed);
-        self.database.write("forget the pool", forget_everything)
-    }
-
-    pub(super) fn refuse_if_mounted(&self, act: &str) -> Result<()> {
-        let mounted = mounts_below(&self.layout.mounts())?;
-        let Some(first) = mounted.first() else { return Ok(()) };
-        let name = first.target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Err(Error::new(
-            Kind::InUse,
-            format!(
-                "{act}: {} containers are mounted, among them {name:.12}; unmount them with 'lamina umount'",
-                mounted.len()
-            ),
-        ))
-    }
-
-    pub(super) fn bring_up(self, spec: &PoolSpec) -> Result<Store> {
-        let act = || format!("bring the {} pool up", spec.kind);
-        let store = self.store(spec).map_err(|error| match error.kind() {
-            Kind::Corrupt => error.within("'lamina check --repair' may help").within(act()),
-            _ => error.within(act()),
-        })?;
-        let growth = store.database.read("look for an unfinished growth", |tx| {
-            tx.query_row("SELECT grow_to FROM pool", [], |row| row.get::<_, Option<u64>>(0)).sql()
-        })?;
-        if let Some(size) = growth.map(Bytes) {
-            store.driver.grow(size).map_err(|error| error.within(act()))?;
-            store.database.write("note the pool's new size", |tx| {
-                tx.execute("UPDATE pool SET size = max(size, grow_to), grow_to = NULL", []).sql().map(drop)
-            })?;
-        }
-        Ok(store)
-    }
-
-    fn store(self, spec: &PoolSpec) -> Result<Store> {
-        let driver = pool::open(spec)?;
-        let store = Store { layout: self.layout, database: self.database, locks: self.locks, driver };
-        store.recover()?;
-        Ok(store)
-    }
-}
-
-fn absolute_text(path: &Path) -> Result<String> {
-    let path = std::path::absolute(path)
-        .map_err(|error| Error::with_source(Kind::Invalid, format!("find {}", path.display()), error))?;
-    path.into_os_string()
-        .into_string()
-        .map_err(|path| Error::new(Kind::Invalid, format!("path {} is not UTF-8; choose another", path.display())))
-}
-
-fn forget_everything(tx: &Transaction<'_>) -> Result<()> {
-    tx.execute_batch(
-        "DELETE FROM containers; DELETE FROM tags; DELETE FROM images;
-         UPDATE snapshots SET parent = NULL; DELETE FROM snapshots; DELETE FROM pool;",
-    )
-    .sql()
 }

@@ -33,6 +33,14 @@ impl Store {
         unfinished.into_iter().map(|volume| self.recover_volume(volume)).fold(Ok(()), Result::and)
     }
 
+    /// [`Store::recover`] for those who came to do something else: what cannot be removed now must not keep anybody from
+    /// looking, unmounting or growing. The rows stay, so the next command tries again, and `check` tells of them.
+    pub(crate) fn recover_or_tell(&self) {
+        if let Err(error) = self.recover() {
+            tracing::warn!("remove what nobody wants any more: {error}; the next command tries again");
+        }
+    }
+
     /// Removes one volume if nobody wants it and its owner is gone, and then its ancestors for which the same holds.
     pub(crate) fn recover_volume(&self, volume: VolumeId) -> Result<()> {
         let mut next = Some(volume);
@@ -52,8 +60,9 @@ impl Store {
             if (info.state == State::Ready && info.kept) || has_children(tx, volume)? {
                 return Ok(None);
             }
-            tx.execute("UPDATE snapshots SET state = 'removing' WHERE volume = :v", named_params! {":v": volume.get()})
-                .sql()?;
+            // Its key is free from now on: the same layer may be made anew before the old volume is gone.
+            let intent = "UPDATE snapshots SET state = 'removing', key = 'removing-' || volume WHERE volume = :v";
+            tx.execute(intent, named_params! {":v": volume.get()}).sql()?;
             super::parents(tx, volume).map(|parents| Some(parents.first().copied()))
         })?;
         let Some(parent) = intent else { return Ok(None) };

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Finding, Store, pool::Ground};
+use super::{Finding, Store, ground::Ground};
 use crate::{
     driver::{Health, pool},
     error::{Kind, Result},
@@ -29,7 +29,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let Some(wrong) = wrong else { return Ok((ground.bring_up(&spec)?, Vec::new())) };
-        ground.refuse_if_mounted("take the pool down to repair it")?;
+        ground.refuse_if_used("take the pool down to repair it")?;
         let done = pool::repair(&spec).map_err(|error| error.within(format!("{wrong}; repair the pool")))?;
         let store = ground.bring_up(&spec)?;
         let repaired = !store.driver.status()?.health.is_stopped();

@@ -65,7 +65,9 @@ impl Place {
     /// The topmost mount of the pool in this namespace.
     pub(super) fn mounted(&self) -> Result<Option<MountEntry>> {
         let target = self.mount_point();
-        Ok(mount_table()?.into_iter().rfind(|mount| mount.target == target && mount.fstype == "btrfs"))
+        let is_pool = |mount: &MountEntry| mount.target == target && mount.fstype == "btrfs";
+        // The private bind mount of the place itself, on a disk that is btrfs too, shows a directory and not a root.
+        Ok(mount_table()?.into_iter().rfind(|mount| is_pool(mount) && mount.root == Path::new("/")))
     }
 }
 

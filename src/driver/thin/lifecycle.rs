@@ -260,9 +260,17 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
 
 /// See [`super::super::pool::destroy`].
 pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
+    let (backings, making) = (Backings::of(spec), Making::of(&spec.directory));
+    // A given device may be somebody else's by now (another disk has its name, or it was formatted while the pool was
+    // down): only one that answers as this pool, or that our unfinished creation took, is wiped.
+    let given = backings.both().into_iter().any(|backing| !backing.own);
+    let ours = given && open(spec).is_ok();
     close(spec)?;
-    let backings = Backings::of(spec);
-    backings.both().into_iter().try_for_each(Backing::remove)?;
+    for backing in backings.both() {
+        if backing.own || ours || making.took(backing)? {
+            backing.remove()?;
+        }
+    }
     backings.metadata.remove_aside()?;
-    Making::of(&spec.directory).remove()
+    making.remove()
 }

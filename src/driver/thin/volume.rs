@@ -58,15 +58,41 @@ impl Pool {
         self.control.remove_deferred(&self.names.volume(id))
     }
 
+    /// Activates the volume and opens it, so that nobody else's deferred removal takes it away. Between the two it may
+    /// still go; then once more.
+    fn activate_and_hold(&self, id: u32, access: Access) -> Result<(PathBuf, File)> {
+        let mut tries = 0;
+        loop {
+            let device = self.activate(id, access)?;
+            match File::open(&device) {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENOENT)) && tries < 10 => {
+                    tries += 1
+                }
+                opened => {
+                    return opened.map(|held| (device.clone(), held)).act(|| format!("open {}", device.display()));
+                }
+            }
+        }
+    }
+
     /// Runs `act` with the volume active, and leaves it as it was.
     pub(super) fn while_active<T>(&self, id: u32, access: Access, act: impl FnOnce(PathBuf) -> Result<T>) -> Result<T> {
         let name = self.names.volume(id);
         let was = self.control.info(&name)?.is_some_and(|info| info.live);
-        let done = self.activate(id, access).and_then(act);
+        let done = self.activate_and_hold(id, access).and_then(|(device, held)| {
+            let done = act(device);
+            drop(held);
+            done
+        });
         if was {
             return done;
         }
-        let undone = remove_patiently(&self.control, &name);
+        // Several processes may look at one sealed volume at once; the last one's leaving removes it. What is written
+        // or deleted is the caller's alone, and must be gone when this returns.
+        let undone = match access {
+            Access::ReadOnly => self.control.remove_deferred(&name),
+            Access::ReadWrite => remove_patiently(&self.control, &name),
+        };
         match done {
             Ok(done) => undone.map(|()| done),
             Err(error) => Err(error.and_undo(undone)),

@@ -1,0 +1,202 @@
+//! A root directory whose pool may be missing, down, or half made: what every command stands on before it has a store.
+//!
+//! Invariant: the pool's lock is held for whatever changes the pool's row. A pool whose row says 'creating' or
+//! 'destroying' was left by a dead command and is removed by the next one that holds the lock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
+
+use super::{
+    PoolOptions, Store,
+    database::{Database, Sql as _},
+    layout::Layout,
+    lock::Locks,
+};
+use crate::{
+    crash,
+    driver::{
+        DriverKind,
+        pool::{self, PoolSpec},
+    },
+    error::{Act as _, Error, Kind, Result},
+    fs::{BlockFs, mounts_below},
+    id::CacheId,
+    units::Bytes,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PoolState {
+    Creating,
+    Ready,
+    Destroying,
+}
+
+impl PoolState {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Ready => "ready",
+            Self::Destroying => "destroying",
+        }
+    }
+}
+
+/// A root directory whose pool may be missing or down.
+pub(super) struct Ground {
+    pub(super) layout: Layout,
+    pub(super) database: Database,
+    pub(super) locks: Locks,
+}
+
+impl Ground {
+    pub(super) fn new(root: &Path) -> Result<Self> {
+        let layout = Layout::new(root)?;
+        let database = Database::open(&layout.database())?;
+        let locks = Locks::new(&layout.locks());
+        Ok(Self { layout, database, locks })
+    }
+
+    pub(super) fn spec(&self, kind: DriverKind, options: &PoolOptions) -> Result<PoolSpec> {
+        let absolute = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        Ok(PoolSpec {
+            kind,
+            uuid: CacheId::random().as_str()[..32].to_owned(),
+            directory: self.layout.pool(),
+            size: options.size,
+            chunk: options.chunk,
+            fs: options.fs,
+            data: absolute(&options.data)?,
+            metadata: absolute(&options.metadata)?,
+        })
+    }
+
+    pub(super) fn pool(&self) -> Result<Option<(PoolSpec, PoolState)>> {
+        let row = |row: &Row<'_>| -> rusqlite::Result<(String, String, String, PoolSpec)> {
+            let path = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(column)?.map(PathBuf::from));
+            let spec = PoolSpec {
+                kind: DriverKind::Vfs,
+                uuid: row.get("uuid")?,
+                directory: self.layout.pool(),
+                size: Bytes(row.get("size")?),
+                chunk: Bytes(row.get("chunk")?),
+                fs: BlockFs::Ext4,
+                data: path("data")?,
+                metadata: path("metadata")?,
+            };
+            Ok((row.get("driver")?, row.get("fs")?, row.get("state")?, spec))
+        };
+        let found = self
+            .database
+            .read("look up the pool", |tx| tx.query_row("SELECT * FROM pool", [], row).optional().sql())?;
+        let Some((driver, fs, state, spec)) = found else { return Ok(None) };
+        let state = match state.as_str() {
+            "creating" => PoolState::Creating,
+            "ready" => PoolState::Ready,
+            "destroying" => PoolState::Destroying,
+            other => return Err(Error::new(Kind::Corrupt, format!("the pool's row has the unknown state '{other}'"))),
+        };
+        Ok(Some((PoolSpec { kind: driver.parse()?, fs: fs.parse()?, ..spec }, state)))
+    }
+
+    /// With the lock held: removes a pool that a dead command left half made or half destroyed; returns a ready one.
+    pub(super) fn settle(&self) -> Result<Option<PoolSpec>> {
+        match self.pool()? {
+            None => Ok(None),
+            Some((spec, PoolState::Ready)) => Ok(Some(spec)),
+            Some((spec, PoolState::Creating | PoolState::Destroying)) => self
+                .remove(&spec)
+                .map(|()| None)
+                .map_err(|error| error.within("finish what an earlier command left of the pool")),
+        }
+    }
+
+    pub(super) fn write_intent(&self, spec: &PoolSpec) -> Result<()> {
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let (data, metadata) = (text(&spec.data), text(&spec.metadata));
+        self.database.write("note the new pool", |tx| {
+            tx.execute(
+                "INSERT INTO pool (one, uuid, driver, size, chunk, fs, data, metadata, state)
+                 VALUES (1, :uuid, :driver, :size, :chunk, :fs, :data, :metadata, 'creating')",
+                named_params! {
+                    ":uuid": spec.uuid, ":driver": spec.kind.name(), ":size": spec.size.0, ":chunk": spec.chunk.0,
+                    ":fs": spec.fs.name(), ":data": data, ":metadata": metadata,
+                },
+            )
+            .sql()
+            .map(drop)
+        })
+    }
+
+    pub(super) fn set_state(&self, state: PoolState) -> Result<()> {
+        self.database.write("note the pool's state", |tx| {
+            tx.execute("UPDATE pool SET state = :state", named_params! {":state": state.name()}).sql().map(drop)
+        })
+    }
+
+    /// Destroys the pool itself, then all that the database knew of it.
+    pub(super) fn remove(&self, spec: &PoolSpec) -> Result<()> {
+        pool::destroy(spec)?;
+        crash::point(crash::Point::DestroyActed);
+        self.database.write("forget the pool", forget_everything)
+    }
+
+    /// While a container is mounted, or another command works on a volume, the pool must stay.
+    pub(super) fn refuse_if_used(&self, act: &str) -> Result<()> {
+        let mounted: BTreeSet<String> = mounted_containers(&self.layout)?.into_values().collect();
+        if let Some(first) = mounted.first() {
+            let what = format!(
+                "{act}: {} containers are mounted, among them {first:.12}; unmount them with 'lamina umount'",
+                mounted.len()
+            );
+            return Err(Error::new(Kind::InUse, what));
+        }
+        if self.locks.any_volume()? {
+            return Err(Error::new(Kind::InUse, format!("{act}: another command is at work; let it end first")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn bring_up(self, spec: &PoolSpec) -> Result<Store> {
+        let store = self.store(spec).map_err(|error| error.within(format!("bring the {} pool up", spec.kind)))?;
+        store.finish_growth()?;
+        Ok(store)
+    }
+
+    pub(super) fn store(self, spec: &PoolSpec) -> Result<Store> {
+        let driver = pool::open(spec)?;
+        let store = Store { layout: self.layout, database: self.database, locks: self.locks, driver };
+        store.recover_or_tell();
+        Ok(store)
+    }
+}
+
+/// Absolute, because a working directory does not outlive the command; and UTF-8, as the database's text is.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path).act(|| format!("find {}", path.display()))?;
+    match path.to_str() {
+        Some(_) => Ok(path),
+        None => Err(Error::new(Kind::Invalid, format!("path {} is not UTF-8; choose another", path.display()))),
+    }
+}
+
+fn forget_everything(tx: &Transaction<'_>) -> Result<()> {
+    tx.execute_batch(
+        "DELETE FROM containers; DELETE FROM tags; DELETE FROM images;
+         UPDATE snapshots SET parent = NULL; DELETE FROM snapshots; DELETE FROM pool;",
+    )
+    .sql()
+}
+
+/// Which containers are mounted: each mount point below `mounts/`, also one inside a container, with the container's ID.
+pub(super) fn mounted_containers(layout: &Layout) -> Result<BTreeMap<PathBuf, String>> {
+    let mounts = layout.mounts();
+    let container = |target: PathBuf| {
+        let id = target.strip_prefix(&mounts).ok()?.components().next()?.as_os_str().to_str()?.to_owned();
+        Some((target, id))
+    };
+    Ok(mounts_below(&mounts)?.into_iter().filter_map(|mount| container(mount.target)).collect())
+}
