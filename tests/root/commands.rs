@@ -1,7 +1,12 @@
 //! The commands as a user gives them, on every driver: the whole way from a tar to a removed container, what is refused,
 //! many at once, signals, and a machine that was restarted.
 
-use std::{collections::BTreeSet, fs, io::Write as _, process::Stdio};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 use lamina::driver::DriverKind;
 use libtest_mimic::Trial;
@@ -18,7 +23,7 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 14] = [
+const CASES: [(&str, Case); 20] = [
     ("whole_way", whole_way),
     ("first_command_makes_the_pool", first_command_makes_the_pool),
     ("layers_of_a_shared_base_lie_there_once", layers_of_a_shared_base_lie_there_once),
@@ -33,6 +38,12 @@ const CASES: [(&str, Case); 14] = [
     ("one_image_imported_ten_times_at_once", one_image_imported_ten_times_at_once),
     ("first_commands_at_once_make_one_pool", first_commands_at_once_make_one_pool),
     ("a_signal_undoes_what_was_begun", a_signal_undoes_what_was_begun),
+    ("a_root_behind_a_link_is_the_same_root", a_root_behind_a_link_is_the_same_root),
+    ("a_lost_database_does_not_cost_the_pool", a_lost_database_does_not_cost_the_pool),
+    ("mounting_and_removing_at_once", mounting_and_removing_at_once),
+    ("ten_diffs_and_commits_at_once", ten_diffs_and_commits_at_once),
+    ("mounts_inside_a_container_are_the_users", mounts_inside_a_container_are_the_users),
+    ("load_tells_what_it_loaded", load_tells_what_it_loaded),
 ];
 
 /// One case per driver.
@@ -352,6 +363,128 @@ fn a_signal_undoes_what_was_begun(host: &Host) -> Outcome {
         expect_eq!(host.json(&["images"])?, before);
         expect_eq!(host.json(&["pool", "status"])?["layers"], 1);
         host.check()?;
+    }
+    Ok(())
+}
+
+/// A root was used as it was typed, and the mount table knows only what the kernel calls it: `umount` said 'not
+/// mounted', and `rm` deleted a mounted container.
+fn a_root_behind_a_link_is_the_same_root(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    let link = host.file("link");
+    std::os::unix::fs::symlink(host.root(), &link)?;
+    let through = |args: &[&str]| -> Outcome<Said> {
+        Ok(Said::from(Command::new(env!("CARGO_BIN_EXE_lamina")).arg("--root").arg(&link).args(args).output()?))
+    };
+    let said = through(&["mount", "box"])?;
+    expect_eq!(said.code, Some(0), "{said:?}");
+    expect_eq!(host.mount("box")?.display().to_string(), said.out.trim());
+    let refused = through(&["rm", "box"])?;
+    expect!(refused.err.contains("unmount it first"), "{refused:?}");
+    expect_eq!(through(&["umount", "box"])?.code, Some(0));
+    host.check()
+}
+
+/// A pool whose row was lost was taken for one that this command had half made, and removed when making failed.
+fn a_lost_database_does_not_cost_the_pool(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    host.ok(&["pool", "down"])?;
+    let aside = host.file("aside");
+    fs::create_dir(&aside)?;
+    let database = ["lamina.db", "lamina.db-wal", "lamina.db-shm"];
+    let present: Vec<&str> = database.into_iter().filter(|name| host.root().join(name).exists()).collect();
+    for name in &present {
+        fs::rename(host.root().join(name), aside.join(name))?;
+    }
+    let tar = host.file("rootfs.tar").display().to_string();
+    host.fails(&["import", &tar, "other:1"], "the database does not know")?;
+    for name in database {
+        match fs::remove_file(host.root().join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    for name in &present {
+        fs::rename(aside.join(name), host.root().join(name))?;
+    }
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    expect_eq!(fs::read(host.mount("box")?.join("file"))?, b"content");
+    host.ok(&["umount", "box"]).map(drop)
+}
+
+/// A mount that waited for a removal mounted what was being removed.
+fn mounting_and_removing_at_once(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    for _ in 0..5 {
+        host.ok(&["create", "--name", "box", "base:1"])?;
+        let removing = host.spawn(&["rm", "box"], Stdio::null())?;
+        let mounting = host.spawn(&["mount", "box"], Stdio::null())?;
+        let removed = Said::from(removing.wait_with_output()?);
+        let mounted = Said::from(mounting.wait_with_output()?);
+        match (removed.code, mounted.code) {
+            (Some(0), Some(1)) => {}
+            (Some(1), Some(0)) => {
+                host.ok(&["umount", "box"])?;
+                host.ok(&["rm", "box"])?;
+            }
+            _ => return Err(format!("one of both must win: {removed:?}, {mounted:?}").into()),
+        }
+        host.check()?;
+    }
+    Ok(())
+}
+
+/// Commands that looked at one layer took its device away from each other.
+fn ten_diffs_and_commits_at_once(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    fs::write(host.mount("box")?.join("note"), "written")?;
+    host.ok(&["umount", "box"])?;
+    let references: Vec<String> = (0..5).map(|number| format!("commit:{number}")).collect();
+    let mut children = Vec::new();
+    for reference in &references {
+        children.push(host.spawn(&["diff", "box"], Stdio::null())?);
+        children.push(host.spawn(&["commit", "box", reference], Stdio::null())?);
+    }
+    for child in children {
+        let said = Said::from(child.wait_with_output()?);
+        expect_eq!(said.code, Some(0), "{said:?}");
+    }
+    expect_eq!(host.json(&["images"])?.as_array().map(Vec::len), Some(6));
+    host.check()
+}
+
+/// `check` called a file system that the user had mounted in a container a stray one, and unmounted it.
+fn mounts_inside_a_container_are_the_users(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("proc/keep", b"")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    let inside = host.mount("box")?.join("proc");
+    let none = None::<&str>;
+    nix::mount::mount(Some("proc"), &inside, Some("proc"), nix::mount::MsFlags::empty(), none)?;
+    let checked = host.run(&["check", "--repair"])?;
+    let there = inside.join("self").exists();
+    nix::mount::umount(&inside)?;
+    expect_eq!(checked.code, Some(0), "{checked:?}");
+    expect!(there, "what the user mounted stays");
+    host.ok(&["umount", "box"]).map(drop)
+}
+
+/// `load` told every name that the image has here.
+fn load_tells_what_it_loaded(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    let tar = host.file("layer");
+    write_tar(&tar, &[("file", b"content")])?;
+    for reference in ["first:1", "second:1"] {
+        let archive = host.file("image.tar");
+        archive::write(&archive, reference, &[&tar])?;
+        let told = host.ok(&["load", "-i", &archive.display().to_string()])?;
+        expect_eq!(told, format!("Loaded image: {reference}"));
     }
     Ok(())
 }
