@@ -4,7 +4,7 @@
 
 use super::Store;
 use crate::{
-    driver::{Health, PoolStatus, Space},
+    driver::{DriverKind, Health, PoolStatus, Space},
     error::{Error, Kind, Result},
     units::Bytes,
 };
@@ -39,7 +39,7 @@ impl Store {
                 }
             }
         }
-        judge(&status)
+        judge(&status, least_metadata(self.driver.kind()))
     }
 
     /// Adds the pool's numbers to an error that says no more than 'no space'.
@@ -68,7 +68,12 @@ fn numbers(status: &PoolStatus) -> String {
     )
 }
 
-fn judge(status: &PoolStatus) -> Result<()> {
+/// btrfs needs several MiB of metadata for a transaction, and a delete is one; a thin-pool some blocks of 4 KiB.
+fn least_metadata(kind: DriverKind) -> Bytes {
+    if kind == DriverKind::Btrfs { Bytes::mib(4) } else { Bytes::kib(512) }
+}
+
+fn judge(status: &PoolStatus, least_metadata: Bytes) -> Result<()> {
     match status.health {
         Health::Ok | Health::OutOfSpace => {}
         Health::ReadOnly | Health::Failed => {
@@ -82,7 +87,7 @@ fn judge(status: &PoolStatus) -> Result<()> {
     let short = |space: Space, least| space.total > Bytes(0) && space.free() < reserve(space, least);
     let full = status.health == Health::OutOfSpace
         || short(status.data, Bytes::mib(8))
-        || short(status.metadata, Bytes::kib(512));
+        || short(status.metadata, least_metadata);
     if full {
         return Err(Error::new(Kind::Full, numbers(status)));
     }
@@ -118,13 +123,13 @@ mod tests {
 
     #[test]
     fn each_kind_of_space_is_refused_before_it_is_full() {
-        assert!(judge(&status(1024, 8192, Some(4096))).is_ok());
+        assert!(judge(&status(1024, 8192, Some(4096)), Bytes::kib(512)).is_ok());
         for (full, word) in [
             (status(400, 8192, None), "grow it"),
             (status(1024, 1024, None), "metadata 63 MiB of 64 MiB"),
             (status(1024, 8192, Some(100)), "disk below"),
         ] {
-            let error = judge(&full).unwrap_err();
+            let error = judge(&full, Bytes::kib(512)).unwrap_err();
             assert_eq!(error.kind(), Kind::Full);
             assert!(error.to_string().contains(word), "{error}");
         }
@@ -133,6 +138,6 @@ mod tests {
     #[test]
     fn a_stopped_pool_names_the_repair() {
         let stopped = PoolStatus { health: Health::ReadOnly, ..status(1024, 8192, None) };
-        assert!(judge(&stopped).unwrap_err().to_string().contains("check --repair"));
+        assert!(judge(&stopped, Bytes::kib(512)).unwrap_err().to_string().contains("check --repair"));
     }
 }
