@@ -162,7 +162,8 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// and written. `parents` are those of `source`. Never leaves `source` frozen or suspended.
     fn capture(&self, id: VolumeId, source: VolumeId, parents: &[VolumeId]) -> Result<()>;
 
-    /// Makes `id`, not mounted, unchangeable from now on. Idempotent.
+    /// Makes `id`, not mounted, unchangeable from now on. Idempotent. A mechanism that has no mark for it (thin) relies on
+    /// the caller, who mounts a sealed volume read-only; the kernel then keeps to that, the journal included.
     fn seal(&self, id: VolumeId) -> Result<()>;
 
     /// Deletes `id`, not mounted, or what there is of it. Idempotent: nothing there is success.

@@ -68,9 +68,9 @@ fn numbers(status: &PoolStatus) -> String {
     )
 }
 
-/// btrfs needs several MiB of metadata for a transaction, and a delete is one; a thin-pool some blocks of 4 KiB.
+/// btrfs refuses to make anything with less than 2 MiB of metadata left, measured; a thin-pool needs some blocks of 4 KiB.
 fn least_metadata(kind: DriverKind) -> Bytes {
-    if kind == DriverKind::Btrfs { Bytes::mib(4) } else { Bytes::kib(512) }
+    if kind == DriverKind::Btrfs { Bytes::mib(2) } else { Bytes::kib(512) }
 }
 
 fn judge(status: &PoolStatus, least_metadata: Bytes) -> Result<()> {

@@ -83,6 +83,14 @@ pub fn with_pool(kind: DriverKind, size: Bytes, case: fn(&mut Pool) -> Outcome) 
     if !rustix::process::geteuid().is_root() {
         return Ok(Completion::ignored_with("needs root"));
     }
+    if kind == DriverKind::Thin {
+        // What the kernel says when it is asked for what there is already, or is there no more; and of a full pool.
+        for part in
+            ["device-mapper: thin:", "device-mapper: ioctl:", "device-mapper: table:", "EXT4-fs", "JBD2", "I/O error"]
+        {
+            println!("VM-EXPECT-KMSG: {part}");
+        }
+    }
     match pool::supported(kind).and_then(|()| Pool::new(kind, size)) {
         Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::MissingProgram) => {
             Ok(Completion::ignored_with(error.to_string()))

@@ -8,6 +8,8 @@ use super::{
     filesystem::{make, require_mkfs, uuid_at},
     pool::{Pool, control, remove_patiently},
 };
+use std::fs;
+
 use crate::{
     block::{
         LoopFile, Names,
@@ -96,6 +98,7 @@ pub(in crate::driver) fn create(spec: &PoolSpec) -> Result<()> {
     Names::new(&spec.uuid)?;
     require_mkfs(spec.fs)?;
     drop(control()?);
+    fs::create_dir_all(&spec.directory).act(|| format!("make {}", spec.directory.display()))?;
     let (backings, making) = (Backings::of(spec), Making::of(&spec.directory));
     let unfinished = making.exists()?;
     if unfinished {
