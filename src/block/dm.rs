@@ -103,18 +103,20 @@ impl Control {
     /// Makes the device with an active table. What a killed process left half made under the same UUID is finished.
     ///
     /// # Errors
-    /// `InUse` if the name belongs to somebody else; the kernel's reason for refusing the table. Nothing is left then.
+    /// `InUse` if the name belongs to somebody else; the kernel's reason for refusing the table; its `ENXIO` if somebody
+    /// removed the device meanwhile. Nothing is left then.
     pub fn activate(&self, name: &DmName, line: &TableLine, readonly: bool) -> Result<Info> {
         let act = || format!("activate {}", name.name);
         let call = Call { name: name.name.clone(), uuid: name.uuid.clone(), ..Call::default() };
         match self.call::<dm::DevCreate>(&call) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => match self.info(name)? {
-                None => {
+                None if self.is_taken(name)? => {
                     return Err(Error::new(
                         Kind::InUse,
                         format!("{}: a device of that name belongs to somebody else", act()),
                     ));
                 }
+                None => return Err(vanished(&act())),
                 Some(info) if info.live => return Ok(info),
                 Some(_) => {}
             },
@@ -124,7 +126,13 @@ impl Control {
             .and_then(|()| self.resume(name))
             .map_err(|error| error.and_undo(self.remove(name).map(drop)))
             .act(act)?;
-        self.info(name)?.ok_or_else(|| Error::new(Kind::NotFound, format!("{}: it vanished", act())))
+        self.info(name)?.ok_or_else(|| vanished(&act()))
+    }
+
+    /// Whether there is a device of this name, whosever it is.
+    fn is_taken(&self, name: &DmName) -> Result<bool> {
+        let reply = self.call::<dm::DevStatus>(&Call { name: name.name.clone(), ..Call::default() });
+        none_if_missing(reply).act(|| format!("look at {}", name.name)).map(|reply| reply.is_some())
     }
 
     /// Loads a table beside the active one; [`Control::resume`] makes it active.
@@ -273,6 +281,11 @@ impl Control {
     fn call<C: Command>(&self, call: &Call) -> io::Result<Reply> {
         dm::call::<C>(&self.node, call)
     }
+}
+
+/// Somebody removed the device while we worked on it.
+fn vanished(act: &str) -> Error {
+    Error::with_source(Kind::NotFound, format!("{act}: it vanished"), io::Error::from_raw_os_error(libc::ENXIO))
 }
 
 fn none_if_missing(reply: io::Result<Reply>) -> io::Result<Option<Reply>> {

@@ -7,6 +7,7 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, config::DbConfig};
 
+use super::lock::Locks;
 use crate::error::{Error, Kind, Result};
 
 /// The schema version that this program writes.
@@ -26,11 +27,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens the database at `path`, and makes it if it is not there or was left half made.
+    pub(super) fn open(path: &Path, locks: &Locks) -> Result<Self> {
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(PATIENCE)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
@@ -39,34 +40,39 @@ impl Database {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             Ok(connection)
         };
-        let database =
-            Self { connection: open().map_err(|error| failed(error, &format!("open database {}", path.display())))? };
-        match database.version()? {
-            VERSION => {}
-            0 => database.write("make the database's tables", |tx| {
-                // Another command may have made them while this one waited for its turn.
-                let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).sql()?;
-                if version != 0 {
-                    return Ok(());
-                }
-                tx.execute_batch(include_str!("schema.sql")).sql()?;
-                // Grows the log and the file once, so that later commits find their place there.
-                tx.execute_batch(&format!(
-                    "CREATE TABLE room (bytes BLOB); INSERT INTO room VALUES (zeroblob({LOG_PAGES} * 4096)); DROP TABLE room;"
-                ))
-                .sql()
-            })?,
-            other => {
-                return Err(Error::new(
-                    Kind::NotOurs,
-                    format!(
-                        "database {} has schema version {other} and this lamina knows version {VERSION}; use the lamina that made it",
-                        path.display()
-                    ),
-                ));
-            }
+        let act = || format!("open database {}", path.display());
+        let database = Self { connection: open().map_err(|error| failed(error, &act()))? };
+        if database.version()? == 0 {
+            // SQLite does not wait for another connection that changes the journal's mode: it fails at once.
+            let _lock = locks.pool()?;
+            database.make().map_err(|error| error.within(act()))?;
         }
-        Ok(database)
+        match database.version()? {
+            VERSION => Ok(database),
+            other => Err(Error::new(
+                Kind::NotOurs,
+                format!(
+                    "database {} has schema version {other} and this lamina knows version {VERSION}; use the lamina that made it",
+                    path.display()
+                ),
+            )),
+        }
+    }
+
+    /// Makes the tables, unless another command has made them meanwhile.
+    fn make(&self) -> Result<()> {
+        if self.version()? != 0 {
+            return Ok(());
+        }
+        self.connection.pragma_update(None, "journal_mode", "WAL").sql()?;
+        self.write("make the database's tables", |tx| {
+            tx.execute_batch(include_str!("schema.sql")).sql()?;
+            // Grows the log and the file once, so that later commits find their place there.
+            tx.execute_batch(&format!(
+                "CREATE TABLE room (bytes BLOB); INSERT INTO room VALUES (zeroblob({LOG_PAGES} * 4096)); DROP TABLE room;"
+            ))
+            .sql()
+        })
     }
 
     fn version(&self) -> Result<i64> {

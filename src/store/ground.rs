@@ -55,8 +55,8 @@ pub(super) struct Ground {
 impl Ground {
     pub(super) fn new(root: &Path) -> Result<Self> {
         let layout = Layout::new(root)?;
-        let database = Database::open(&layout.database())?;
         let locks = Locks::new(&layout.locks());
+        let database = Database::open(&layout.database(), &locks)?;
         Ok(Self { layout, database, locks })
     }
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// How long a device may stay busy after its last use: udev and blkid open new devices for some milliseconds, and
 /// nothing tells when they have closed them.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A pool that is up.
 #[derive(Debug)]

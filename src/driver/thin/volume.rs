@@ -5,22 +5,25 @@
 
 use std::{
     fs::File,
+    io,
     path::{Path, PathBuf},
+    thread,
+    time::Instant,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::{
     filesystem::{LENGTH, mount_spec, needs_recovery},
-    pool::{Pool, remove_patiently},
+    pool::{PATIENCE, Pool, remove_patiently},
 };
 use crate::{
     block::{
-        DmName, node,
+        DmName, Info, node,
         thin_pool::{Message, thin_line},
     },
     driver::Access,
-    error::{Act as _, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, Mounted},
     sys,
     units::Bytes,
@@ -36,6 +39,10 @@ impl Pool {
     /// The node of the volume's device, which is made active if it is not. An active one that was wanted otherwise is
     /// made anew, unless it is in use.
     pub(super) fn activate(&self, id: u32, access: Access) -> Result<PathBuf> {
+        unless_it_vanishes(|| node(self.try_activate(id, access)?.number))
+    }
+
+    fn try_activate(&self, id: u32, access: Access) -> Result<Info> {
         let name = self.names.volume(id);
         let readonly = access == Access::ReadOnly;
         let line = thin_line(self.number, id, LENGTH.sectors());
@@ -50,7 +57,7 @@ impl Pool {
             remove_patiently(&self.control, &name)?;
             info = self.control.activate(&name, &line, readonly)?;
         }
-        node(info.number)
+        Ok(info)
     }
 
     /// Removes the volume's device, now or when it is closed for the last time.
@@ -58,39 +65,39 @@ impl Pool {
         self.control.remove_deferred(&self.names.volume(id))
     }
 
-    /// Activates the volume and opens it, so that nobody else's deferred removal takes it away. Between the two it may
-    /// still go; then once more.
+    /// Activates the volume and opens it, so that nobody else's removal takes it away.
     fn activate_and_hold(&self, id: u32, access: Access) -> Result<(PathBuf, File)> {
-        let mut tries = 0;
-        loop {
-            let device = self.activate(id, access)?;
-            match File::open(&device) {
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENOENT)) && tries < 10 => {
-                    tries += 1
-                }
-                opened => {
-                    return opened.map(|held| (device.clone(), held)).act(|| format!("open {}", device.display()));
-                }
+        unless_it_vanishes(|| {
+            let info = self.try_activate(id, access)?;
+            let device = node(info.number)?;
+            let held = File::open(&device).act(|| format!("open {}", device.display()))?;
+            // While it is open its number is not given to another. Before, it may have been: then this is another's.
+            match self.control.info(&self.names.volume(id))? {
+                Some(now) if now.number == info.number => Ok((device, held)),
+                _ => Err(Error::with_source(
+                    Kind::NotFound,
+                    format!("open {}: it is no longer volume {id}", device.display()),
+                    io::Error::from_raw_os_error(libc::ENXIO),
+                )),
             }
-        }
+        })
     }
 
-    /// Runs `act` with the volume active, and leaves it as it was.
+    /// Runs `act` with the volume active.
+    ///
+    /// Several processes may look at one sealed volume at once: read-only, the last one's leaving removes the device.
+    /// What is written or deleted is the caller's alone, and is left as it was when this returns.
     pub(super) fn while_active<T>(&self, id: u32, access: Access, act: impl FnOnce(PathBuf) -> Result<T>) -> Result<T> {
         let name = self.names.volume(id);
-        let was = self.control.info(&name)?.is_some_and(|info| info.live);
+        let was = access == Access::ReadWrite && self.control.info(&name)?.is_some_and(|info| info.live);
         let done = self.activate_and_hold(id, access).and_then(|(device, held)| {
             let done = act(device);
             drop(held);
             done
         });
-        if was {
-            return done;
-        }
-        // Several processes may look at one sealed volume at once; the last one's leaving removes it. What is written
-        // or deleted is the caller's alone, and must be gone when this returns.
         let undone = match access {
             Access::ReadOnly => self.control.remove_deferred(&name),
+            Access::ReadWrite if was => Ok(()),
             Access::ReadWrite => remove_patiently(&self.control, &name),
         };
         match done {
@@ -190,5 +197,19 @@ impl Pool {
             }
         }
         Ok(())
+    }
+}
+
+/// Does `act` again as long as the device is taken away under it: several processes may look at one sealed volume, each
+/// of which removes its device when it is done.
+fn unless_it_vanishes<T>(mut act: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match act() {
+            Err(error) if matches!(error.errno(), Some(libc::ENXIO | libc::ENOENT)) && Instant::now() < deadline => {
+                thread::yield_now();
+            }
+            result => return result,
+        }
     }
 }
