@@ -16,7 +16,7 @@ use lamina::{
     store::{Key, SnapshotKind, Store},
     units::Bytes,
 };
-use libtest_mimic::{Completion, Trial};
+use libtest_mimic::Trial;
 
 use crate::{
     btrfs_full::SmallDisk,
@@ -25,8 +25,6 @@ use crate::{
     pool::Outcome,
 };
 
-const KNOWN_ON_BTRFS: &str = "known defect: on a small full btrfs pool, whose data chunks took all the device, new work \
-    is refused for want of metadata after a removal, until the kernel has given the emptied data chunks back";
 const BLOCK: DriverKind = DriverKind::Thin;
 const BOTH: [DriverKind; 2] = [BLOCK, DriverKind::Btrfs];
 
@@ -37,15 +35,7 @@ pub fn trials() -> Vec<Trial> {
             ("data_ends_and_removing_helps", removing_helps as fn(&Host) -> Outcome),
             ("data_ends_and_growing_helps", growing_helps),
         ] {
-            let known = driver == DriverKind::Btrfs && name == "data_ends_and_removing_helps";
-            let name = format!("full::{driver}::{name}");
-            trials.push(Trial::ignorable_test(name, move || {
-                // A known defect, not a property of the machine: it is counted as skipped until it is mended.
-                if known {
-                    return Ok(Completion::ignored_with(KNOWN_ON_BTRFS));
-                }
-                with_host(driver, case)
-            }));
+            trials.push(Trial::ignorable_test(format!("full::{driver}::{name}"), move || with_host(driver, case)));
         }
         trials.push(Trial::ignorable_test(format!("full::{driver}::the_disk_below_ends"), move || {
             let disk = SmallDisk::new(400 << 20)?;

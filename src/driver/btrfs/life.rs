@@ -14,7 +14,7 @@ use nix::mount::MsFlags;
 
 use super::{
     super::pool::PoolSpec,
-    mkfs,
+    chunks, mkfs,
     superblock::{dashed, parse_uuid, verify},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, MountEntry, MountSpec, Mounted, mount_table, unmount},
     program::MKFS_BTRFS,
-    sys::btrfs,
+    sys::{self, btrfs},
     units::Bytes,
 };
 
@@ -218,11 +218,16 @@ fn mount_file(place: &Place) -> Result<()> {
 fn mount(place: &Place, device: &Path) -> Result<()> {
     let target = place.mount_point();
     fs::create_dir_all(&target).act(|| format!("make {}", target.display()))?;
+    let size =
+        File::open(device).and_then(sys::block::size).act(|| format!("ask for the size of {}", device.display()));
     let spec = MountSpec::Device {
         device: device.to_owned(),
         fs: BlockFs::Btrfs,
         // Freed extents are given back to the file below, in the background; by itself only since Linux 6.2.
-        options: vec!["discard=async".to_owned()],
+        options: vec![
+            "discard=async".to_owned(),
+            format!("metadata_ratio={}", chunks::data_per_metadata(Bytes(size?))),
+        ],
         access: Access::ReadWrite,
     };
     let mounted = Mounted::detached(&spec)?;

@@ -4,6 +4,7 @@
 //! Invariant: whatever directory lies in `volumes` is a volume; each comes and goes in one transaction of the kernel.
 
 mod changes;
+mod chunks;
 mod life;
 mod mkfs;
 mod receiver;

@@ -6,6 +6,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::{
     Btrfs,
+    chunks::metadata_share,
     life::{self, Place},
 };
 use crate::{
@@ -39,15 +40,16 @@ pub(super) fn holds_back(root: &File) -> io::Result<bool> {
     Ok(open < NEARLY_NOTHING.0 && free > device.total / 4)
 }
 
-/// The pool's space for data and for metadata. What no block group has yet can become either, so each counts it as
-/// free; the reserve by which deleting always works counts as used metadata.
+/// The pool's space for data and for metadata. What no block group has yet can become either, so metadata counts it as
+/// free, and data does beyond the part that metadata must get; the reserve by which deleting always works counts as
+/// used metadata.
 fn spaces(root: &File) -> Result<(Space, Space)> {
     let act = || "ask the kernel for the pool's space";
     let device = btrfs::device_info(root).act(act)?;
     let kinds = btrfs::space_info(root).act(act)?;
-    let open = device.total.saturating_sub(device.allocated + NEVER_GIVEN);
-    let mut data = Space { total: Bytes(open), used: Bytes(0) };
-    let mut metadata = data;
+    let open = Bytes(device.total.saturating_sub(device.allocated + NEVER_GIVEN));
+    let mut data = Space::default();
+    let mut metadata = Space { total: open, used: Bytes(0) };
     for kind in kinds {
         if kind.flags & SpaceInfo::RESERVE != 0 {
             metadata.used += Bytes(kind.total);
@@ -59,6 +61,8 @@ fn spaces(root: &File) -> Result<(Space, Space)> {
             metadata.used += Bytes(kind.used);
         }
     }
+    let has = metadata.total.saturating_sub(open);
+    data.total += open.saturating_sub(metadata_share(Bytes(device.total)).saturating_sub(has));
     Ok((data, metadata))
 }
 
