@@ -14,7 +14,10 @@ use std::{
 
 use signal_hook::{consts::TERM_SIGNALS, flag};
 
-use crate::error::{Act as _, Error, Kind, Result};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    sys,
+};
 
 static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
@@ -28,6 +31,8 @@ pub fn install() -> Result<()> {
         for signal in TERM_SIGNALS {
             flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&asked))?;
             flag::register(*signal, Arc::clone(&asked))?;
+            // So that waiting for another command's lock ends.
+            sys::signal::interrupts_calls(*signal)?;
         }
         Ok(())
     };
@@ -44,5 +49,10 @@ pub fn asked() -> bool {
 /// # Errors
 /// `Interrupted` after a signal.
 pub fn check() -> Result<()> {
-    if asked() { Err(Error::new(Kind::Interrupted, "interrupted; what was begun is undone")) } else { Ok(()) }
+    if asked() { Err(interrupted()) } else { Ok(()) }
+}
+
+/// What work that saw the signal ends with.
+pub fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "interrupted; what was begun is undone")
 }

@@ -17,10 +17,8 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
-        let (store, mut findings) = match self.repair && global.root.join("lamina.db").exists() {
-            true => Store::open_repaired(&global.root)?,
-            false => (pool::existing(global)?, Vec::new()),
-        };
+        let (store, mut findings) =
+            if self.repair { Store::open_repaired(&global.root)? } else { (pool::existing(global)?, Vec::new()) };
         findings.extend(store.check(self.repair)?);
         if self.json {
             output::json(&findings)?;

@@ -9,6 +9,7 @@ use super::{Global, output};
 use crate::{
     driver::{DriverKind, PoolStatus, pool},
     program::Program,
+    store::Store,
 };
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,8 @@ struct Report {
     root: String,
     driver: Option<DriverKind>,
     pool: Option<PoolStatus>,
+    /// Why the pool cannot be looked at.
+    trouble: Option<String>,
     kernel: String,
     /// What each driver lacks here; `null` if it works.
     drivers: Vec<DriverRow>,
@@ -52,12 +55,21 @@ impl Args {
 }
 
 fn report(global: &Global) -> Result<Report> {
-    let store = global.store_if_any()?;
+    // What else there is to tell helps most when the pool does not come up.
+    let looked = global.store_if_any().and_then(|store| {
+        let look = |store: Store| Ok((store.driver().kind(), store.status()?));
+        store.map(look).transpose()
+    });
+    let (pool, trouble) = match looked {
+        Ok(pool) => (pool, None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         root: global.root.display().to_string(),
-        driver: store.as_ref().map(|store| store.driver().kind()),
-        pool: store.as_ref().map(|store| store.status()).transpose()?,
+        driver: pool.as_ref().map(|(driver, _)| *driver),
+        pool: pool.map(|(_, status)| status),
+        trouble,
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         drivers: DriverKind::ALL
             .into_iter()
@@ -71,13 +83,17 @@ fn report(global: &Global) -> Result<Report> {
 }
 
 fn print(report: &Report) -> Result<()> {
-    output::line(format_args!("Storage Driver: {}", report.driver.map_or("none yet", DriverKind::name)))?;
+    let none = if report.trouble.is_some() { "unknown" } else { "none yet" };
+    output::line(format_args!("Storage Driver: {}", report.driver.map_or(none, DriverKind::name)))?;
     output::line(format_args!("Root:           {}", report.root))?;
     if let Some(pool) = &report.pool {
         output::line(format_args!(
             "Pool:           {:?}, {} of {} used",
             pool.health, pool.data.used, pool.data.total
         ))?;
+    }
+    if let Some(trouble) = &report.trouble {
+        output::line(format_args!("Pool:           {trouble}"))?;
     }
     output::line(format_args!("Kernel:         {}", report.kernel))?;
     output::line(format_args!("Lamina:         {}", report.version))?;

@@ -5,16 +5,20 @@ use std::path::PathBuf;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-use super::{Global, output, progress};
+use super::{Global, input::Input, output, progress, progress::Counted};
 use crate::{
     id::DiffId,
-    image::import::{LoadEvents, load},
+    image::{
+        archive::Archive,
+        import::{LoadEvents, load},
+    },
 };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A docker-archive ('docker save', 'skopeo copy ... docker-archive:') or an OCI image archive
-    #[arg(short, long, value_name = "FILE")]
+    /// A docker-archive ('docker save', 'skopeo copy ... docker-archive:') or an OCI image archive, plain, gzip or
+    /// zstd; '-' is standard input
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
 }
 
@@ -54,8 +58,14 @@ impl LoadEvents for Bars {
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let store = global.store()?;
+        // Beside the pool: a compressed archive is as large as its images.
+        let spool = store.layout().root();
+        let archive = match self.input.as_os_str() == "-" {
+            true => Archive::receive(Counted::new(Input::new()?, progress::bytes("reading", None)), spool)?,
+            false => Archive::open(&self.input, spool)?,
+        };
         let mut bars = Bars::default();
-        let images = load(&store, &self.input, &mut bars);
+        let images = load(&store, &archive, &mut bars);
         bars.finish();
         for image in images? {
             if image.references.is_empty() {

@@ -156,10 +156,6 @@ impl Global {
 
     /// The store, if there is a pool: for verbs that only look.
     fn store_if_any(&self) -> Result<Option<Store>> {
-        // A root directory that does not exist yet has no pool, and looking must not make it.
-        if !self.root.join("lamina.db").exists() {
-            return Ok(None);
-        }
         Ok(Store::open(&self.root)?)
     }
 }

@@ -10,7 +10,6 @@ use super::{Global, output};
 use crate::{
     container::Containers,
     driver::{DriverKind, PoolStatus, Space},
-    error::{Error, Kind},
     fs::BlockFs,
     store::{PoolOptions, SnapshotKind, Store, no_pool},
     units::Bytes,
@@ -37,15 +36,15 @@ pub(super) struct CreateArgs {
     /// Mechanism: thin or btrfs share blocks; overlay shares files and vfs nothing, for comparison
     #[arg(long, value_name = "thin|btrfs|overlay|vfs")]
     driver: Option<DriverKind>,
-    /// Space for data; a backing file is sparse and takes it only as it fills
-    #[arg(long, default_value = "100G")]
-    size: Bytes,
-    /// Unit in which a thin pool shares blocks, a multiple of 64K
-    #[arg(long, default_value = "64K")]
-    chunk: Bytes,
-    /// File system on thin volumes
-    #[arg(long, default_value = "ext4", value_name = "ext4|xfs")]
-    fs: BlockFs,
+    /// Space for data of a thin or btrfs pool; a backing file is sparse and takes it only as it fills [default: 100G]
+    #[arg(long)]
+    size: Option<Bytes>,
+    /// Unit in which a thin pool shares blocks, a multiple of 64K [default: 64K]
+    #[arg(long)]
+    chunk: Option<Bytes>,
+    /// File system on thin volumes [default: ext4]
+    #[arg(long, value_name = "ext4|xfs")]
+    fs: Option<BlockFs>,
     /// Backing file or block device for data
     #[arg(long, value_name = "FILE|BLOCKDEV")]
     data: Option<PathBuf>,
@@ -69,8 +68,8 @@ pub(super) struct GrowArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DestroyArgs {
-    /// Really
-    #[arg(long)]
+    /// Really: all images and containers are removed
+    #[arg(long, required = true)]
     yes: bool,
 }
 
@@ -90,7 +89,11 @@ impl Verb {
                 eprintln!("lamina: the pool is up");
                 Ok(())
             }
-            Self::Destroy(args) => args.run(global),
+            Self::Destroy(_) => {
+                Store::destroy_pool(&global.root)?;
+                eprintln!("lamina: the pool is destroyed");
+                Ok(())
+            }
         }
     }
 }
@@ -157,22 +160,4 @@ fn grow(global: &Global, size: Bytes) -> Result<()> {
     store.grow(size)?;
     eprintln!("lamina: the pool has {} now", store.status()?.data.total);
     Ok(())
-}
-
-impl DestroyArgs {
-    fn run(&self, global: &Global) -> Result<()> {
-        if !self.yes {
-            return Err(Error::new(
-                Kind::Invalid,
-                "destroying the pool removes all images and containers; say --yes if that is what you want",
-            )
-            .into());
-        }
-        if !global.root.join("lamina.db").exists() {
-            return Err(no_pool(&global.root).into());
-        }
-        Store::destroy_pool(&global.root)?;
-        eprintln!("lamina: the pool is destroyed");
-        Ok(())
-    }
 }

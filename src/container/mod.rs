@@ -27,7 +27,7 @@ use crate::{
         pack,
         reference::Reference,
     },
-    store::{Info, Key, Sql as _, Store},
+    store::{Held, Info, Key, Lock, Sql as _, Store, parsed},
     units::Bytes,
 };
 
@@ -68,18 +68,14 @@ impl Container {
         Key::container(&self.id)
     }
 
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<(String, Self)> {
-        // The IDs are parsed outside: rusqlite's closures have its own error type.
-        let container = Self {
-            id: ContainerId::random(),
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: parsed(row, "id")?,
             name: row.get("name")?,
-            image: row.get::<_, String>("image")?.parse().map_err(|error: Error| {
-                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-            })?,
+            image: parsed(row, "image")?,
             reference: row.get("reference")?,
             created: row.get("created")?,
-        };
-        Ok((row.get("id")?, container))
+        })
     }
 }
 
@@ -116,11 +112,10 @@ impl<'store> Containers<'store> {
     /// # Errors
     /// When the database cannot be read.
     pub fn list(&self) -> Result<Vec<Container>> {
-        let rows = self.store.database().read("list containers", |tx| {
+        self.store.database().read("list containers", |tx| {
             let mut statement = tx.prepare("SELECT * FROM containers ORDER BY created DESC, rowid DESC").sql()?;
-            statement.query_map([], Container::from_row).sql()?.collect::<rusqlite::Result<Vec<_>>>().sql()
-        })?;
-        rows.into_iter().map(|(id, container)| Ok(Container { id: id.parse()?, ..container })).collect()
+            statement.query_map([], Container::from_row).sql()?.collect::<rusqlite::Result<_>>().sql()
+        })
     }
 
     /// The container that `name` names: a name, an ID, or the beginning of an ID.
@@ -143,6 +138,27 @@ impl<'store> Containers<'store> {
         }
     }
 
+    /// Keeps other commands away from the container.
+    fn lock(&self, container: &Container) -> Result<Lock> {
+        self.store.lock(&container.key()).map_err(|error| self.told(container, error))
+    }
+
+    /// A copy of one instant of the container, and how it differs from the image.
+    fn captured(&self, container: &Container) -> Result<(Held<'store>, Changes)> {
+        self.store.changes(&container.key()).map_err(|error| self.told(container, error))
+    }
+
+    /// In the words of who asked: a snapshot that is missing went with its container.
+    fn told(&self, container: &Container, error: Error) -> Error {
+        match error.kind() {
+            Kind::NotFound if self.find(container.id.as_str()).is_err() => Error::new(
+                Kind::NotFound,
+                format!("no such container: {} (another command has just removed it)", container.name),
+            ),
+            _ => error,
+        }
+    }
+
     /// Where the container is mounted, if it is.
     ///
     /// # Errors
@@ -157,7 +173,7 @@ impl<'store> Containers<'store> {
     /// # Errors
     /// The driver's or the kernel's.
     pub fn mount(&self, container: &Container) -> Result<PathBuf> {
-        let _lock = self.store.lock(&container.key())?;
+        let _lock = self.lock(container)?;
         if let Some(target) = self.mounted_at(container)? {
             return Ok(target);
         }
@@ -181,7 +197,7 @@ impl<'store> Containers<'store> {
     /// # Errors
     /// `Invalid` if it is not mounted, `InUse` if somebody works in it.
     pub fn unmount(&self, container: &Container) -> Result<()> {
-        let _lock = self.store.lock(&container.key())?;
+        let _lock = self.lock(container)?;
         let Some(target) = self.mounted_at(container)? else {
             return Err(Error::new(Kind::Invalid, format!("container {} is not mounted", container.name)));
         };
@@ -203,8 +219,7 @@ impl<'store> Containers<'store> {
     /// # Errors
     /// `InUse` while it is mounted.
     pub fn remove(&self, container: &Container) -> Result<()> {
-        let key = container.key();
-        let lock = self.store.lock(&key)?;
+        let lock = self.lock(container)?;
         if let Some(target) = self.mounted_at(container)? {
             return Err(Error::new(
                 Kind::InUse,
@@ -215,7 +230,7 @@ impl<'store> Containers<'store> {
                 ),
             ));
         }
-        let volume = self.store.stat(&key)?.volume;
+        let volume = self.store.stat(&container.key())?.volume;
         self.store.database().write(&format!("remove container {}", container.name), |tx| {
             tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
             self.store.disown(tx, volume)
@@ -238,7 +253,7 @@ impl<'store> Containers<'store> {
     /// # Errors
     /// The driver's.
     pub fn changes(&self, container: &Container) -> Result<Changes> {
-        self.store.changes(&container.key()).map(|(_, changes)| changes)
+        self.captured(container).map(|(_, changes)| changes)
     }
 
     /// The container's sizes.
@@ -248,14 +263,14 @@ impl<'store> Containers<'store> {
     pub fn sizes(&self, container: &Container) -> Result<Sizes> {
         let catalog = Catalog::new(self.store);
         let image = catalog.size(&catalog.find(&container.image.to_string())?)?;
-        let own = self.store.usage(&container.key())?.exclusive;
+        let own = self.store.usage(&container.key()).map_err(|error| self.told(container, error))?.exclusive;
         let rw = self.written(container)?;
         Ok(Sizes { rw, virtual_size: image + rw, own })
     }
 
     /// Apparent bytes of the regular files that it added or changed.
     fn written(&self, container: &Container) -> Result<Bytes> {
-        let (held, changes) = self.store.changes(&container.key())?;
+        let (held, changes) = self.captured(container)?;
         if changes.iter().all(|change| change.kind == ChangeKind::Deleted) {
             return Ok(Bytes(0));
         }
@@ -270,7 +285,7 @@ impl<'store> Containers<'store> {
     pub fn commit(&self, container: &Container, reference: Option<&Reference>) -> Result<Image> {
         let catalog = Catalog::new(self.store);
         let image = catalog.find(&container.image.to_string())?;
-        let (held, changes) = self.store.changes(&container.key())?;
+        let (held, changes) = self.captured(container)?;
         let mounted = held.mounted(Access::ReadOnly)?;
         // Only the digest is wanted: the snapshot itself is the layer.
         let packed = pack::pack(mounted.root(), &changes, io::sink())?;

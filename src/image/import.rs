@@ -3,7 +3,7 @@
 //! Invariant: a layer is held until the image that needs it is published; on any error, or death, nothing of it stays,
 //! while layers that other images have are untouched.
 
-use std::{io::Read, path::Path};
+use std::io::Read;
 
 use jiff::Timestamp;
 
@@ -61,15 +61,13 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Those of reading and unpacking; images that were complete before the error stay.
-pub fn load(store: &Store, path: &Path, events: &mut dyn LoadEvents) -> Result<Vec<Loaded>> {
-    // Beside the pool: a compressed archive is as large as its images.
-    let archive = Archive::open(path, store.layout().root())?;
+pub fn load(store: &Store, archive: &Archive, events: &mut dyn LoadEvents) -> Result<Vec<Loaded>> {
     let images = archive.images()?;
     if images.is_empty() {
-        return Err(Error::new(Kind::Invalid, format!("load {}: the archive holds no image", path.display())));
+        return Err(Error::new(Kind::Invalid, format!("load {}: the archive holds no image", archive.name())));
     }
     let load = |image: &ArchivedImage| {
-        let id = load_image(store, &archive, image, events)?;
+        let id = load_image(store, archive, image, events)?;
         Ok(Loaded { id, references: image.references.clone() })
     };
     images.iter().map(load).collect()

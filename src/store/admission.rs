@@ -39,7 +39,7 @@ impl Store {
                 }
             }
         }
-        judge(&status, least_metadata(self.driver.kind()))
+        judge(&status, self.driver.kind())
     }
 
     /// Adds the pool's numbers to an error that says no more than 'no space'.
@@ -48,7 +48,7 @@ impl Store {
             return error;
         }
         match self.driver.status() {
-            Ok(status) => error.within(numbers(&status)),
+            Ok(status) => error.within(numbers(self.driver.kind(), &status)),
             Err(unknown) => error.and_undo(Err(unknown.within("read the pool's state"))),
         }
     }
@@ -60,7 +60,13 @@ fn is_short_of_metadata(status: &PoolStatus) -> bool {
     metadata.total > Bytes(0) && metadata.free() < Bytes(metadata.total.0 / 4)
 }
 
-fn numbers(status: &PoolStatus) -> String {
+fn numbers(kind: DriverKind, status: &PoolStatus) -> String {
+    if matches!(kind, DriverKind::Overlay | DriverKind::Vfs) {
+        return format!(
+            "the file system that the {kind} pool lies on is full ({} of {} used); remove something",
+            status.data.used, status.data.total
+        );
+    }
     let backing = status.backing_free.map(|free| format!(", {free} free on the disk below")).unwrap_or_default();
     format!(
         "pool is full (data {} of {} used, metadata {} of {} used{backing}); remove something, or grow it with 'lamina pool grow SIZE'",
@@ -73,7 +79,7 @@ fn least_metadata(kind: DriverKind) -> Bytes {
     if kind == DriverKind::Btrfs { Bytes::mib(2) } else { Bytes::kib(512) }
 }
 
-fn judge(status: &PoolStatus, least_metadata: Bytes) -> Result<()> {
+fn judge(status: &PoolStatus, kind: DriverKind) -> Result<()> {
     match status.health {
         Health::Ok | Health::OutOfSpace => {}
         Health::ReadOnly | Health::Failed => {
@@ -87,9 +93,9 @@ fn judge(status: &PoolStatus, least_metadata: Bytes) -> Result<()> {
     let short = |space: Space, least| space.total > Bytes(0) && space.free() < reserve(space, least);
     let full = status.health == Health::OutOfSpace
         || short(status.data, Bytes::mib(8))
-        || short(status.metadata, least_metadata);
+        || short(status.metadata, least_metadata(kind));
     if full {
-        return Err(Error::new(Kind::Full, numbers(status)));
+        return Err(Error::new(Kind::Full, numbers(kind, status)));
     }
     match status.backing_free {
         Some(free) if free < BACKING_RESERVE => Err(Error::new(
@@ -106,7 +112,7 @@ fn judge(status: &PoolStatus, least_metadata: Bytes) -> Result<()> {
 mod tests {
     use super::judge;
     use crate::{
-        driver::{Health, PoolStatus, Space},
+        driver::{DriverKind, Health, PoolStatus, Space},
         error::Kind,
         units::Bytes,
     };
@@ -123,13 +129,13 @@ mod tests {
 
     #[test]
     fn each_kind_of_space_is_refused_before_it_is_full() {
-        assert!(judge(&status(1024, 8192, Some(4096)), Bytes::kib(512)).is_ok());
+        assert!(judge(&status(1024, 8192, Some(4096)), DriverKind::Thin).is_ok());
         for (full, word) in [
             (status(400, 8192, None), "grow it"),
             (status(1024, 1024, None), "metadata 63 MiB of 64 MiB"),
             (status(1024, 8192, Some(100)), "disk below"),
         ] {
-            let error = judge(&full, Bytes::kib(512)).unwrap_err();
+            let error = judge(&full, DriverKind::Thin).unwrap_err();
             assert_eq!(error.kind(), Kind::Full);
             assert!(error.to_string().contains(word), "{error}");
         }
@@ -138,6 +144,6 @@ mod tests {
     #[test]
     fn a_stopped_pool_names_the_repair() {
         let stopped = PoolStatus { health: Health::ReadOnly, ..status(1024, 8192, None) };
-        assert!(judge(&stopped, Bytes::kib(512)).unwrap_err().to_string().contains("check --repair"));
+        assert!(judge(&stopped, DriverKind::Thin).unwrap_err().to_string().contains("check --repair"));
     }
 }

@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use super::{
     PoolOptions, Store,
     database::{Database, Sql as _},
-    layout::Layout,
+    layout::{DATABASE, Layout},
     lock::Locks,
 };
 use crate::{
@@ -53,6 +53,13 @@ pub(super) struct Ground {
 }
 
 impl Ground {
+    /// The ground of a root directory that was used before; looking at another must not make anything in it.
+    pub(super) fn existing(root: &Path) -> Result<Option<Self>> {
+        let database = root.join(DATABASE);
+        let there = database.try_exists().act(|| format!("look for {}", database.display()))?;
+        there.then(|| Self::new(root)).transpose()
+    }
+
     pub(super) fn new(root: &Path) -> Result<Self> {
         let layout = Layout::new(root)?;
         let locks = Locks::new(&layout.locks());
@@ -66,9 +73,9 @@ impl Ground {
             kind,
             uuid: CacheId::random().as_str()[..32].to_owned(),
             directory: self.layout.pool(),
-            size: options.size,
-            chunk: options.chunk,
-            fs: options.fs,
+            size: options.size.unwrap_or(Bytes::gib(100)),
+            chunk: options.chunk.unwrap_or(Bytes::kib(64)),
+            fs: options.fs.unwrap_or(BlockFs::Ext4),
             data: absolute(&options.data)?,
             metadata: absolute(&options.metadata)?,
         })

@@ -18,6 +18,9 @@ use crate::{
     id::ContainerId,
 };
 
+/// The database's name: a directory that has it is a root directory.
+pub(super) const DATABASE: &str = "lamina.db";
+
 /// The paths below one root directory.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -48,7 +51,7 @@ impl Layout {
 
     /// The database.
     pub fn database(&self) -> PathBuf {
-        self.root.join("lamina.db")
+        self.root.join(DATABASE)
     }
 
     /// The lock file.

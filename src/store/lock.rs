@@ -18,6 +18,7 @@ use nix::{
 use crate::{
     error::{Act as _, Error, Kind, Result},
     id::VolumeId,
+    interrupt,
 };
 
 /// The lock file of one root directory.
@@ -74,6 +75,7 @@ impl Locks {
         let file = self.open()?;
         match lock(&file, byte, Wait::Yes) {
             Ok(()) => Ok(Lock { _file: file }),
+            Err(Errno::EINTR) => Err(interrupt::interrupted()),
             Err(errno) => Err(self.failed(byte, errno)),
         }
     }
@@ -111,6 +113,7 @@ fn byte_range(byte: u32) -> libc::flock {
     }
 }
 
+/// Takes the byte; a signal that asks the program to stop ends the waiting with `EINTR`.
 fn lock(file: &File, byte: u32, wait: Wait) -> Result<(), Errno> {
     let range = byte_range(byte);
     let command = || match wait {
@@ -119,7 +122,7 @@ fn lock(file: &File, byte: u32, wait: Wait) -> Result<(), Errno> {
     };
     loop {
         match fcntl(file, command()) {
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) if !interrupt::asked() => {}
             result => return result.map(drop),
         }
     }

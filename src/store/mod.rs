@@ -38,10 +38,10 @@ pub use self::{
 };
 use self::{
     database::Database,
-    lock::{Lock, Locks},
-    snapshot::{State, has_children, parents},
+    lock::Locks,
+    snapshot::{State, has_children, next_volume, parents},
 };
-pub(crate) use self::{database::Sql, pool::no_pool};
+pub(crate) use self::{database::Sql, lock::Lock, pool::no_pool, snapshot::parsed};
 use crate::{
     crash,
     driver::{Access, Changes, Driver, PoolStatus, Usage},
@@ -291,18 +291,16 @@ impl Store {
                 return Err(Error::new(Kind::Exists, format!("make snapshot {key}: it {what}")));
             }
             let parent = parent.map(|parent| self.usable_parent(tx, parent)).transpose()?;
+            let volume = next_volume(tx)?;
             tx.execute(
-                "INSERT INTO snapshots (key, kind, parent, state, kept, cache_id, created)
-                 VALUES (:key, :kind, :parent, 'creating', 0, :cache_id, :created)",
+                "INSERT INTO snapshots (volume, key, kind, parent, state, kept, cache_id, created)
+                 VALUES (:volume, :key, :kind, :parent, 'creating', 0, :cache_id, :created)",
                 named_params! {
-                    ":key": key.as_str(), ":kind": kind, ":parent": parent.map(VolumeId::get),
+                    ":volume": volume.get(), ":key": key.as_str(), ":kind": kind, ":parent": parent.map(VolumeId::get),
                     ":cache_id": CacheId::random().as_str(), ":created": now(),
                 },
             )
             .sql()?;
-            let number = u64::try_from(tx.last_insert_rowid()).unwrap_or(u64::MAX);
-            let volume = VolumeId::new(number)
-                .map_err(|error| error.within("this root directory has used up all volume numbers; start a new one"))?;
             Ok(Held::new(self, volume, self.locks.volume(volume)?))
         })
     }

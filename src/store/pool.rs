@@ -23,31 +23,38 @@ use crate::{
 };
 
 /// What a user may choose of a pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PoolOptions {
     /// The mechanism; `None` is thin where the kernel has it, else btrfs.
     pub driver: Option<DriverKind>,
-    /// Data space.
-    pub size: Bytes,
-    /// Unit of sharing, of a thin-pool.
-    pub chunk: Bytes,
-    /// File system on thin volumes.
-    pub fs: BlockFs,
+    /// Data space; `None` is 100 GiB.
+    pub size: Option<Bytes>,
+    /// Unit of sharing, of a thin-pool; `None` is 64 KiB.
+    pub chunk: Option<Bytes>,
+    /// File system on thin volumes; `None` is ext4.
+    pub fs: Option<BlockFs>,
     /// Backing file or device.
     pub data: Option<PathBuf>,
     /// Backing file or device of a thin-pool's metadata.
     pub metadata: Option<PathBuf>,
 }
 
-impl Default for PoolOptions {
-    fn default() -> Self {
-        Self {
-            driver: None,
-            size: Bytes::gib(100),
-            chunk: Bytes::kib(64),
-            fs: BlockFs::Ext4,
-            data: None,
-            metadata: None,
+impl PoolOptions {
+    /// Refuses what a pool of `kind` has no use for, rather than ignoring what a user relies on.
+    fn require_use(&self, kind: DriverKind) -> Result<()> {
+        let (thin, block) = (kind == DriverKind::Thin, matches!(kind, DriverKind::Thin | DriverKind::Btrfs));
+        let given = [
+            ("--size", self.size.is_some(), block),
+            ("--data", self.data.is_some(), block),
+            ("--metadata", self.metadata.is_some(), thin),
+            ("--chunk", self.chunk.is_some(), thin),
+            ("--fs", self.fs.is_some(), thin),
+        ];
+        match given.into_iter().find(|(_, given, used)| *given && !used) {
+            Some((name, ..)) => {
+                Err(Error::new(Kind::Invalid, format!("a pool of the {kind} driver has no {name}; leave it out")))
+            }
+            None => Ok(()),
         }
     }
 }
@@ -87,7 +94,7 @@ impl Store {
     /// # Errors
     /// The driver's, when the pool cannot be brought up.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let ground = Ground::new(root)?;
+        let Some(ground) = Ground::existing(root)? else { return Ok(None) };
         let Some((spec, state)) = ground.pool()? else { return Ok(None) };
         if state == PoolState::Ready && pool::is_up(&spec)? {
             return ground.store(&spec).map(Some);
@@ -127,6 +134,7 @@ impl Store {
             Some(kind) => pool::supported(kind).map(|()| kind)?,
             None => choose()?,
         };
+        options.require_use(kind)?;
         let ground = Ground::new(root)?;
         let _lock = ground.locks.pool()?;
         if let Some(spec) = ground.settle()? {
@@ -157,7 +165,7 @@ impl Store {
     /// # Errors
     /// `NotFound` without a pool; `InUse` while a container is mounted.
     pub fn close_pool(root: &Path) -> Result<bool> {
-        let ground = Ground::new(root)?;
+        let ground = Ground::existing(root)?.ok_or_else(|| no_pool(root))?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
         let was_up = pool::is_up(&spec)?;
@@ -171,7 +179,7 @@ impl Store {
     /// # Errors
     /// `NotFound` without a pool; `InUse` while a container is mounted.
     pub fn destroy_pool(root: &Path) -> Result<()> {
-        let ground = Ground::new(root)?;
+        let ground = Ground::existing(root)?.ok_or_else(|| no_pool(root))?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
         ground.refuse_if_used("destroy the pool")?;

@@ -18,7 +18,7 @@ impl Store {
     /// `NotFound` without a pool; `InUse` while a container is mounted on a pool that must be taken down; `Corrupt` if
     /// it cannot be mended.
     pub fn open_repaired(root: &Path) -> Result<(Self, Vec<Finding>)> {
-        let ground = Ground::new(root)?;
+        let ground = Ground::existing(root)?.ok_or_else(|| no_pool(root))?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
         let wrong = match pool::open(&spec).and_then(|driver| driver.status()) {

@@ -15,7 +15,7 @@ CREATE TABLE pool (
     state    TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'destroying'))
 ) STRICT;
 
--- One row per volume. AUTOINCREMENT: a number is never used twice, so a late delete cannot hit a newer volume.
+-- One row per volume. AUTOINCREMENT: no number is used again before the last one was (next_volume).
 CREATE TABLE snapshots (
     volume   INTEGER PRIMARY KEY AUTOINCREMENT,
     key      TEXT NOT NULL UNIQUE,

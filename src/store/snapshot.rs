@@ -145,7 +145,8 @@ const COLUMNS: &str =
     "SELECT s.key, s.volume, s.kind, p.key AS parent, s.cache_id, s.created, s.size, s.own, s.state, s.kept
      FROM snapshots s LEFT JOIN snapshots p ON p.volume = s.parent";
 
-fn parsed<T: FromStr<Err = Error>>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+/// The text in `column` as what it stands for.
+pub(crate) fn parsed<T: FromStr<Err = Error>>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     text(&row.get::<_, String>(column)?)
 }
 
@@ -190,11 +191,35 @@ impl Info {
             .sql()
     }
 
-    /// All rows, oldest first.
+    /// All rows, by volume.
     pub(super) fn all(tx: &Transaction<'_>) -> Result<Vec<Self>> {
         let mut statement = tx.prepare(&format!("{COLUMNS} ORDER BY s.volume")).sql()?;
         statement.query_map([], Self::from_row).sql()?.collect::<rusqlite::Result<_>>().sql()
     }
+}
+
+/// The number of a new volume: one above all that ever were, and once these have ended, the lowest that is free.
+pub(super) fn next_volume(tx: &Transaction<'_>) -> Result<VolumeId> {
+    let highest: u64 = tx
+        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'", [], |row| row.get(0))
+        .optional()
+        .sql()?
+        .unwrap_or(0);
+    if let Ok(next) = VolumeId::new(highest + 1) {
+        return Ok(next);
+    }
+    let free: u64 = tx
+        .query_row(
+            "SELECT min(number) FROM (
+                 SELECT 1 AS number WHERE NOT EXISTS (SELECT 1 FROM snapshots WHERE volume = 1)
+                 UNION ALL
+                 SELECT s.volume + 1 FROM snapshots s
+                 WHERE NOT EXISTS (SELECT 1 FROM snapshots other WHERE other.volume = s.volume + 1))",
+            [],
+            |row| row.get(0),
+        )
+        .sql()?;
+    VolumeId::new(free).map_err(|error| error.within("all volume numbers are in use; remove something"))
 }
 
 /// The ancestors of a volume, nearest first, without itself.
@@ -222,4 +247,37 @@ pub(super) fn has_children(tx: &Transaction<'_>, of: VolumeId) -> Result<bool> {
         row.get(0)
     })
     .sql()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_volume;
+    use crate::id::VolumeId;
+
+    #[test]
+    fn numbers_come_around_when_they_have_ended() {
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        let tx = connection.transaction().unwrap();
+        let insert = |volume: VolumeId| {
+            let key = format!("k{volume}");
+            tx.execute(
+                "INSERT INTO snapshots (volume, key, kind, state, kept, cache_id, created)
+                 VALUES (?1, ?2, 'active', 'ready', 1, ?2, '')",
+                (volume.get(), key),
+            )
+            .unwrap();
+        };
+        for expected in [1, 2, 3] {
+            let next = next_volume(&tx).unwrap();
+            assert_eq!(next.get(), expected);
+            insert(next);
+        }
+        tx.execute("DELETE FROM snapshots WHERE volume = 2", []).unwrap();
+        assert_eq!(next_volume(&tx).unwrap().get(), 4, "not used again while there are others");
+        insert(VolumeId::MAX);
+        assert_eq!(next_volume(&tx).unwrap().get(), 2);
+        tx.execute("DELETE FROM snapshots WHERE volume = 1", []).unwrap();
+        assert_eq!(next_volume(&tx).unwrap().get(), 1);
+    }
 }

@@ -14,6 +14,7 @@ pub mod btrfs;
 pub mod dm;
 pub mod loop_dev;
 pub mod mount;
+pub mod signal;
 
 /// One ioctl: its number and the type that the kernel reads or writes.
 ///

@@ -6,11 +6,13 @@ use std::{
     fs,
     io::Write as _,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use lamina::driver::DriverKind;
 use libtest_mimic::Trial;
 use nix::{
+    fcntl::{FcntlArg, fcntl},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -23,7 +25,7 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 20] = [
+const CASES: [(&str, Case); 23] = [
     ("whole_way", whole_way),
     ("first_command_makes_the_pool", first_command_makes_the_pool),
     ("layers_of_a_shared_base_lie_there_once", layers_of_a_shared_base_lie_there_once),
@@ -44,6 +46,9 @@ const CASES: [(&str, Case); 20] = [
     ("ten_diffs_and_commits_at_once", ten_diffs_and_commits_at_once),
     ("mounts_inside_a_container_are_the_users", mounts_inside_a_container_are_the_users),
     ("load_tells_what_it_loaded", load_tells_what_it_loaded),
+    ("looking_makes_nothing", looking_makes_nothing),
+    ("a_signal_ends_waiting", a_signal_ends_waiting),
+    ("a_pool_that_does_not_come_up_is_told", a_pool_that_does_not_come_up_is_told),
 ];
 
 /// One case per driver.
@@ -211,7 +216,7 @@ fn in_use_is_refused(host: &Host) -> Outcome {
     host.ok(&["umount", "box"])?;
     host.fails(&["umount", "box"], "not mounted")?;
     host.fails(&["pool", "create", "--driver", host.driver.name()], "there is a")?;
-    host.fails(&["pool", "destroy"], "--yes")?;
+    expect_eq!(host.run(&["pool", "destroy"])?.code, Some(2), "it must be asked for with --yes");
     Ok(())
 }
 
@@ -240,6 +245,7 @@ fn wrong_usage_is_code_2(host: &Host) -> Outcome {
         &["pool", "create", "--fs", "fat"],
         &["import", "-", "Upper/Case:1"],
         &["ps", "--bogus"],
+        &["pool", "destroy"],
     ] {
         let said: Said = host.run(args)?;
         expect_eq!(said.code, Some(2), "{args:?}: {said:?}");
@@ -251,7 +257,15 @@ fn wrong_usage_is_code_2(host: &Host) -> Outcome {
 fn pools_that_cannot_be(host: &Host) -> Outcome {
     let driver = host.driver.name();
     let create = |more: &[&'static str]| [&["pool", "create", "--driver", driver], more].concat();
-    if matches!(host.driver, DriverKind::Thin | DriverKind::Btrfs) {
+    let unused: &[[&str; 2]] = match host.driver {
+        DriverKind::Thin => &[],
+        DriverKind::Btrfs => &[["--metadata", "/nowhere"], ["--chunk", "64K"], ["--fs", "xfs"]],
+        _ => &[["--size", "1G"], ["--data", "/nowhere"], ["--metadata", "/nowhere"], ["--chunk", "64K"]],
+    };
+    for option in unused {
+        host.fails(&create(option), "leave it out")?;
+    }
+    if host.has_device() {
         host.fails(&create(&["--size", "1M"]), "1 MiB")?;
         let foreign = host.file("foreign");
         fs::write(&foreign, [b'x'; 4096].repeat(100_000))?;
@@ -327,10 +341,7 @@ fn one_image_imported_ten_times_at_once(host: &Host) -> Outcome {
 }
 
 fn first_commands_at_once_make_one_pool(host: &Host) -> Outcome {
-    let size = "512M";
-    let children = (0..4)
-        .map(|_| host.spawn(&["pool", "create", "--driver", host.driver.name(), "--size", size], Stdio::null()))
-        .collect::<Outcome<Vec<_>>>()?;
+    let children = (0..4).map(|_| host.spawn(&host.pool_args("512M"), Stdio::null())).collect::<Outcome<Vec<_>>>()?;
     let mut made = 0;
     for child in children {
         let said = Said::from(child.wait_with_output()?);
@@ -486,5 +497,72 @@ fn load_tells_what_it_loaded(host: &Host) -> Outcome {
         let told = host.ok(&["load", "-i", &archive.display().to_string()])?;
         expect_eq!(told, format!("Loaded image: {reference}"));
     }
+    // The same from standard input.
+    let child = host.spawn(&["load"], fs::File::open(host.file("image.tar"))?.into())?;
+    let said = Said::from(child.wait_with_output()?);
+    expect_eq!((said.code, said.out.as_str()), (Some(0), "Loaded image: second:1\n"), "{said:?}");
     Ok(())
+}
+
+/// `pool down` and `check --repair` made a root directory where there was none, and a root that is a file had no images.
+fn looking_makes_nothing(host: &Host) -> Outcome {
+    for args in [&["images"][..], &["ps", "-a"], &["info"]] {
+        host.ok(args)?;
+    }
+    for args in [&["pool", "status"][..], &["pool", "down"], &["pool", "destroy", "--yes"], &["check", "--repair"]] {
+        host.fails(args, "there is no pool")?;
+    }
+    expect!(!host.root().exists(), "looking makes nothing");
+    fs::write(host.root(), "a file")?;
+    host.fails(&["images"], "Not a directory")?;
+    fs::remove_file(host.root())?;
+    // What the test's own end looks for.
+    host.pool("512M")
+}
+
+/// A command that waited for another one's lock did not hear Ctrl-C.
+fn a_signal_ends_waiting(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    let locks = fs::File::options().write(true).open(host.root().join("locks"))?;
+    let pool = libc::flock {
+        l_type: libc::F_WRLCK.try_into()?,
+        l_whence: libc::SEEK_SET.try_into()?,
+        l_start: 0,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(&locks, FcntlArg::F_OFD_SETLK(&pool))?;
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let child = host.spawn(&["pool", "down"], Stdio::null())?;
+        let call = format!("/proc/{}/syscall", child.id());
+        let waits = || fs::read_to_string(&call).is_ok_and(|told| told.starts_with(&format!("{} ", libc::SYS_fcntl)));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !waits() {
+            expect!(Instant::now() < deadline, "it never waited for the lock");
+            std::thread::yield_now();
+        }
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        let said = Said::from(child.wait_with_output()?);
+        expect_eq!(said.code, Some(1), "{said:?}");
+        expect!(said.err.contains("interrupted"), "{said:?}");
+    }
+    drop(locks);
+    host.ok(&["pool", "status"]).map(drop)
+}
+
+/// `info` failed where it would have helped most.
+fn a_pool_that_does_not_come_up_is_told(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.ok(&["pool", "down"])?;
+    // The pool's own file or mark, whichever the driver has.
+    let mark = host.root().join("pool").join(if host.has_device() { "data" } else { "pool" });
+    let aside = host.file("aside");
+    fs::rename(&mark, &aside)?;
+    host.fails(&["pool", "status"], &mark.parent().unwrap_or(&mark).display().to_string())?;
+    let told = host.json(&["info"])?;
+    expect!(told["trouble"].as_str().is_some_and(|trouble| !trouble.is_empty()), "{told}");
+    expect!(told["programs"].as_array().is_some_and(|programs| !programs.is_empty()), "{told}");
+    fs::rename(&aside, &mark)?;
+    expect_eq!(host.json(&["info"])?["trouble"], serde_json::Value::Null);
+    host.check()
 }

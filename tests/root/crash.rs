@@ -105,8 +105,8 @@ fn argument(host: &Host, arg: &str) -> String {
     }
 }
 
-fn create_args(host: &Host) -> [&str; 6] {
-    ["pool", "create", "--driver", host.driver.name(), "--size", "512M"]
+fn create_args(host: &Host) -> Vec<&'static str> {
+    host.pool_args("512M")
 }
 
 fn kill_making_the_pool(host: &Host, point: Point) -> Outcome<bool> {

@@ -131,7 +131,21 @@ impl Host {
 
     /// Makes a pool.
     pub fn pool(&self, size: &str) -> Outcome {
-        self.ok(&["pool", "create", "--driver", self.driver.name(), "--size", size]).map(drop)
+        self.ok(&self.pool_args(size)).map(drop)
+    }
+
+    /// The command that makes a pool; those of directories have no size.
+    pub fn pool_args<'a>(&self, size: &'a str) -> Vec<&'a str> {
+        let mut args = vec!["pool", "create", "--driver", self.driver.name()];
+        if self.has_device() {
+            args.extend(["--size", size]);
+        }
+        args
+    }
+
+    /// Whether the pool lies on a device of its own.
+    pub fn has_device(&self) -> bool {
+        matches!(self.driver, DriverKind::Thin | DriverKind::Btrfs)
     }
 
     /// Makes a one-layer image of files with these contents.

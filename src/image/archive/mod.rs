@@ -57,6 +57,8 @@ pub struct BlobRef {
 /// An image archive, open.
 #[derive(Debug)]
 pub struct Archive {
+    /// For errors.
+    name: String,
     file: Arc<File>,
     index: Index,
 }
@@ -68,26 +70,40 @@ impl Archive {
     /// # Errors
     /// `Invalid` for what is not a tar archive, `Corrupt` for a damaged one, and the system's.
     pub fn open(path: &Path, spool: &Path) -> Result<Self> {
-        Self::read(path, spool).act(|| format!("open image archive {}", path.display()))
+        let name = path.display().to_string();
+        let open = || {
+            let file = File::open(path).act(|| "open it")?;
+            if !file.metadata().act(|| "look at it")?.is_file() {
+                return Err(Error::new(Kind::Invalid, "is not a regular file; give another to standard input"));
+            }
+            let (plain, compression) = decompress(file.try_clone().act(|| "open it")?)?;
+            if compression == Compression::None { Ok(file) } else { spooled(plain, spool) }
+        };
+        Self::read(name, open())
     }
 
-    fn read(path: &Path, spool: &Path) -> Result<Self> {
-        let mut file = File::open(path).act(|| "open it")?;
-        if !file.metadata().act(|| "look at it")?.is_file() {
-            return Err(Error::new(Kind::Invalid, "is not a regular file"));
-        }
-        let (mut plain, compression) = decompress(file.try_clone().act(|| "open it")?)?;
-        if compression != Compression::None {
-            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat(CWD, spool, flags, Mode::RUSR | Mode::WUSR);
-            let mut whole = File::from(fd.act(|| format!("make an unnamed file in {}", spool.display()))?);
-            io::copy(&mut plain, &mut whole).map_err(|error| read_error(error, "decompress it"))?;
-            drop(plain);
-            file = whole;
-        }
-        file.rewind().act(|| "read it")?;
-        let index = Index::read(file.try_clone().act(|| "read it")?)?;
-        Ok(Self { file: Arc::new(file), index })
+    /// Takes the archive, compressed or not, from a stream, by way of an unnamed file in the directory `spool`: what
+    /// lies at its end is needed first.
+    ///
+    /// # Errors
+    /// As [`Archive::open`].
+    pub fn receive(stream: impl Read + Send + 'static, spool: &Path) -> Result<Self> {
+        let receive = || spooled(decompress(stream)?.0, spool);
+        Self::read("standard input".to_owned(), receive())
+    }
+
+    fn read(name: String, file: Result<File>) -> Result<Self> {
+        let read = |mut file: File| {
+            file.rewind().act(|| "read it")?;
+            let index = Index::read(file.try_clone().act(|| "read it")?)?;
+            Ok(Self { name: name.clone(), file: Arc::new(file), index })
+        };
+        file.and_then(read).act(|| format!("open image archive {name}"))
+    }
+
+    /// Where it came from.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The images in it. Of an image for several platforms, the one for this machine.
@@ -140,6 +156,15 @@ impl Archive {
         self.layer(&blob).read_to_end(&mut bytes).map_err(|error| read_error(error, act()))?;
         Ok(bytes)
     }
+}
+
+/// All of `plain` in an unnamed file.
+fn spooled(mut plain: impl Read, spool: &Path) -> Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, spool, flags, Mode::RUSR | Mode::WUSR);
+    let mut whole = File::from(fd.act(|| format!("make an unnamed file in {}", spool.display()))?);
+    io::copy(&mut plain, &mut whole).map_err(|error| read_error(error, "read it"))?;
+    Ok(whole)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
