@@ -1,7 +1,9 @@
 //! Failpoints: named instants at which a test kills the process, to show that the next command repairs what is left.
 //!
 //! Invariant: every durable step has a point before and after it, every point is in [`Point::ALL`], and the crash test
-//! reaches each. In release builds a point is nothing.
+//! reaches each on every driver that [`Point::is_of`] names. In release builds a point is nothing.
+
+use crate::driver::DriverKind;
 
 macro_rules! points {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -56,12 +58,46 @@ points! {
     GrowIntent = "grow-intent",
     /// The pool is larger, its row still says 'growing'.
     GrowActed = "grow-acted",
+    /// thin: a mounted volume is suspended, its snapshot not made.
+    CaptureSuspended = "capture-suspended",
+    /// thin: the snapshot of a mounted volume is made, the volume still suspended.
+    CaptureTaken = "capture-taken",
+    /// thin: a volume has given its space back and still exists.
+    SpaceGivenBack = "space-given-back",
+    /// overlay, vfs: a volume's tree is complete and has not got its name.
+    VolumeFilled = "volume-filled",
+    /// overlay, vfs: a volume has lost its name and its tree is there still.
+    VolumeUnnamed = "volume-unnamed",
+    /// A new pool has its files or directories, and not what makes them a pool.
+    PoolHalf = "pool-half",
+    /// A part of the pool is gone.
+    DestroyHalf = "destroy-half",
+    /// thin, btrfs: the backing file is longer, and the kernel does not know it.
+    GrowLengthened = "grow-lengthened",
+    /// thin, btrfs: a backing file is attached, and the pool is not up.
+    UpHalf = "up-half",
+    /// thin, btrfs: the pool is down, and its backing file still attached.
+    DownHalf = "down-half",
     /// An image and its layers are published.
     ImagePublished = "image-published",
     /// A container is mounted where the user sees it.
     MountAttached = "mount-attached",
     /// A container is unmounted, its volume not yet deactivated.
     Unmounted = "unmounted",
+}
+
+impl Point {
+    /// Whether commands come by this point on pools of `driver`.
+    pub const fn is_of(self, driver: DriverKind) -> bool {
+        match self {
+            Self::CaptureSuspended | Self::CaptureTaken | Self::SpaceGivenBack => matches!(driver, DriverKind::Thin),
+            Self::VolumeFilled | Self::VolumeUnnamed => matches!(driver, DriverKind::Overlay | DriverKind::Vfs),
+            Self::GrowIntent | Self::GrowActed | Self::GrowLengthened | Self::UpHalf | Self::DownHalf => {
+                matches!(driver, DriverKind::Thin | DriverKind::Btrfs)
+            }
+            _ => true,
+        }
+    }
 }
 
 /// Dies here by SIGKILL if the environment variable `LAMINA_CRASH_AT` names this point.

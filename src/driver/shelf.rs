@@ -28,6 +28,7 @@ use rustix::{
 
 use super::{Access, DriverKind, Health, PoolStatus, Space, pool::PoolSpec};
 use crate::{
+    crash,
     error::{Act as _, Error, Kind, Result},
     fs::{Place, copy_tree, mount_table, names, remove_tree},
     id::VolumeId,
@@ -35,6 +36,9 @@ use crate::{
 };
 
 const PARTIAL: &str = ".partial";
+
+/// The pool's mark before it has its name.
+const MARK_DRAFT: &CStr = c"pool.partial";
 
 /// The directories of a pool that is ours.
 #[derive(Debug)]
@@ -68,14 +72,12 @@ pub(super) fn create(spec: &PoolSpec, suits: fn(BorrowedFd<'_>) -> Result<()>) -
             make_empty(&directory, name)?;
         }
         suits(Place::new(&directory, c"work").open_dir()?.as_fd())?;
+        crash::point(crash::Point::PoolHalf);
         write_mark(spec)
     };
     make().map_err(|error| {
         let undo = || {
-            let directory = open_dir(&spec.directory)?;
-            for name in [c"volumes", c"work"] {
-                remove_empty(&directory, name)?;
-            }
+            remove_unmarked(spec)?;
             if existed {
                 return Ok(());
             }
@@ -96,6 +98,13 @@ fn make_empty(directory: &OwnedFd, name: &CStr) -> Result<()> {
     }
 }
 
+/// Removes what a pool's directory holds before it is marked.
+fn remove_unmarked(spec: &PoolSpec) -> Result<()> {
+    let directory = open_dir(&spec.directory)?;
+    remove_tree(directory.as_fd(), MARK_DRAFT)?;
+    [c"volumes", c"work"].into_iter().try_for_each(|name| remove_empty(&directory, name))
+}
+
 /// Removes a directory if it is one and empty; anything else stays, as somebody else's.
 fn remove_empty(directory: &OwnedFd, name: &CStr) -> Result<()> {
     match unlinkat(directory, name, AtFlags::REMOVEDIR) {
@@ -106,16 +115,21 @@ fn remove_empty(directory: &OwnedFd, name: &CStr) -> Result<()> {
 
 /// Removes all volumes, and the mark last.
 pub(super) fn destroy(spec: &PoolSpec) -> Result<()> {
-    if !spec.directory.exists() || matches!(read_mark(spec)?, Mark::None) {
+    if !spec.directory.exists() {
         return Ok(());
+    }
+    if matches!(read_mark(spec)?, Mark::None) {
+        // A creation that died has made no more than these.
+        return remove_unmarked(spec);
     }
     let whole = ["volumes", "work"].iter().all(|name| spec.directory.join(name).exists());
     if whole && let Some(id) = Shelf::open(spec)?.active()?.first() {
         return Err(Error::new(Kind::InUse, format!("destroy pool: volume {id} is mounted; unmount it first")));
     }
     let directory = open_dir(&spec.directory)?;
-    for name in [c"volumes", c"work", c"pool.partial", c"pool"] {
+    for name in [c"volumes", c"work", MARK_DRAFT, c"pool"] {
         remove_tree(directory.as_fd(), name).act(|| format!("destroy pool in {}", spec.directory.display()))?;
+        crash::point(crash::Point::DestroyHalf);
     }
     fsync(&directory).act(|| "sync the pool's directory")
 }
@@ -184,6 +198,7 @@ impl Shelf {
         fchmod(&tree, Mode::from_raw_mode(0o755)).act(|| "set mode")?;
         fill(tree.as_fd())?;
         fsync(&tree).act(|| "write to disk")?;
+        crash::point(crash::Point::VolumeFilled);
         renameat(&self.volumes, &*partial, &self.volumes, &*name).act(|| "give it its name")?;
         fsync(&self.volumes).act(|| "sync the volumes' directory")
     }
@@ -226,6 +241,7 @@ impl Shelf {
                 Err(Errno::NOENT) => {}
                 renamed => renamed.act(|| "take its name")?,
             }
+            crash::point(crash::Point::VolumeUnnamed);
             remove_tree(self.volumes.as_fd(), &partial)?;
             fsync(&self.volumes).act(|| "sync the volumes' directory")?;
             remove_tree(self.work.as_fd(), &name)?;

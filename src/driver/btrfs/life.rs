@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     block::{self, LoopFile},
+    crash,
     driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, MountEntry, MountSpec, Mounted, mount_table, unmount},
@@ -104,6 +105,7 @@ fn create_own(place: &Place, size: Bytes) -> Result<bool> {
     let make = || {
         new_sparse(&draft, size)?;
         format_file(&draft, place.uuid)?;
+        crash::point(crash::Point::PoolHalf);
         fs::rename(&draft, &place.data).act(|| format!("give {} its name", place.data.display()))?;
         File::open(&place.directory).and_then(|dir| dir.sync_all()).act(|| "write the directory")
     };
@@ -212,6 +214,7 @@ fn mount_file(place: &Place) -> Result<()> {
         return mount(place, attached.device());
     }
     let attached = LoopFile::attach(&place.data)?;
+    crash::point(crash::Point::UpHalf);
     mount(place, attached.device()).map_err(|error| error.and_undo(attached.detach()))
 }
 
@@ -261,6 +264,7 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
     while mount_table()?.iter().any(|mount| mount.target == target) {
         unmount(&target).act(act)?;
     }
+    crash::point(crash::Point::DownHalf);
     if place.data.exists() && !place.is_device() {
         LoopFile::find(&place.data)?.map_or(Ok(()), LoopFile::detach).act(act)?;
     }
@@ -280,6 +284,7 @@ pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
         discard_draft(&place.directory.join("data.new")).act(act)?;
         absent(fs::remove_file(&place.data)).act(act)?;
     }
+    crash::point(crash::Point::DestroyHalf);
     absent(fs::remove_dir(place.mount_point())).act(act)
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     block::LoopFile,
+    crash,
     driver::{Health, PoolStatus, Space},
     error::{Act as _, Error, Kind, Result},
     sys::btrfs::{self, SpaceInfo},
@@ -113,5 +114,6 @@ fn grow_file(place: &Place, size: Bytes) -> Result<()> {
     let attached = LoopFile::find(&place.data)?
         .ok_or_else(|| Error::new(Kind::NotFound, format!("{} is on no loop device", place.data.display())))?;
     life::set_length(&place.data, size)?;
+    crash::point(crash::Point::GrowLengthened);
     attached.refresh_capacity()
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     block::thin_pool::{METADATA_BLOCK, PoolTable, Status},
+    crash,
     driver::{Health, pool::PoolSpec},
     error::{Act as _, Error, Kind, Result},
     units::Bytes,
@@ -32,6 +33,7 @@ pub(super) fn grow(spec: &PoolSpec, size: Bytes) -> Result<()> {
     if backings.data.size()? < size {
         backings.data.set_len(size).act(act)?;
     }
+    crash::point(crash::Point::GrowLengthened);
     backings.data.refresh().act(act)?;
     take_over(&pool, length).act(act)
 }

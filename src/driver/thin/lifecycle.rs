@@ -16,6 +16,7 @@ use crate::{
         thin_metadata::{Metadata, Source, Superblock},
         thin_pool::{METADATA_BLOCK, Message, PoolTable},
     },
+    crash,
     driver::{Access, pool::PoolSpec},
     error::{Act as _, Error, Kind, Result},
     units::Bytes,
@@ -53,6 +54,7 @@ impl Backings {
     fn activate(&self, spec: &PoolSpec) -> Result<Pool> {
         let names = Names::new(&spec.uuid)?;
         let (data, data_loop) = self.data.attach()?;
+        crash::point(crash::Point::UpHalf);
         let attached = self.metadata.attach();
         let (metadata, metadata_loop) = match attached {
             Ok(attached) => attached,
@@ -139,7 +141,9 @@ fn prepare(spec: &PoolSpec, backings: &Backings, making: &Making<'_>) -> Result<
         backing.require_empty()?;
     }
     making.write(backings.both())?;
-    backings.metadata.allocate(metadata)
+    backings.metadata.allocate(metadata)?;
+    crash::point(crash::Point::PoolHalf);
+    Ok(())
 }
 
 fn build(spec: &PoolSpec, backings: &Backings) -> Result<()> {
@@ -258,6 +262,7 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
         // One without a table was left by a process that died early.
         Err((control, _)) => remove_patiently(&control, &names.pool())?,
     }
+    crash::point(crash::Point::DownHalf);
     Backings::of(spec).both().into_iter().try_for_each(Backing::detach)
 }
 
@@ -272,6 +277,7 @@ pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
     for backing in backings.both() {
         if backing.own || ours || making.took(backing)? {
             backing.remove()?;
+            crash::point(crash::Point::DestroyHalf);
         }
     }
     backings.metadata.remove_aside()?;

@@ -22,6 +22,7 @@ use crate::{
         DmName, Info, node,
         thin_pool::{Message, thin_line},
     },
+    crash,
     driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, Mounted},
@@ -117,7 +118,9 @@ impl Pool {
         let device = File::open(node(info.number)?).act(|| format!("open {}", name.name))?;
         flock(&device, FlockOperation::LockExclusive).act(|| format!("lock {}", name.name))?;
         self.control.suspend(&name)?;
+        crash::point(crash::Point::CaptureSuspended);
         let made = self.message(message);
+        crash::point(crash::Point::CaptureTaken);
         let resumed = self.control.resume(&name);
         match made {
             Ok(()) => resumed,
@@ -173,6 +176,7 @@ impl Pool {
                 self.give_back(&own, &device).act(|| format!("give back the space of {}", name.name))
             })?;
         }
+        crash::point(crash::Point::SpaceGivenBack);
         match self.message(Message::Delete(id)) {
             Err(error) if error.kind() == Kind::NotFound => Ok(()),
             result => result,
