@@ -28,6 +28,9 @@ vm: ## A root shell in the virtual machine with lamina installed
 vm-test: ## Root tests in the virtual machine: make vm-test CASES="thin crash::btrfs"
 	@scripts/vm-test $(CASES)
 
+bench: ## Measure what Lamina is held to; thin in the virtual machine if need be
+	@scripts/bench
+
 install: ## Install lamina into PREFIX/bin (/usr/local/bin)
 	@scripts/install-packages build run
 	$(CARGO) build --release --package lamina

@@ -74,6 +74,8 @@ points! {
     DestroyHalf = "destroy-half",
     /// thin, btrfs: the backing file is longer, and the kernel does not know it.
     GrowLengthened = "grow-lengthened",
+    /// thin: the pool is suspended to take over another size.
+    PoolSuspended = "pool-suspended",
     /// thin, btrfs: a backing file is attached, and the pool is not up.
     UpHalf = "up-half",
     /// thin, btrfs: the pool is down, and its backing file still attached.
@@ -90,7 +92,9 @@ impl Point {
     /// Whether commands come by this point on pools of `driver`.
     pub const fn is_of(self, driver: DriverKind) -> bool {
         match self {
-            Self::CaptureSuspended | Self::CaptureTaken | Self::SpaceGivenBack => matches!(driver, DriverKind::Thin),
+            Self::CaptureSuspended | Self::CaptureTaken | Self::SpaceGivenBack | Self::PoolSuspended => {
+                matches!(driver, DriverKind::Thin)
+            }
             Self::VolumeFilled | Self::VolumeUnnamed => matches!(driver, DriverKind::Overlay | DriverKind::Vfs),
             Self::GrowIntent | Self::GrowActed | Self::GrowLengthened | Self::UpHalf | Self::DownHalf => {
                 matches!(driver, DriverKind::Thin | DriverKind::Btrfs)

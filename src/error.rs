@@ -92,7 +92,10 @@ impl Error {
     #[must_use]
     pub fn and_undo(mut self, undo: Result<()>) -> Self {
         if let Err(error) = undo {
-            self.undo = Some(Box::new(error));
+            self.undo = Some(Box::new(match self.undo.take() {
+                Some(first) => first.and_undo(Err(error)),
+                None => error,
+            }));
         }
         self
     }

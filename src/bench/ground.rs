@@ -8,8 +8,6 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use rustix::fs::{Mode, OFlags, openat};
-
 use crate::{
     driver::DriverKind,
     error::{Act as _, Kind, Result},
@@ -46,7 +44,7 @@ impl Ground {
         let mounted = || -> Result<T> {
             let mounted = Mounted::detached(&self.store.mounts(key)?)?;
             let value = work(&mounted)?;
-            sync(&mounted)?;
+            mounted.file_system()?.write_out()?;
             Ok(value)
         };
         let value = mounted();
@@ -73,14 +71,6 @@ impl Ground {
         })?;
         self.store.commit(name, &draft)
     }
-}
-
-/// Writes out the file system below a mount.
-pub(super) fn sync(mounted: &Mounted) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // The mount's own descriptor only names the root (`O_PATH`).
-    let root = openat(mounted.root(), c".", flags, Mode::empty());
-    root.and_then(rustix::fs::syncfs).act(|| "write everything out")
 }
 
 /// The directory and whatever pool is in it.

@@ -55,7 +55,12 @@ impl Args {
         if let Some(store) = global.store_if_any()? {
             let catalog = Catalog::new(&store);
             for image in catalog.list()? {
-                rows.extend(rows_of(&catalog, &image)?);
+                match rows_of(&catalog, &image) {
+                    Ok(found) => rows.extend(found),
+                    // Another command removed it while this one listed.
+                    Err(_) if catalog.find(&image.id.to_string()).is_err() => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         if self.json {

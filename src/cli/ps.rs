@@ -1,12 +1,12 @@
 //! `lamina ps`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Global, human, output};
 use crate::{
-    container::{Container, Containers},
+    container::{Container, Containers, Sizes},
     id::ContainerId,
     store::Store,
     units::Bytes,
@@ -36,11 +36,18 @@ struct Row {
     sizes: Option<SizeRow>,
 }
 
-#[derive(Serialize)]
+/// `null` where it could not be found out.
+#[derive(Default, Serialize)]
 struct SizeRow {
-    size_rw_bytes: Bytes,
-    size_virtual_bytes: Bytes,
-    own_bytes: Bytes,
+    size_rw_bytes: Option<Bytes>,
+    size_virtual_bytes: Option<Bytes>,
+    own_bytes: Option<Bytes>,
+}
+
+impl From<Sizes> for SizeRow {
+    fn from(sizes: Sizes) -> Self {
+        Self { size_rw_bytes: Some(sizes.rw), size_virtual_bytes: Some(sizes.virtual_size), own_bytes: Some(sizes.own) }
+    }
 }
 
 impl Args {
@@ -49,7 +56,13 @@ impl Args {
             Some(store) => self.rows(&store)?,
             None => Vec::new(),
         };
-        if self.json { output::json(&rows) } else { self.print(rows) }
+        let unknown =
+            rows.iter().filter_map(|row| row.sizes.as_ref()).filter(|sizes| sizes.own_bytes.is_none()).count();
+        if self.json { output::json(&rows) } else { self.print(rows) }?;
+        match unknown {
+            0 => Ok(()),
+            _ => bail!("the sizes of {unknown} containers could not be found out"),
+        }
     }
 
     fn rows(&self, store: &Store) -> Result<Vec<Row>> {
@@ -60,25 +73,20 @@ impl Args {
             if !self.all && !mounted {
                 continue;
             }
-            let name = container.name.clone();
-            match self.row(&containers, container, mounted) {
-                Ok(row) => rows.push(row),
+            let sizes = match self.size.then(|| containers.sizes(&container)).transpose() {
+                Ok(sizes) => sizes.map(SizeRow::from),
                 // Another command removed it while this one listed.
-                Err(_) if containers.find(&name).is_err() => {}
-                Err(error) => return Err(error),
-            }
+                Err(_) if containers.find(container.id.as_str()).is_err() => continue,
+                // A pool too full to hold still for a look must be listed all the more.
+                Err(error) => {
+                    eprintln!("lamina: size of container {}: {error}", container.name);
+                    Some(SizeRow::default())
+                }
+            };
+            let Container { id, name, reference, created, .. } = container;
+            rows.push(Row { id, name, image: reference, created, mounted, sizes });
         }
         Ok(rows)
-    }
-
-    fn row(&self, containers: &Containers<'_>, container: Container, mounted: bool) -> Result<Row> {
-        let sizes = self.size.then(|| containers.sizes(&container)).transpose()?.map(|sizes| SizeRow {
-            size_rw_bytes: sizes.rw,
-            size_virtual_bytes: sizes.virtual_size,
-            own_bytes: sizes.own,
-        });
-        let Container { id, name, reference, created, .. } = container;
-        Ok(Row { id, name, image: reference, created, mounted, sizes })
     }
 
     fn print(&self, rows: Vec<Row>) -> Result<()> {
@@ -96,8 +104,9 @@ impl Args {
                 row.name,
             ];
             if let Some(sizes) = row.sizes {
-                let (rw, all) = (sizes.size_rw_bytes.docker(), sizes.size_virtual_bytes.docker());
-                cells.extend([format!("{rw} (virtual {all})"), sizes.own_bytes.docker()]);
+                let shown = |size: Option<Bytes>| size.map_or_else(|| "?".to_owned(), |size| size.docker().to_string());
+                let (rw, all) = (shown(sizes.size_rw_bytes), shown(sizes.size_virtual_bytes));
+                cells.extend([format!("{rw} (virtual {all})"), shown(sizes.own_bytes)]);
             }
             cells
         };

@@ -183,7 +183,12 @@ impl<'store> Containers<'store> {
             .mode(0o755)
             .create(&target)
             .act(|| format!("make mount point {}", target.display()))?;
-        let attach = || Mounted::detached(&self.store.mounts(&container.key())?)?.attach(&target);
+        let attach = || {
+            let mounted = Mounted::detached(&self.store.mounts(&container.key())?)?;
+            // From here on the volume's device goes with the mount, whoever ends that and whenever this process dies.
+            self.store.release(&container.key())?;
+            mounted.attach(&target)
+        };
         if let Err(error) = attach() {
             let undone = self.store.release(&container.key());
             return Err(error.within(format!("mount container {}", container.name)).and_undo(undone));

@@ -172,7 +172,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// How to mount `id`; activates what must be active for that.
     fn mounts(&self, id: VolumeId, parents: &[VolumeId], access: Access) -> Result<MountSpec>;
 
-    /// Deactivates `id` after its last unmount. Idempotent.
+    /// Deactivates `id`: now, or if it is mounted, with its last unmount. Idempotent.
     fn release(&self, id: VolumeId) -> Result<()>;
 
     /// Sees to it that `bytes` more fit into the file system of `id`, mounted read-write with its root open as `root`,

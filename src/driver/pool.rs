@@ -3,7 +3,11 @@
 //! Invariant: every function here is idempotent and is called by one process at a time (the store's pool lock), so a
 //! pool that was half made or half taken down is finished by calling it again.
 
-use std::{fs, io, os::unix::fs::FileTypeExt as _, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
 
 use super::{Driver, DriverKind, btrfs, overlay, thin, vfs};
 use crate::{
@@ -62,6 +66,12 @@ pub fn examine(spec: &PoolSpec) -> Result<()> {
         );
         return Err(Error::new(Kind::NotOurs, what));
     }
+    if let (Some(data), Some(metadata)) = (&spec.data, &spec.metadata)
+        && is_same(data, metadata)?
+    {
+        let what = format!("data and metadata are both {}; give each a place of its own", data.display());
+        return Err(Error::new(Kind::Invalid, what));
+    }
     for path in [&spec.data, &spec.metadata].into_iter().flatten() {
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -76,6 +86,20 @@ pub fn examine(spec: &PoolSpec) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether both paths lead to one file or device.
+fn is_same(one: &Path, other: &Path) -> Result<bool> {
+    let identity = |path: &Path| match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).act(|| format!("look at {}", path.display())),
+        Ok(found) if found.file_type().is_block_device() => Ok(Some((found.rdev(), 0))),
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+    };
+    match (identity(one)?, identity(other)?) {
+        (None, None) => Ok(one == other),
+        (one, other) => Ok(one == other),
+    }
 }
 
 /// Makes the pool and leaves it up. On failure nothing of it stays, nor does anything that was there before suffer.
@@ -101,6 +125,18 @@ pub fn open(spec: &PoolSpec) -> Result<Box<dyn Driver>> {
         DriverKind::Btrfs => Box::new(btrfs::Btrfs::open(spec)?),
         DriverKind::Overlay => Box::new(overlay::Overlay::open(spec)?),
         DriverKind::Vfs => Box::new(vfs::Vfs::open(spec)?),
+    })
+}
+
+/// The driver of a pool that is up; one that is down is left so.
+///
+/// # Errors
+/// When the kernel's state cannot be read.
+pub fn open_up(spec: &PoolSpec) -> Result<Option<Box<dyn Driver>>> {
+    Ok(match spec.kind {
+        DriverKind::Thin => thin::Thin::open_up(spec)?.map(|thin| Box::new(thin) as _),
+        DriverKind::Btrfs => btrfs::Btrfs::open_up(spec)?.map(|btrfs| Box::new(btrfs) as _),
+        DriverKind::Overlay | DriverKind::Vfs => Some(open(spec)?),
     })
 }
 

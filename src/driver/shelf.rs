@@ -14,10 +14,13 @@
 //! keep a sealed one unchanged, since directories themselves cannot be made unchangeable without a walk.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::{CStr, CString, OsStr},
     fs::{self, File},
     io::{self, Write as _},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -36,6 +39,9 @@ use crate::{
 };
 
 const PARTIAL: &str = ".partial";
+
+/// In the work directory while it is tried whether the file system suits.
+pub(super) const PROBE: &CStr = c"probe";
 
 /// The pool's mark before it has its name.
 const MARK_DRAFT: &CStr = c"pool.partial";
@@ -102,6 +108,9 @@ fn make_empty(directory: &OwnedFd, name: &CStr) -> Result<()> {
 fn remove_unmarked(spec: &PoolSpec) -> Result<()> {
     let directory = open_dir(&spec.directory)?;
     remove_tree(directory.as_fd(), MARK_DRAFT)?;
+    if spec.directory.join("work").is_dir() {
+        remove_tree(Place::new(&directory, c"work").open_dir()?.as_fd(), PROBE)?;
+    }
     [c"volumes", c"work"].into_iter().try_for_each(|name| remove_empty(&directory, name))
 }
 
@@ -378,7 +387,7 @@ fn read_mark(spec: &PoolSpec) -> Result<Mark> {
 
 /// Writes the mark whole or not at all.
 fn write_mark(spec: &PoolSpec) -> Result<()> {
-    let (partial, path) = (spec.directory.join("pool.partial"), spec.directory.join("pool"));
+    let (partial, path) = (spec.directory.join(OsStr::from_bytes(MARK_DRAFT.to_bytes())), spec.directory.join("pool"));
     let write = || -> io::Result<()> {
         let mut file = File::create(&partial)?;
         file.write_all(mark(spec).as_bytes())?;

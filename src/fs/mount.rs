@@ -18,6 +18,7 @@ use nix::{
 };
 use rustix::{
     fs::CWD,
+    fs::{Mode, OFlags},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
         fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -144,6 +145,17 @@ impl Mounted {
         self.root.as_fd()
     }
 
+    /// Opens the file system for [`FileSystem::write_out`].
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn file_system(&self) -> Result<FileSystem> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // The mount's own descriptor only names the root (`O_PATH`).
+        let root = rustix::fs::openat(&self.root, c".", flags, Mode::empty());
+        root.map(FileSystem).act(|| "open the root of a mount")
+    }
+
     /// A path that leads to the root as long as this lives, for code that knows only paths.
     pub fn path(&self) -> PathBuf {
         use std::os::fd::AsRawFd;
@@ -157,6 +169,20 @@ impl Mounted {
     pub fn attach(self, target: &Path) -> Result<()> {
         move_mount(&self.root, c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .act(|| format!("attach mount at {}", target.display()))
+    }
+}
+
+/// A mounted file system, held open: what could not be written since then is told by [`FileSystem::write_out`].
+#[derive(Debug)]
+pub struct FileSystem(OwnedFd);
+
+impl FileSystem {
+    /// Writes everything out. write(2) only fills memory; a pool that is full shows here (syncfs(2), since Linux 5.8).
+    ///
+    /// # Errors
+    /// `Full` or `Io` for what could not be written.
+    pub fn write_out(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.0).act(|| "write everything out")
     }
 }
 
@@ -234,7 +260,7 @@ fn mount_bind(directory: &Path, access: Access) -> Result<OwnedFd> {
     if access == Access::ReadOnly {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    sys::mount::set_attributes(&root, u64::from(attributes.bits())).act(act)?;
+    sys::mount::set_attributes_privately(&root, u64::from(attributes.bits())).act(act)?;
     Ok(root)
 }
 

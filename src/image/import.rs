@@ -125,7 +125,10 @@ fn fill(store: &Store, held: &Held<'_>, tar: impl Read + Send) -> Result<Unpacke
     let mounted = held.mounted(Access::ReadWrite)?;
     let volume = held.volume();
     let mut room = |bytes| store.driver().reserve(volume, mounted.root(), bytes);
-    unpack(mounted.root(), tar, &mut room).map_err(|error| store.explain(error))
+    let file_system = mounted.file_system()?;
+    let unpacked = unpack(mounted.root(), tar, &mut room);
+    // What did not reach the pool must not become a layer with holes in it.
+    unpacked.and_then(|unpacked| file_system.write_out().map(|()| unpacked)).map_err(|error| store.explain(error))
 }
 
 /// A reader that tells what it read.

@@ -53,7 +53,7 @@ impl Store {
             return Ok(findings);
         }
         findings.extend(self.driver.check()?.into_iter().map(Finding::new));
-        findings.extend(self.compare_volumes(repair)?);
+        findings.extend(self.compare_volumes()?);
         findings.extend(self.stray_mounts(repair)?);
         findings.extend(self.stray_devices(repair)?);
         findings.extend(self.unwanted(repair)?);
@@ -65,20 +65,17 @@ impl Store {
         Ok(rows.into_iter().map(|info| (info.volume, info)).collect())
     }
 
-    fn compare_volumes(&self, repair: bool) -> Result<Vec<Finding>> {
+    fn compare_volumes(&self) -> Result<Vec<Finding>> {
         let before = self.rows()?;
         let there = self.driver.volumes()?;
         let after = self.rows()?;
         let unknown = |volume: &VolumeId| !before.contains_key(volume) && !after.contains_key(volume);
         let still = if there.iter().any(unknown) { self.driver.volumes()? } else { Vec::new() };
         let foreign = there.iter().filter(|volume| unknown(volume) && still.contains(volume)).map(|volume| {
-            Finding::new(format!("volume {volume} is in the pool and the database does not know it")).repaired_by(
-                repair,
-                || {
-                    self.driver.release(*volume)?;
-                    self.driver.delete(*volume)
-                },
-            )
+            // Nobody but its owner knows what it is worth: the database may be an old copy.
+            Finding::new(format!(
+                "volume {volume} is in the pool and the database does not know it; it stays until a database that does is brought back, or the pool is destroyed"
+            ))
         });
         let ready =
             |rows: &BTreeMap<VolumeId, Info>, volume| rows.get(volume).is_some_and(|info| info.state == State::Ready);
@@ -111,10 +108,10 @@ impl Store {
 
     /// An active volume that is neither mounted nor worked on: a command died between activating and mounting.
     fn stray_devices(&self, repair: bool) -> Result<Vec<Finding>> {
-        let rows = self.rows()?;
         let mut findings = Vec::new();
         for volume in self.driver.active()? {
             let Some(_lock) = self.locks.try_volume(volume)? else { continue };
+            let rows = self.rows()?;
             // Asked with the lock held, so that no command is between activating it and mounting it.
             let mounted = mounted_containers(&self.layout)?;
             let in_use = rows.get(&volume).is_some_and(|info| mounted.values().any(|id| id == info.key.as_str()));

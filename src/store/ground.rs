@@ -5,6 +5,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +21,7 @@ use super::{
 use crate::{
     crash,
     driver::{
-        DriverKind,
+        Driver, DriverKind,
         pool::{self, PoolSpec},
     },
     error::{Act as _, Error, Kind, Result},
@@ -69,11 +71,16 @@ impl Ground {
 
     pub(super) fn spec(&self, kind: DriverKind, options: &PoolOptions) -> Result<PoolSpec> {
         let absolute = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        let given = options.data.as_deref().map(length).transpose()?.flatten();
+        if let (Some(given), Some(_), Some(path)) = (given, options.size, &options.data) {
+            let what = format!("{} has {given} already; leave --size out", path.display());
+            return Err(Error::new(Kind::Invalid, what));
+        }
         Ok(PoolSpec {
             kind,
             uuid: CacheId::random().as_str()[..32].to_owned(),
             directory: self.layout.pool(),
-            size: options.size.unwrap_or(Bytes::gib(100)),
+            size: given.or(options.size).unwrap_or(Bytes::gib(100)),
             chunk: options.chunk.unwrap_or(Bytes::kib(64)),
             fs: options.fs.unwrap_or(BlockFs::Ext4),
             data: absolute(&options.data)?,
@@ -168,16 +175,26 @@ impl Ground {
     }
 
     pub(super) fn bring_up(self, spec: &PoolSpec) -> Result<Store> {
-        let store = self.store(spec).map_err(|error| error.within(format!("bring the {} pool up", spec.kind)))?;
+        let driver = pool::open(spec).map_err(|error| error.within(format!("bring the {} pool up", spec.kind)))?;
+        let store = self.store(driver);
         store.finish_growth()?;
         Ok(store)
     }
 
-    pub(super) fn store(self, spec: &PoolSpec) -> Result<Store> {
-        let driver = pool::open(spec)?;
+    pub(super) fn store(self, driver: Box<dyn Driver>) -> Store {
         let store = Store { layout: self.layout, database: self.database, locks: self.locks, driver };
         store.recover_or_tell();
-        Ok(store)
+        store
+    }
+}
+
+/// The length of a file or block device that is there and not empty.
+fn length(path: &Path) -> Result<Option<Bytes>> {
+    let act = || format!("ask for the length of {}", path.display());
+    match File::open(path).and_then(|mut file| file.seek(SeekFrom::End(0))) {
+        Ok(0) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        length => Ok(Some(Bytes(length.act(act)?))),
     }
 }
 

@@ -91,6 +91,22 @@ impl<'store> Held<'store> {
     }
 }
 
+impl Held<'_> {
+    /// The pool has a volume of this number already, so the database is older than the pool. It is not ours to delete:
+    /// only the row goes.
+    pub(super) fn leave_to_its_owner(self, error: Error) -> Error {
+        self.published.set(true);
+        let forgotten = self.store.database.write("forget a volume that is another's", |tx| {
+            tx.execute("DELETE FROM snapshots WHERE volume = :v", named_params! {":v": self.volume.get()})
+                .sql()
+                .map(drop)
+        });
+        error
+            .within("the pool has volumes that the database does not know, as if it were an old copy; 'lamina check' lists them")
+            .and_undo(forgotten)
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         drop(self.lock.take());

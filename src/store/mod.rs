@@ -110,7 +110,7 @@ impl Store {
                 format!("commit snapshot {key}: it is {}, not active", info.kind.name()),
             ));
         }
-        self.driver.release(info.volume)?;
+        self.retire(info.volume, &format!("commit snapshot {key}"))?;
         self.driver.seal(info.volume)?;
         crash::point(crash::Point::CommitSealed);
         self.database.write(&format!("commit snapshot {key} as {name}"), |tx| {
@@ -131,6 +131,7 @@ impl Store {
     pub fn remove(&self, key: &Key) -> Result<()> {
         let lock = self.lock(key)?;
         let info = self.stat(key)?;
+        self.retire(info.volume, &format!("remove snapshot {key}"))?;
         self.database.write(&format!("remove snapshot {key}"), |tx| {
             if has_children(tx, info.volume)? {
                 return Err(Error::new(
@@ -142,6 +143,15 @@ impl Store {
         })?;
         drop(lock);
         self.recover_volume(info.volume)
+    }
+
+    /// Ends the use of a volume, or refuses: a mounted one would go on changing.
+    fn retire(&self, volume: VolumeId, act: &str) -> Result<()> {
+        self.driver.release(volume)?;
+        if self.driver.active()?.contains(&volume) {
+            return Err(Error::new(Kind::InUse, format!("{act}: it is mounted; unmount it first")));
+        }
+        Ok(())
     }
 
     /// From this transaction on nobody wants `volume`; [`Store::recover_volume`] removes it.
@@ -274,7 +284,13 @@ impl Store {
         crash::point(crash::Point::PrepareStart);
         let held = self.intend(kind, key, parent)?;
         crash::point(crash::Point::PrepareIntent);
-        act(held.volume()).map_err(|error| self.explain(error).within(format!("make snapshot {key}")))?;
+        if let Err(error) = act(held.volume()) {
+            let error = self.explain(error).within(format!("make snapshot {key}"));
+            if error.kind() == Kind::Exists {
+                return Err(held.leave_to_its_owner(error));
+            }
+            return Err(error);
+        }
         crash::point(crash::Point::PrepareActed);
         Ok(held)
     }

@@ -96,8 +96,10 @@ impl Store {
     pub fn open(root: &Path) -> Result<Option<Self>> {
         let Some(ground) = Ground::existing(root)? else { return Ok(None) };
         let Some((spec, state)) = ground.pool()? else { return Ok(None) };
-        if state == PoolState::Ready && pool::is_up(&spec)? {
-            return ground.store(&spec).map(Some);
+        if state == PoolState::Ready
+            && let Some(driver) = pool::open_up(&spec)?
+        {
+            return Ok(Some(ground.store(driver)));
         }
         let _lock = ground.locks.pool()?;
         // Looked up again: while this waited, another command may have grown the pool, or destroyed it.

@@ -29,7 +29,8 @@ impl Store {
         if unfinished.is_empty() || self.driver.status()?.health.is_stopped() {
             return Ok(());
         }
-        // Children have higher numbers than their parents, so this order takes them first.
+        // Children mostly have higher numbers than their parents, so this order takes them first; where not, removing
+        // the child takes the parent.
         unfinished.into_iter().map(|volume| self.recover_volume(volume)).fold(Ok(()), Result::and)
     }
 

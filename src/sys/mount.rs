@@ -15,12 +15,13 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Adds `MOUNT_ATTR_*` flags to the mount that `fd` is the root of.
+/// Adds `MOUNT_ATTR_*` flags to the mount that `fd` is the root of, and parts it from the one that it was cloned of: in
+/// a shared one (systemd makes `/` shared), what is mounted in the clone would appear in the original too.
 ///
 /// # Errors
 /// The kernel's errno; `ENOSYS` before Linux 5.12.
-pub fn set_attributes(fd: impl AsFd, attributes: u64) -> io::Result<()> {
-    let attr = MountAttr { attr_set: attributes, ..MountAttr::default() };
+pub fn set_attributes_privately(fd: impl AsFd, attributes: u64) -> io::Result<()> {
+    let attr = MountAttr { attr_set: attributes, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     // SAFETY: the path is the empty C string, `attr` is a `struct mount_attr` of the size passed, both outlive the call.
     let result = unsafe {
         libc::syscall(

@@ -5,11 +5,13 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use lamina::driver::DriverKind;
+use lamina::{block::LoopFile, driver::DriverKind};
 use libtest_mimic::Trial;
 use nix::{
     fcntl::{FcntlArg, fcntl},
@@ -25,7 +27,7 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 23] = [
+const CASES: [(&str, Case); 26] = [
     ("whole_way", whole_way),
     ("first_command_makes_the_pool", first_command_makes_the_pool),
     ("layers_of_a_shared_base_lie_there_once", layers_of_a_shared_base_lie_there_once),
@@ -49,6 +51,9 @@ const CASES: [(&str, Case); 23] = [
     ("looking_makes_nothing", looking_makes_nothing),
     ("a_signal_ends_waiting", a_signal_ends_waiting),
     ("a_pool_that_does_not_come_up_is_told", a_pool_that_does_not_come_up_is_told),
+    ("an_old_database_costs_nothing", an_old_database_costs_nothing),
+    ("what_is_mounted_inside_is_not_in_the_pool", what_is_mounted_inside_is_not_in_the_pool),
+    ("given_devices_and_files", given_devices_and_files),
 ];
 
 /// One case per driver.
@@ -185,6 +190,16 @@ fn a_bad_layer_leaves_nothing(host: &Host) -> Outcome {
         fs::write(&file, content)?;
         host.fails(&["import", &file.display().to_string(), "bad:1"], words)?;
     }
+    // The second layer is not what the configuration says; the first one is, and stays no more than it.
+    let (lower, upper, archive) = (host.file("lower.tar"), host.file("upper.tar"), host.file("bad.tar"));
+    write_tar(&lower, &[("lower", b"lower")])?;
+    write_tar(&upper, &[("upper", b"what it says it is")])?;
+    archive::write(&archive, "bad:1", &[&lower, &upper])?;
+    let mut bytes = fs::read(&archive)?;
+    let at = bytes.windows(18).position(|window| window == b"what it says it is").ok_or("no content")?;
+    bytes[at] = b'W';
+    fs::write(&archive, bytes)?;
+    host.fails(&["load", "-i", &archive.display().to_string()], "digest")?;
     host.fails(&["import", "/does/not/exist.tar", "bad:1"], "/does/not/exist.tar")?;
     expect_eq!(host.json(&["images"])?, before);
     expect_eq!(host.json(&["pool", "status"])?["layers"], 1);
@@ -250,6 +265,9 @@ fn wrong_usage_is_code_2(host: &Host) -> Outcome {
         let said: Said = host.run(args)?;
         expect_eq!(said.code, Some(2), "{args:?}: {said:?}");
     }
+    // Who is not root is told so, whatever he asks for.
+    let said = Said::from(host.command(&["images"]).uid(65534).gid(65534).output()?);
+    expect!(said.code == Some(1) && said.err.contains("you are not root"), "{said:?}");
     expect!(!host.root().exists(), "wrong usage touches nothing");
     Ok(())
 }
@@ -564,5 +582,117 @@ fn a_pool_that_does_not_come_up_is_told(host: &Host) -> Outcome {
     expect!(told["programs"].as_array().is_some_and(|programs| !programs.is_empty()), "{told}");
     fs::rename(&aside, &mark)?;
     expect_eq!(host.json(&["info"])?["trouble"], serde_json::Value::Null);
+    host.check()
+}
+
+/// With a database older than the pool, making something deleted what the database did not know.
+fn an_old_database_costs_nothing(host: &Host) -> Outcome {
+    let database = ["lamina.db", "lamina.db-wal", "lamina.db-shm"];
+    let copy = |from: &Path, to: &Path| -> Outcome {
+        for name in database {
+            match fs::copy(from.join(name), to.join(name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                Err(_) => fs::write(to.join(name), "")?,
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    };
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    let (old, new) = (host.file("old"), host.file("new"));
+    fs::create_dir(&old)?;
+    fs::create_dir(&new)?;
+    copy(&host.root(), &old)?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    fs::write(host.mount("box")?.join("note"), "kept")?;
+    host.ok(&["umount", "box"])?;
+    copy(&host.root(), &new)?;
+
+    copy(&old, &host.root())?;
+    host.fails(&["create", "--name", "other", "base:1"], "the database does not know")?;
+    for args in [&["check"][..], &["check", "--repair"]] {
+        let said = host.run(args)?;
+        expect!(said.code == Some(1) && said.out.contains("the database does not know it"), "{said:?}");
+    }
+    copy(&new, &host.root())?;
+    expect_eq!(fs::read(host.mount("box")?.join("note"))?, b"kept");
+    host.ok(&["umount", "box"])?;
+    host.check()
+}
+
+/// Where the host's mounts are shared, a mount inside a container appeared in the pool too, and became part of a layer.
+fn what_is_mounted_inside_is_not_in_the_pool(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    fs::create_dir(host.file("outside"))?;
+    fs::write(host.file("outside/secret"), "")?;
+    let script = "root=$(\"$1\" mount box) && mkdir \"$root/data\" && mount --bind \"$2\" \"$root/data\" &&
+        \"$1\" diff box; code=$?; umount \"$root/data\"; \"$1\" umount box; exit $code";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "shared", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_lamina")]);
+    // A pool that lives in mounts of this namespace must be up here, not there.
+    let said = Said::from(command.arg(host.file("outside")).env("LAMINA_ROOT", host.root()).output()?);
+    expect_eq!((said.code, said.out.as_str()), (Some(0), "A /data\n"), "{said:?}");
+    host.check()
+}
+
+/// A block device of the test's own; gone with the value.
+struct Disk(Option<LoopFile>);
+
+impl Disk {
+    fn new(path: &Path, size: u64) -> Outcome<Self> {
+        fs::File::create(path)?.set_len(size)?;
+        Ok(Self(Some(LoopFile::attach(path)?)))
+    }
+
+    fn path(&self) -> String {
+        self.0.as_ref().map(|attached| attached.device().display().to_string()).unwrap_or_default()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.take().map(LoopFile::detach) {
+            eprintln!("detach a test's disk: {error}");
+        }
+    }
+}
+
+/// Block devices are used as they are, files that are there already too; nobody's data is, and one place is not two.
+fn given_devices_and_files(host: &Host) -> Outcome {
+    if !host.has_device() {
+        return Ok(());
+    }
+    let driver = host.driver.name();
+    let (data, metadata) = (Disk::new(&host.file("disk"), 600 << 20)?, Disk::new(&host.file("small-disk"), 16 << 20)?);
+    let (data, metadata) = (data.path(), metadata.path());
+    let mut create = vec!["pool", "create", "--driver", driver, "--data", &data];
+    host.fails(&[&create[..], &["--size", "1G"]].concat(), "leave --size out")?;
+    if host.driver == DriverKind::Thin {
+        host.fails(&[&create[..], &["--metadata", &data]].concat(), "a place of its own")?;
+        create.extend(["--metadata", &metadata]);
+    }
+    host.ok(&create)?;
+    let total = |status: serde_json::Value| status["data"]["total_bytes"].as_u64().unwrap_or(0);
+    let size = total(host.json(&["pool", "status"])?);
+    expect!(size > 400 << 20 && size <= 600 << 20, "{size} bytes on a disk of 600 MiB");
+    host.image("base:1", &[("file", b"content")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    host.ok(&["pool", "down"])?;
+    expect_eq!(fs::read(host.mount("box")?.join("file"))?, b"content");
+    host.ok(&["umount", "box"])?;
+    host.fails(&["pool", "grow", "2G"], "the device")?;
+    expect_eq!(total(host.json(&["pool", "status"])?), size);
+    host.ok(&["pool", "destroy", "--yes"])?;
+    // Destroyed, they are blank: the next pool takes them.
+    host.ok(&create)?;
+    host.check()?;
+    host.ok(&["pool", "destroy", "--yes"])?;
+    let file = host.file("given");
+    fs::File::create(&file)?.set_len(300 << 20)?;
+    host.ok(&["pool", "create", "--driver", driver, "--data", &file.display().to_string()])?;
+    expect!(total(host.json(&["pool", "status"])?) <= 300 << 20, "as large as the file");
     host.check()
 }

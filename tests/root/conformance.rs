@@ -17,8 +17,8 @@ use crate::pool::{Outcome, Pool, with_pool};
 type Case = (&'static str, &'static [DriverKind], Bytes, fn(&mut Pool) -> Outcome);
 
 const ALL: &[DriverKind] = &DriverKind::ALL;
-/// A full pool; thin tells EIO as well as ENOSPC once a journal has aborted, and has cases of its own for it.
-const FILLED: &[DriverKind] = &[DriverKind::Btrfs];
+/// Those with a pool that can be filled.
+const FILLED: &[DriverKind] = &[DriverKind::Thin, DriverKind::Btrfs];
 const OVERLAY: &[DriverKind] = &[DriverKind::Overlay];
 
 /// Sparse, so it costs nothing to be roomy.

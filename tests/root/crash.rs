@@ -30,35 +30,59 @@ struct Step {
     before: &'static [&'static [&'static str]],
     /// A container that is mounted then, or may be.
     mounted: Option<&'static str>,
+    /// What there is in the end, however often it was given.
+    effect: Effect,
 }
 
-const fn step(args: &'static [&'static str], before: &'static [&'static [&'static str]]) -> Step {
-    Step { args, before, mounted: None }
+#[derive(Clone, Copy)]
+enum Effect {
+    Nothing,
+    Image(&'static str),
+    NoImage(&'static str),
+    Container(&'static str),
+    NoContainer(&'static str),
 }
 
-const fn mounted(
-    name: &'static str,
-    args: &'static [&'static str],
-    before: &'static [&'static [&'static str]],
-) -> Step {
-    Step { args, before, mounted: Some(name) }
+const fn step(effect: Effect, args: &'static [&'static str], before: &'static [&'static [&'static str]]) -> Step {
+    Step { args, before, mounted: None, effect }
+}
+
+const fn mounted(name: &'static str, step: Step) -> Step {
+    Step { mounted: Some(name), ..step }
 }
 
 /// Every command that changes something, with what it needs.
 const STEPS: [Step; 12] = [
-    step(&["import", "second.tar", "second:1"], &[]),
-    step(&["create", "--name", "made", "base:1"], &[]),
-    mounted("victim", &["mount", "victim"], &[]),
-    step(&["umount", "victim"], &[&["mount", "victim"]]),
-    step(&["commit", "written", "committed:1"], &[]),
-    mounted("written", &["commit", "written", "live:1"], &[&["mount", "written"]]),
-    step(&["pool", "up"], &[&["pool", "down"]]),
-    step(&["pool", "down"], &[]),
-    step(&["load", "-i", "archive.tar"], &[]),
-    step(&["pool", "grow", "GROWN"], &[]),
-    step(&["rm", "victim"], &[]),
-    step(&["rmi", "other:1"], &[]),
+    step(Effect::Image("second"), &["import", "second.tar", "second:1"], &[]),
+    step(Effect::Container("made"), &["create", "--name", "made", "base:1"], &[]),
+    mounted("victim", step(Effect::Container("victim"), &["mount", "victim"], &[])),
+    step(Effect::Container("victim"), &["umount", "victim"], &[&["mount", "victim"]]),
+    step(Effect::Image("committed"), &["commit", "written", "committed:1"], &[]),
+    mounted("written", step(Effect::Image("live"), &["commit", "written", "live:1"], &[&["mount", "written"]])),
+    step(Effect::Nothing, &["pool", "up"], &[&["pool", "down"]]),
+    step(Effect::Nothing, &["pool", "down"], &[]),
+    step(Effect::Image("loaded"), &["load", "-i", "archive.tar"], &[]),
+    step(Effect::Nothing, &["pool", "grow", "GROWN"], &[]),
+    step(Effect::NoContainer("victim"), &["rm", "victim"], &[]),
+    step(Effect::NoImage("other"), &["rmi", "other:1"], &[]),
 ];
+
+/// The command's work is there, once.
+fn done(host: &Host, effect: Effect) -> Outcome {
+    let count = |listing: serde_json::Value, field: &str, name: &str| {
+        listing.as_array().into_iter().flatten().filter(|row| row[field] == name).count()
+    };
+    let images = |name| Ok::<_, crate::pool::Fault>(count(host.json(&["images"])?, "repository", name));
+    let containers = |name| Ok::<_, crate::pool::Fault>(count(host.json(&["ps", "-a"])?, "name", name));
+    match effect {
+        Effect::Nothing => {}
+        Effect::Image(name) => expect_eq!(images(name)?, 1, "image {name}"),
+        Effect::NoImage(name) => expect_eq!(images(name)?, 0, "image {name}"),
+        Effect::Container(name) => expect_eq!(containers(name)?, 1, "container {name}"),
+        Effect::NoContainer(name) => expect_eq!(containers(name)?, 0, "container {name}"),
+    }
+    Ok(())
+}
 
 fn kill_at(host: &Host, point: Point) -> Outcome {
     let mut reached = kill_making_the_pool(host, point)?;
@@ -84,6 +108,7 @@ fn kill_at(host: &Host, point: Point) -> Outcome {
             host.ok(&["pool", "down"])?;
             host.ok(&["pool", "up"])?;
             again(host, &args)?;
+            done(host, step.effect)?;
             host.check()?;
             untouched(host)?;
         }

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::FileExt as _,
     path::Path,
 };
@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         for (name, case) in [
             ("data_ends_and_removing_helps", removing_helps as fn(&Host) -> Outcome),
             ("data_ends_and_growing_helps", growing_helps),
+            ("an_image_larger_than_the_pool", an_image_larger_than_the_pool),
         ] {
             trials.push(Trial::ignorable_test(format!("full::{driver}::{name}"), move || with_host(driver, case)));
         }
@@ -158,6 +159,24 @@ fn growing_helps(host: &Host) -> Outcome {
     layer_is_whole(&host.mount("reader")?)
 }
 
+/// A few KiB that become more than the pool has: refused with the pool's numbers, nothing of it stays, and what was there
+/// is untouched. The last bytes of what fits may be in memory only when the archive ends.
+fn an_image_larger_than_the_pool(host: &Host) -> Outcome {
+    prepare(host, "256M")?;
+    let bomb = host.file("bomb.tar.gz");
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(File::create(&bomb)?, flate2::Compression::fast()));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(300 << 20);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "bomb", io::repeat(0x5a).take(300 << 20))?;
+    tar.into_inner()?.finish()?;
+    host.fails(&["import", &bomb.to_string_lossy(), "bomb"], "full")?;
+    expect_eq!(host.json(&["images"])?.as_array().map(Vec::len), Some(1));
+    expect_eq!(host.json(&["pool", "status"])?["layers"], 1);
+    layer_is_whole(&host.mount("reader")?)?;
+    goes_on(host)
+}
+
 fn the_disk_below_ends(host: &Host, disk: &Path) -> Outcome {
     prepare(host, "1G")?;
     let mut ballast = File::create(disk.join("ballast"))?;
@@ -169,6 +188,12 @@ fn the_disk_below_ends(host: &Host, disk: &Path) -> Outcome {
     host.fails(&["create", "base"], "disk below the pool is full")?;
     while write(&mut ballast).is_ok() {}
     drop(ballast);
+    if host.driver == BLOCK {
+        // 64 GiB need 48 MiB of metadata, which is never sparse.
+        let before = free(host)?.1;
+        host.fails(&["pool", "grow", "64G"], "of the disk for pool metadata")?;
+        expect_eq!(free(host)?.1, before);
+    }
     let root = host.mount("writer")?;
     let mut file = File::create(root.join("fill"))?;
     write_to_the_end(&mut file, 256)?;

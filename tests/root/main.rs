@@ -24,6 +24,7 @@ mod full;
 mod image;
 mod lamina;
 mod loop_file;
+mod store;
 mod thin;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -40,6 +41,7 @@ fn main() {
         thin::trials(),
         conformance::trials(),
         image::trials(),
+        store::trials(),
         commands::trials(),
         crash::trials(),
         full::trials(),

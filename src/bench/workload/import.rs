@@ -4,10 +4,7 @@ use std::{fs::File, io, os::fd::AsRawFd as _, path::Path};
 
 use super::{Claim, Sampled, Workload, in_turn, seconds};
 use crate::{
-    bench::{
-        Limit, Options, Unit,
-        ground::{Ground, sync},
-    },
+    bench::{Limit, Options, Unit, ground::Ground},
     driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
@@ -62,5 +59,5 @@ fn unpack(tar: &Path, mounted: &Mounted) -> Result<()> {
     let root = format!("/proc/{}/fd/{}", std::process::id(), mounted.root().as_raw_fd());
     let archive = tar.to_string_lossy();
     TAR.succeed(&["--extract", "--numeric-owner", "--file", &archive, "-C", &root])?;
-    sync(mounted)
+    mounted.file_system()?.write_out()
 }

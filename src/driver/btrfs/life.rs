@@ -135,9 +135,10 @@ fn create_on_given(place: &Place, size: Bytes) -> Result<bool> {
         return Ok(false);
     }
     let length = block::ensure_blank(&place.data)?;
+    let wipe = |error: Error| error.and_undo(block::make_blank(&place.data));
     if place.is_device() {
         ensure_size(length)?;
-        return mkfs::mkfs(&place.data, place.uuid).map(|()| true);
+        return mkfs::mkfs(&place.data, place.uuid).map(|()| true).map_err(wipe);
     }
     if length == Bytes(0) {
         ensure_size(size)?;
@@ -145,7 +146,7 @@ fn create_on_given(place: &Place, size: Bytes) -> Result<bool> {
     } else {
         ensure_size(length)?;
     }
-    format_file(&place.data, place.uuid).map(|()| true)
+    format_file(&place.data, place.uuid).map(|()| true).map_err(wipe)
 }
 
 fn ensure_size(size: Bytes) -> Result<()> {
@@ -200,13 +201,27 @@ pub(super) fn bring_up(place: &Place) -> Result<File> {
             mount_file(place).act(act)?;
         }
     }
-    let root = File::open(place.mount_point()).act(|| format!("open {}", place.mount_point().display()))?;
-    let found = btrfs::fs_info(&root).act(|| "ask the kernel for the pool's identity").act(act)?;
-    if found.uuid != place.uuid {
-        let message = format!("{} is the btrfs {}", place.mount_point().display(), dashed(found.uuid));
-        return Err(Error::new(Kind::NotOurs, message)).act(act);
+    let down = || Error::new(Kind::NotFound, "it was taken down meanwhile");
+    find(place).and_then(|root| root.ok_or_else(down)).act(act)
+}
+
+/// The root directory of the pool if it is mounted here.
+pub(super) fn find(place: &Place) -> Result<Option<File>> {
+    if place.mounted()?.is_none() {
+        return Ok(None);
     }
-    Ok(root)
+    let target = place.mount_point();
+    let root = File::open(&target).act(|| format!("open {}", target.display()))?;
+    let found = match btrfs::fs_info(&root) {
+        // Another command unmounted it after the first look.
+        Err(_) if place.mounted()?.is_none() => return Ok(None),
+        found => found.act(|| "ask the kernel for the pool's identity")?,
+    };
+    if found.uuid != place.uuid {
+        let message = format!("{} is the btrfs {}", target.display(), dashed(found.uuid));
+        return Err(Error::new(Kind::NotOurs, message));
+    }
+    Ok(Some(root))
 }
 
 fn mount_file(place: &Place) -> Result<()> {

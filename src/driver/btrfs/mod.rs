@@ -58,6 +58,16 @@ impl Btrfs {
     pub(super) fn open(spec: &PoolSpec) -> Result<Self> {
         let place = Place::of(spec)?;
         let root = life::bring_up(&place)?;
+        Self::at(place, root)
+    }
+
+    /// The same, if the pool is up.
+    pub(super) fn open_up(spec: &PoolSpec) -> Result<Option<Self>> {
+        let place = Place::of(spec)?;
+        life::find(&place)?.map(|root| Self::at(place, root)).transpose()
+    }
+
+    fn at(place: Place, root: File) -> Result<Self> {
         let act = || format!("open {}/{VOLUMES}", place.mount_point().display());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let volumes = match rustix::fs::openat(&root, VOLUMES, flags, Mode::empty()) {

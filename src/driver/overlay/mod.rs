@@ -13,10 +13,7 @@
 
 mod changes;
 
-use std::{
-    ffi::CStr,
-    os::fd::{AsFd as _, BorrowedFd},
-};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::{
     fs::{Dir, FileType, Mode, fstat, mkdirat, mknodat},
@@ -61,10 +58,9 @@ pub(super) fn destroy(spec: &PoolSpec) -> Result<()> {
 /// Tries in `base` whether its file system can hold an upper directory: it must keep whiteouts and `trusted.*`
 /// attributes, and tell the types of entries when a directory is read.
 fn holds_layers(base: BorrowedFd<'_>) -> Result<()> {
-    const PROBE: &CStr = c"probe";
     let try_all = || -> Result<()> {
-        mkdirat(base, PROBE, Mode::RWXU).act(|| "make a directory")?;
-        let place = Place { dir: base, name: PROBE };
+        mkdirat(base, shelf::PROBE, Mode::RWXU).act(|| "make a directory")?;
+        let place = Place { dir: base, name: shelf::PROBE };
         place.set_xattr(c"trusted.overlay.opaque", b"y")?;
         let dir = place.open_dir()?;
         mknodat(&dir, c"whiteout", FileType::CharacterDevice, Mode::empty(), 0).act(|| "make a whiteout")?;
@@ -78,7 +74,7 @@ fn holds_layers(base: BorrowedFd<'_>) -> Result<()> {
         Ok(())
     };
     let tried = try_all().act(|| "this file system cannot hold layers of overlayfs");
-    let removed = remove_tree(base, PROBE);
+    let removed = remove_tree(base, shelf::PROBE);
     match tried {
         Ok(()) => removed,
         Err(error) => Err(error.and_undo(removed)),

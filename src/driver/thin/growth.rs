@@ -20,7 +20,10 @@ pub(super) fn grow(spec: &PoolSpec, size: Bytes) -> Result<()> {
     let (pool, backings) = (open(spec)?, Backings::of(spec));
     let now = pool.table.length.bytes();
     let act = || format!("grow the pool from {now} to {size}");
-    let size = if backings.data.is_device()? { backings.data.size()? } else { size };
+    if backings.data.is_device()? && backings.data.size()? < size {
+        let what = format!("the device {} has {}", backings.data.path.display(), backings.data.size()?);
+        return Err(Error::new(Kind::Invalid, what)).act(act);
+    }
     let length = Bytes(size.0 / spec.chunk.0 * spec.chunk.0);
     if length < now {
         return Err(Error::new(Kind::Invalid, format!("{}: a thin pool cannot shrink", act())));
@@ -65,5 +68,7 @@ fn take_over(pool: &Pool, length: Bytes) -> Result<()> {
     let table = PoolTable { length: length.sectors(), ..pool.table.clone() };
     pool.control.load(&name, &table.line(), false)?;
     pool.control.suspend_no_lockfs(&name)?;
-    pool.control.resume(&name)
+    crash::point(crash::Point::PoolSuspended);
+    // Suspended, the pool holds up every container; without the new size it is as good as it was.
+    pool.control.resume(&name).or_else(|error| pool.control.resume(&name).and(Err(error)))
 }

@@ -166,20 +166,24 @@ fn undo_creation(spec: &PoolSpec, backings: &Backings, making: &Making<'_>) -> R
 
 /// The pool, brought up if it is not.
 pub(super) fn open(spec: &PoolSpec) -> Result<Pool> {
+    if let Some(pool) = open_up(spec)? {
+        return Ok(pool);
+    }
     let backings = Backings::of(spec);
-    let pool = match Pool::find(control()?, Names::new(&spec.uuid)?)? {
-        Ok(pool) => pool,
-        Err(_) => verify(spec, &backings)
-            .and_then(|()| backings.activate(spec))
-            .act(|| format!("bring up the thin pool in {}", spec.directory.display()))?,
-    };
+    let up = verify(spec, &backings).and_then(|()| backings.activate(spec));
+    up.act(|| format!("bring up the thin pool in {}", spec.directory.display()))
+}
+
+/// The pool if it is up.
+pub(super) fn open_up(spec: &PoolSpec) -> Result<Option<Pool>> {
+    let Ok(pool) = Pool::find(control()?, Names::new(&spec.uuid)?)? else { return Ok(None) };
     for id in active(&pool)? {
         let name = pool.names.volume(id);
         if let Some(info) = pool.control.info(&name)?.filter(|info| info.live && info.suspended) {
             pool.resume_if_left(&name, info.number)?;
         }
     }
-    Ok(pool)
+    Ok(Some(pool))
 }
 
 /// The volumes with a device.
@@ -273,6 +277,10 @@ pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
     // down): only one that answers as this pool, or that our unfinished creation took, is wiped.
     let given = backings.both().into_iter().any(|backing| !backing.own);
     let ours = given && open(spec).is_ok();
+    if ours {
+        // Killed when one of them is wiped already, the next try still knows whose the other is.
+        making.write(backings.both())?;
+    }
     close(spec)?;
     for backing in backings.both() {
         if backing.own || ours || making.took(backing)? {

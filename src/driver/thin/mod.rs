@@ -45,6 +45,10 @@ impl Thin {
         Ok(Self { spec: spec.clone(), pool: lifecycle::open(spec)? })
     }
 
+    pub(super) fn open_up(spec: &PoolSpec) -> Result<Option<Self>> {
+        Ok(lifecycle::open_up(spec)?.map(|pool| Self { spec: spec.clone(), pool }))
+    }
+
     fn reject_base(id: VolumeId) -> Result<u32> {
         match id.get() {
             BASE => Err(Error::new(Kind::Invalid, "volume 0 is the pool's own empty volume")),

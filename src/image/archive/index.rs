@@ -13,6 +13,9 @@ use crate::{
 /// The most members that an image archive may have; real ones have a few for each layer.
 const LIMIT: usize = 100_000;
 
+/// The longest name that is of use.
+const LONGEST: usize = 256;
+
 /// How many links may lead to one another; the kernel's limit for symlinks is the same.
 const LINKS: usize = 40;
 
@@ -37,6 +40,10 @@ impl Index {
             interrupt::check()?;
             // Names that are not UTF-8 cannot be named by a manifest.
             let Ok(name) = std::str::from_utf8(&member.name) else { continue };
+            // Nothing that a manifest names is so long, and memory must not grow with names.
+            if name.len() > LONGEST || member.link.len() > LONGEST {
+                continue;
+            }
             let link = String::from_utf8_lossy(&member.link);
             let name = normal("", name);
             let place = match member.kind {

@@ -29,6 +29,8 @@ use super::{
 use crate::{
     error::{Act as _, Error, Kind, Result},
     id::Digest,
+    interrupt,
+    units::Bytes,
 };
 
 /// An image in an archive.
@@ -158,13 +160,31 @@ impl Archive {
     }
 }
 
+/// How much is read before space is asked for again.
+const SPOOL_STEP: u64 = 16 << 20;
+
+/// An archive may be far larger than it looks, and the pool's own file lies on that disk too.
+const SPOOL_RESERVE: Bytes = Bytes::mib(256);
+
 /// All of `plain` in an unnamed file.
 fn spooled(mut plain: impl Read, spool: &Path) -> Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(CWD, spool, flags, Mode::RUSR | Mode::WUSR);
     let mut whole = File::from(fd.act(|| format!("make an unnamed file in {}", spool.display()))?);
-    io::copy(&mut plain, &mut whole).map_err(|error| read_error(error, "read it"))?;
-    Ok(whole)
+    loop {
+        interrupt::check()?;
+        let space = rustix::fs::fstatvfs(&whole).act(|| "ask for free space")?;
+        let free = Bytes(space.f_bavail * space.f_frsize);
+        if free < SPOOL_RESERVE {
+            let what =
+                format!("it takes all space of {}: {free} are free, {SPOOL_RESERVE} are kept back", spool.display());
+            return Err(Error::new(Kind::Full, what));
+        }
+        let step = (&mut plain).take(SPOOL_STEP);
+        if io::copy(&mut { step }, &mut whole).map_err(|error| read_error(error, "read it"))? == 0 {
+            return Ok(whole);
+        }
+    }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {

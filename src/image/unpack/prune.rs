@@ -2,7 +2,10 @@
 //!
 //! Invariant: nothing is followed; a directory is only entered through its parent's descriptor and `O_NOFOLLOW`.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    ffi::CString,
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use rustix::{
     fs::{self, AtFlags, Mode, OFlags},
@@ -14,21 +17,12 @@ use super::{
     placed::Placed,
     tree::{DIRECTORY, Dir},
 };
+use crate::{error::Act as _, fs::remove_tree};
 
 /// Removes `name` and everything below it. Missing is success.
-pub(super) fn all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    match fs::unlinkat(parent, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        Err(Errno::NOENT) => return Ok(()),
-        done => return done,
-    }
-    match fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOTEMPTY) => {}
-        done => return done,
-    }
-    let fd = fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
-    each(fd.as_fd(), |child| all(fd.as_fd(), child))?;
-    fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+pub(super) fn all(parent: BorrowedFd<'_>, name: &[u8]) -> crate::error::Result<()> {
+    let name = CString::new(name).map_err(std::io::Error::from).act(|| "remove a name with a zero in it")?;
+    remove_tree(parent, &name)
 }
 
 /// Removes `name` in `dir` as far as it is not this layer's. Missing is success.
@@ -69,14 +63,12 @@ pub(super) fn lower_content(placed: &Placed, dir: &Dir) -> Result<()> {
     each(dir.fd.as_fd(), |child| lower(placed, dir, child))
 }
 
-/// Runs `act` on every name in the directory, which may remove it.
+/// Runs `act` on every name in the directory, which may remove it. Nothing is open for reading meanwhile: one descriptor
+/// for each level is enough of the thousand that a process has.
 fn each(dir: BorrowedFd<'_>, mut act: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut names = Vec::new();
     for entry in fs::Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            act(name)?;
-        }
+        names.push(entry?.file_name().to_owned());
     }
-    Ok(())
+    names.iter().map(|name| name.to_bytes()).filter(|name| !matches!(*name, b"." | b"..")).try_for_each(&mut act)
 }
