@@ -42,13 +42,17 @@ impl Store {
         judge(&status, self.driver.kind())
     }
 
-    /// Adds the pool's numbers to an error that says no more than 'no space'.
+    /// Adds the pool's numbers to an error that says no more than 'no space'. What lies on a thin device knows only that
+    /// its disk failed; if the pool is full then, that is why.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        if error.kind() != Kind::Full {
+        if !matches!(error.kind(), Kind::Full | Kind::Io) {
             return error;
         }
         match self.driver.status() {
-            Ok(status) => error.within(numbers(self.driver.kind(), &status)),
+            Ok(status) if error.kind() == Kind::Full || status.health == Health::OutOfSpace => {
+                error.as_kind(Kind::Full).within(numbers(self.driver.kind(), &status))
+            }
+            Ok(_) => error,
             Err(unknown) => error.and_undo(Err(unknown.within("read the pool's state"))),
         }
     }

@@ -587,6 +587,7 @@ fn a_pool_that_does_not_come_up_is_told(host: &Host) -> Outcome {
 
 /// With a database older than the pool, making something deleted what the database did not know.
 fn an_old_database_costs_nothing(host: &Host) -> Outcome {
+    println!("VM-EXPECT-KMSG: device-mapper: thin: Creation of new snapshot");
     let database = ["lamina.db", "lamina.db-wal", "lamina.db-shm"];
     let copy = |from: &Path, to: &Path| -> Outcome {
         for name in database {

@@ -16,11 +16,12 @@ type Case = fn() -> Result<Completion, Failed>;
 
 /// All cases of this file.
 pub fn trials() -> Vec<Trial> {
-    let cases: [(&str, Case); 11] = [
+    let cases: [(&str, Case); 12] = [
         ("hostile_archives_are_refused_and_reach_nothing", hostile::refused),
         ("symlinks_of_earlier_layers_never_lead_outside", hostile::earlier_symlinks),
         ("archives_cut_at_any_block_are_told", hostile::cut_anywhere),
         ("whiteouts_do_not_depend_on_their_place", layers::whiteouts),
+        ("trees_deeper_than_descriptors_make_way", layers::deep_trees),
         ("everything_about_a_file_is_kept", layers::metadata),
         ("sparse_members_keep_their_holes", layers::sparse),
         ("unpack_of_pack_gives_the_child", layers::round_trip),

@@ -17,7 +17,7 @@ pub(crate) fn guest(extra: &[(String, String)]) -> Result<Vec<(String, String)>>
     let mut variables: Vec<(String, String)> =
         [("PATH", path.as_str()), ("HOME", "/root"), ("USER", "root"), ("LANG", "C.UTF-8"), ("RUST_BACKTRACE", "1")]
             .into_iter()
-            .chain([("LAMINA_TEST_DIR", SCRATCH), ("LAMINA_TEST_DISKS", TEST_DISKS)])
+            .chain([("LAMINA_TEST_DIR", SCRATCH), ("TMPDIR", SCRATCH), ("LAMINA_TEST_DISKS", TEST_DISKS)])
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
     let passed_on = PASSED_ON.iter().filter_map(|key| Some(((*key).to_owned(), env::var(key).ok()?)));

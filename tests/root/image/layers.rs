@@ -52,6 +52,21 @@ pub fn whiteouts() -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
+/// Trees deeper than a process has descriptors make way, to a whiteout and to another thing of their name.
+pub fn deep_trees() -> Result<Completion, Failed> {
+    let deep = |top: &str| format!("{top}{}", "/d".repeat(900));
+    let root = tempfile::tempdir().unwrap();
+    let lower = ["gone", "replaced"]
+        .iter()
+        .fold(Tarball::default(), |tar, top| tar.pax(&[("path", deep(top).as_bytes())]).dir("x"));
+    unpack(root.path(), &lower.end()[..]).unwrap();
+    assert!(root.path().join(deep("gone")).is_dir());
+    unpack(root.path(), &Tarball::default().file(".wh.gone", "").file("replaced", "a file").end()[..]).unwrap();
+    assert_eq!(fs::read(root.path().join("replaced")).unwrap(), b"a file");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    Ok(Completion::Completed)
+}
+
 /// Owner, setuid, nanoseconds, times before 1970, attributes with newlines, capabilities, long and non-UTF-8 names.
 pub fn metadata() -> Result<Completion, Failed> {
     let capability = [1, 0, 0, 2, b'\n', 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
