@@ -30,11 +30,9 @@ pub fn ensure_blank(path: &Path) -> Result<Bytes> {
             return Err(Error::new(
                 Kind::NotOurs,
                 format!(
-                    "{} is in use: it holds something at byte {at}; if that is of no use any more, fill its first \
-                     {} and last {} with zeros",
+                    "{} is in use: it holds something at byte {at}; give another, or if that is of no use any more, \
+                     wipe the device (wipefs, blkdiscard) or remove the file",
                     path.display(),
-                    Bytes(START),
-                    Bytes(END)
                 ),
             ));
         }

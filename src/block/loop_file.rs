@@ -85,6 +85,21 @@ impl LoopFile {
         Ok(None)
     }
 
+    /// What the loop device `device` holds, if it is one and holds something; `file` is what the file was called.
+    ///
+    /// # Errors
+    /// When the device cannot be asked.
+    pub fn on(device: &Path, file: &Path) -> Result<Option<Self>> {
+        let act = || format!("ask {} what it holds", device.display());
+        let is_loop = device.file_name().is_some_and(|name| name.to_string_lossy().starts_with("loop"));
+        if !is_loop {
+            return Ok(None);
+        }
+        let Some(backing) = held_by(device).act(act)? else { return Ok(None) };
+        let number = number_of(device).act(act)?;
+        Ok(Some(Self { file: file.to_owned(), backing, device: device.to_owned(), number }))
+    }
+
     fn of(device: &LoopDevice, path: &Path, backing_file: &File) -> Result<Self> {
         let act = || format!("look at the loop device of {}", path.display());
         let node = device.path().ok_or_else(|| Error::new(Kind::NotFound, "its node has no path")).act(act)?;

@@ -1,14 +1,17 @@
 //! `lamina create`.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Global, output, pool};
-use crate::{container::Containers, image::catalog::Catalog};
+use crate::{
+    container::{Containers, checked_name},
+    image::catalog::Catalog,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Name of the container; one is made up if none is given
-    #[arg(long)]
+    #[arg(long, value_parser = checked_name)]
     name: Option<String>,
     /// Reference or ID of the image
     image: String,
@@ -19,6 +22,6 @@ impl Args {
         let store = pool::existing(global)?;
         let image = Catalog::new(&store).find(&self.image)?;
         let container = Containers::new(&store).create(&image, &self.image, self.name.as_deref())?;
-        output::line(container.id)
+        output::line(&container.id).with_context(|| format!("container {} is made", container.id))
     }
 }

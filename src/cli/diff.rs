@@ -20,7 +20,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Row {
     kind: char,
-    /// JSON has no bytes: what is not UTF-8 in a name is replaced here and exact in the plain output.
+    /// JSON has no bytes: what is not UTF-8 in a name is replaced here; the plain output has the byte.
     path: String,
 }
 
@@ -38,7 +38,7 @@ impl Args {
         }
         for change in changes {
             let prefix = [letter(change.kind) as u8, b' ', b'/'];
-            output::bytes(&[&prefix, change.path.as_os_str().as_bytes()].concat())?;
+            output::bytes(&[&prefix[..], &output::on_one_line(change.path.as_os_str().as_bytes())].concat())?;
         }
         Ok(())
     }

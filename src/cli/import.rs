@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{
     Global,
@@ -37,7 +37,8 @@ impl Args {
         let store = global.store()?;
         let counted = Counted::new(input, progress::bytes("importing", length));
         let source = self.tar.display().to_string();
-        let image = import(&store, counted, &self.reference, &source)?;
-        output::line(image.id)
+        let image = import(&store, counted, &self.reference, &source)
+            .with_context(|| format!("import {source} as {}", self.reference))?;
+        output::line(image.id).with_context(|| format!("image {} is made", image.id))
     }
 }

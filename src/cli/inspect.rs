@@ -89,6 +89,7 @@ fn image_view(catalog: &Catalog<'_>, image: &Image) -> Result<ImageView> {
 fn container_view(store: &Store, container: Container) -> Result<ContainerView> {
     let containers = Containers::new(store);
     let sizes = containers.sizes(&container)?;
+    let rw = sizes.rw?;
     Ok(ContainerView {
         mounted_at: containers.mounted_at(&container)?,
         snapshot: containers.snapshot(&container)?,
@@ -97,8 +98,8 @@ fn container_view(store: &Store, container: Container) -> Result<ContainerView> 
         image: container.image,
         image_reference: container.reference,
         created: container.created,
-        size_rw_bytes: sizes.rw,
-        size_virtual_bytes: sizes.virtual_size,
+        size_rw_bytes: rw,
+        size_virtual_bytes: sizes.image + rw,
         own_bytes: sizes.own,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 
 use super::{Global, input::Input, output, progress, progress::Counted};
@@ -67,7 +67,7 @@ impl Args {
         let mut bars = Bars::default();
         let images = load(&store, &archive, &mut bars);
         bars.finish();
-        for image in images? {
+        for image in images.with_context(|| format!("load {}", archive.name()))? {
             if image.references.is_empty() {
                 output::line(format_args!("Loaded image ID: {}", image.id))?;
             }

@@ -158,6 +158,6 @@ impl StatusArgs {
 fn grow(global: &Global, size: Bytes) -> Result<()> {
     let store = existing(global)?;
     store.grow(size)?;
-    eprintln!("lamina: the pool has {} now", store.status()?.data.total);
+    eprintln!("lamina: the pool has {size} now");
     Ok(())
 }

@@ -37,17 +37,11 @@ struct Row {
 }
 
 /// `null` where it could not be found out.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct SizeRow {
     size_rw_bytes: Option<Bytes>,
     size_virtual_bytes: Option<Bytes>,
-    own_bytes: Option<Bytes>,
-}
-
-impl From<Sizes> for SizeRow {
-    fn from(sizes: Sizes) -> Self {
-        Self { size_rw_bytes: Some(sizes.rw), size_virtual_bytes: Some(sizes.virtual_size), own_bytes: Some(sizes.own) }
-    }
+    own_bytes: Bytes,
 }
 
 impl Args {
@@ -57,7 +51,7 @@ impl Args {
             None => Vec::new(),
         };
         let unknown =
-            rows.iter().filter_map(|row| row.sizes.as_ref()).filter(|sizes| sizes.own_bytes.is_none()).count();
+            rows.iter().filter_map(|row| row.sizes.as_ref()).filter(|sizes| sizes.size_rw_bytes.is_none()).count();
         if self.json { output::json(&rows) } else { self.print(rows) }?;
         match unknown {
             0 => Ok(()),
@@ -74,19 +68,21 @@ impl Args {
                 continue;
             }
             let sizes = match self.size.then(|| containers.sizes(&container)).transpose() {
-                Ok(sizes) => sizes.map(SizeRow::from),
+                Ok(sizes) => sizes.map(|sizes| self.size_row(&container.name, sizes)),
                 // Another command removed it while this one listed.
                 Err(_) if containers.find(container.id.as_str()).is_err() => continue,
-                // A pool too full to hold still for a look must be listed all the more.
-                Err(error) => {
-                    eprintln!("lamina: size of container {}: {error}", container.name);
-                    Some(SizeRow::default())
-                }
+                Err(error) => return Err(error.into()),
             };
             let Container { id, name, reference, created, .. } = container;
             rows.push(Row { id, name, image: reference, created, mounted, sizes });
         }
         Ok(rows)
+    }
+
+    fn size_row(&self, name: &str, sizes: Sizes) -> SizeRow {
+        // A pool too full to hold a container still must be listed all the more.
+        let rw = sizes.rw.inspect_err(|error| eprintln!("lamina: size of container {name}: {error}")).ok();
+        SizeRow { size_rw_bytes: rw, size_virtual_bytes: rw.map(|rw| sizes.image + rw), own_bytes: sizes.own }
     }
 
     fn print(&self, rows: Vec<Row>) -> Result<()> {
@@ -106,7 +102,7 @@ impl Args {
             if let Some(sizes) = row.sizes {
                 let shown = |size: Option<Bytes>| size.map_or_else(|| "?".to_owned(), |size| size.docker().to_string());
                 let (rw, all) = (shown(sizes.size_rw_bytes), shown(sizes.size_virtual_bytes));
-                cells.extend([format!("{rw} (virtual {all})"), shown(sizes.own_bytes)]);
+                cells.extend([format!("{rw} (virtual {all})"), sizes.own_bytes.docker()]);
             }
             cells
         };

@@ -53,12 +53,12 @@ pub struct Container {
 }
 
 /// The sizes of a container.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Sizes {
-    /// Apparent bytes of what it added or changed: Docker's SIZE.
-    pub rw: Bytes,
-    /// The same plus the image: Docker's virtual size.
-    pub virtual_size: Bytes,
+    /// Apparent bytes of what it added or changed: Docker's SIZE. Not known on a pool too full to hold it still.
+    pub rw: Result<Bytes>,
+    /// Apparent bytes of the image's files; with the former, Docker's virtual size.
+    pub image: Bytes,
     /// Bytes in the pool that are its own.
     pub own: Bytes,
 }
@@ -124,7 +124,9 @@ impl<'store> Containers<'store> {
     /// `NotFound`; `Invalid` if a beginning fits several.
     pub fn find(&self, name: &str) -> Result<Container> {
         let all = self.list()?;
-        if let Some(container) = all.iter().find(|container| container.name == name || container.id.as_str() == name) {
+        // A full ID is always the ID, whatever somebody has called a container.
+        let by_id = all.iter().find(|container| container.id.as_str() == name);
+        if let Some(container) = by_id.or_else(|| all.iter().find(|container| container.name == name)) {
             return Ok(container.clone());
         }
         let mut fits = all.into_iter().filter(|container| !name.is_empty() && container.id.as_str().starts_with(name));
@@ -269,8 +271,7 @@ impl<'store> Containers<'store> {
         let catalog = Catalog::new(self.store);
         let image = catalog.size(&catalog.find(&container.image.to_string())?)?;
         let own = self.store.usage(&container.key()).map_err(|error| self.told(container, error))?.exclusive;
-        let rw = self.written(container)?;
-        Ok(Sizes { rw, virtual_size: image + rw, own })
+        Ok(Sizes { rw: self.written(container), image, own })
     }
 
     /// Apparent bytes of the regular files that it added or changed.
@@ -356,18 +357,25 @@ fn refuse_if_taken(tx: &Transaction<'_>, name: &str) -> Result<()> {
     }
 }
 
-/// Docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
-fn checked_name(name: &str) -> Result<String> {
+/// `name`, if a container may be called so. Docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+///
+/// # Errors
+/// `Invalid`.
+pub fn checked_name(name: &str) -> Result<String> {
     let mut characters = name.chars();
     let first = characters.next().is_some_and(|c| c.is_ascii_alphanumeric());
     let rest = characters.as_str();
-    if first && !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
+    if first
+        && !rest.is_empty()
+        && name.len() <= 255
+        && rest.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+    {
         return Ok(name.to_owned());
     }
     Err(Error::new(
         Kind::Invalid,
         format!(
-            "invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at least two",
+            "invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to 255 of them",
             name.escape_debug()
         ),
     ))

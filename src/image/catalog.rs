@@ -125,6 +125,12 @@ impl<'store> Catalog<'store> {
     /// # Errors
     /// `NotFound`; `Invalid` if a beginning fits several images.
     pub fn find(&self, name: &str) -> Result<Image> {
+        // A full ID is always the ID, whatever somebody has called an image.
+        if let Ok(id) = name.parse::<ImageId>()
+            && let Ok(image) = self.by_id(id)
+        {
+            return Ok(image);
+        }
         let by_reference = match name.parse::<Reference>() {
             Ok(reference) => self.id_of(&reference)?,
             // Not a reference, so it can only be an ID.

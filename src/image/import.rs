@@ -64,7 +64,7 @@ pub struct Loaded {
 pub fn load(store: &Store, archive: &Archive, events: &mut dyn LoadEvents) -> Result<Vec<Loaded>> {
     let images = archive.images()?;
     if images.is_empty() {
-        return Err(Error::new(Kind::Invalid, format!("load {}: the archive holds no image", archive.name())));
+        return Err(Error::new(Kind::Invalid, "the archive holds no image"));
     }
     let load = |image: &ArchivedImage| {
         let id = load_image(store, archive, image, events)?;

@@ -104,6 +104,9 @@ impl FromStr for Reference {
         if !is_domain(domain) || !is_path(path) || !tag.is_none_or(is_tag) {
             return invalid(text, "");
         }
+        if domain == DOMAIN && matches!(path, "sha256" | "library/sha256") {
+            return invalid(text, ": 'sha256' begins image IDs and is no repository");
+        }
         let official = domain == DOMAIN && !path.contains('/');
         let path = if official { format!("{OFFICIAL}{path}") } else { path.to_owned() };
         if domain.len() + 1 + path.len() > LONGEST_NAME {

@@ -198,7 +198,9 @@ impl Store {
     /// `Invalid` for a size that is not larger, `Full` if the disk below cannot hold it.
     pub fn grow(&self, size: Bytes) -> Result<()> {
         let _lock = self.locks.pool()?;
-        let now = self.driver.status()?.data.total;
+        let now = self.database.read("look up the pool's size", |tx| {
+            tx.query_row("SELECT size FROM pool", [], |row| row.get(0).map(Bytes)).sql()
+        })?;
         if size <= now {
             let what = format!("grow pool to {size}: it has {now} already, and a pool never shrinks");
             return Err(Error::new(Kind::Invalid, what));

@@ -216,7 +216,16 @@ fn cut_off_tar(host: &Host) -> Outcome<Vec<u8>> {
 
 fn in_use_is_refused(host: &Host) -> Outcome {
     host.pool("512M")?;
-    host.image("base:1", &[("file", b"content")])?;
+    let image = host.image("base:1", &[("file", b"content")])?;
+    let first = host.ok(&["create", "--name", "box", "base:1"])?;
+    // A name that looks like an ID does not take its place.
+    host.ok(&["create", "--name", &first, "base:1"])?;
+    host.ok(&["rm", &first])?;
+    expect_eq!(host.json(&["ps", "-a"])?[0]["name"], first.as_str());
+    let other = host.ok(&["ps", "-a", "--json"])?;
+    expect!(!other.contains("\"box\""), "the ID's container went: {other}");
+    host.ok(&["rm", &first])?;
+    expect_eq!(host.run(&["import", "-", &image])?.code, Some(2), "an ID is no name for an image");
     host.ok(&["create", "--name", "box", "base:1"])?;
     host.fails(&["create", "--name", "box", "base:1"], "name box is in use")?;
     host.fails(&["rmi", "base:1"], "container box was made from it")?;

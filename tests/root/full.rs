@@ -179,6 +179,7 @@ fn an_image_larger_than_the_pool(host: &Host) -> Outcome {
 
 fn the_disk_below_ends(host: &Host, disk: &Path) -> Outcome {
     prepare(host, "1G")?;
+    host.ok(&["create", "--name", "spare", "base"])?;
     let mut ballast = File::create(disk.join("ballast"))?;
     // The database's log must not be what ends first.
     host.ok(&["ps"])?;
@@ -188,6 +189,9 @@ fn the_disk_below_ends(host: &Host, disk: &Path) -> Outcome {
     host.fails(&["create", "base"], "disk below the pool is full")?;
     while write(&mut ballast).is_ok() {}
     drop(ballast);
+    // Deleting works still.
+    host.ok(&["rm", "spare"])?;
+    expect!(!host.json(&["ps", "-a"])?.to_string().contains("spare"), "it is gone");
     if host.driver == BLOCK {
         // 64 GiB need 48 MiB of metadata, which is never sparse.
         let before = free(host)?.1;

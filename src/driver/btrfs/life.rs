@@ -14,7 +14,7 @@ use nix::mount::MsFlags;
 
 use super::{
     super::pool::PoolSpec,
-    chunks, mkfs,
+    ballast, chunks, mkfs,
     superblock::{dashed, parse_uuid, verify},
 };
 use crate::{
@@ -228,6 +228,16 @@ fn mount_file(place: &Place) -> Result<()> {
     if let Some(attached) = LoopFile::find(&place.data)? {
         return mount(place, attached.device());
     }
+    let known = Path::new("/sys/fs/btrfs").join(dashed(place.uuid));
+    if known.exists() {
+        // The kernel would mount a second one of that identity under another.
+        let what = format!(
+            "the pool {} is up already from another file than {}: one of them is a copy; take the other one down first",
+            dashed(place.uuid),
+            place.data.display()
+        );
+        return Err(Error::new(Kind::InUse, what));
+    }
     let attached = LoopFile::attach(&place.data)?;
     crash::point(crash::Point::UpHalf);
     mount(place, attached.device()).map_err(|error| error.and_undo(attached.detach()))
@@ -267,7 +277,8 @@ pub(in crate::driver) fn is_up(spec: &PoolSpec) -> Result<bool> {
 pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
     let place = Place::of(spec)?;
     let act = || format!("take down btrfs pool {}", dashed(place.uuid));
-    if place.mounted()?.is_some() {
+    let mounted = place.mounted()?;
+    if mounted.is_some() {
         let used = super::Btrfs::open(spec)?.used_volumes()?;
         if !used.is_empty() {
             let list = used.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -280,7 +291,14 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
         unmount(&target).act(act)?;
     }
     crash::point(crash::Point::DownHalf);
-    if place.data.exists() && !place.is_device() {
+    if place.is_device() {
+        return Ok(());
+    }
+    // By the device: the file may have been removed or replaced while the pool was up.
+    if let Some(held) = mounted.map(|mount| LoopFile::on(&mount.source, &place.data)).transpose()?.flatten() {
+        held.detach().act(act)?;
+    }
+    if place.data.exists() {
         LoopFile::find(&place.data)?.map_or(Ok(()), LoopFile::detach).act(act)?;
     }
     Ok(())
@@ -290,6 +308,7 @@ pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
     close(spec)?;
     let place = Place::of(spec)?;
     let act = || format!("destroy btrfs pool {}", dashed(place.uuid));
+    ballast::remove(&place)?;
     if place.given {
         // Only what is this pool; somebody else may have the device by now.
         if place.data.exists() && verify(&place.data, place.uuid).is_ok() {

@@ -3,6 +3,7 @@
 //!
 //! Invariant: whatever directory lies in `volumes` is a volume; each comes and goes in one transaction of the kernel.
 
+mod ballast;
 mod changes;
 mod chunks;
 mod life;
@@ -81,6 +82,10 @@ impl Btrfs {
         };
         let volumes = File::from(volumes.act(act)?);
         let directory = rustix::fs::fstat(&volumes).act(act)?.st_ino;
+        if let Err(error) = ballast::take(&place) {
+            // Everything but deleting on a full disk works without.
+            tracing::warn!("{error}");
+        }
         Ok(Self { place, root, volumes, directory })
     }
 
@@ -274,6 +279,7 @@ impl Driver for Btrfs {
 
     fn delete(&self, id: VolumeId) -> Result<()> {
         let act = || format!("delete volume {id}");
+        ballast::give_up_if_full(&self.place)?;
         match subvolume::delete(self.volumes.as_fd(), id.to_string().as_ref()) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
             result => result.map_err(|error| self.told(&error, act))?,

@@ -6,7 +6,7 @@
 use super::{
     backing::{Backing, Making},
     filesystem::{make, require_mkfs, uuid_at},
-    pool::{Pool, control, remove_patiently},
+    pool::{Pool, control, device_path, remove_patiently},
 };
 use std::fs;
 
@@ -256,8 +256,16 @@ pub(in crate::driver) fn is_up(spec: &PoolSpec) -> Result<bool> {
 /// See [`super::super::pool::close`].
 pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
     let names = Names::new(&spec.uuid)?;
+    let backings = Backings::of(spec);
+    let mut held = Vec::new();
     match Pool::find(control()?, names.clone())? {
         Ok(pool) => {
+            for (backing, number) in backings.both().into_iter().zip([pool.table.data, pool.table.metadata]) {
+                // By the device: the file may have been removed or replaced while the pool was up.
+                if !backing.is_device()? {
+                    held.extend(LoopFile::on(&device_path(number)?, &backing.path)?);
+                }
+            }
             for id in active(&pool)? {
                 remove_patiently(&pool.control, &names.volume(id))?;
             }
@@ -267,7 +275,8 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
         Err((control, _)) => remove_patiently(&control, &names.pool())?,
     }
     crash::point(crash::Point::DownHalf);
-    Backings::of(spec).both().into_iter().try_for_each(Backing::detach)
+    held.into_iter().try_for_each(LoopFile::detach)?;
+    backings.both().into_iter().try_for_each(Backing::detach)
 }
 
 /// See [`super::super::pool::destroy`].
