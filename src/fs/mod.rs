@@ -21,4 +21,4 @@ pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_dir, lo
 pub use mount::{Access, BlockFs, MountSpec, Mounted, unmount};
 pub use mount_table::{MountEntry, mount_table, mounts_below};
 pub use remove::remove_tree;
-pub use usage::allocated;
+pub use usage::{allocated, free_space};

@@ -17,8 +17,7 @@ use nix::{
     sched::CloneFlags,
 };
 use rustix::{
-    fs::CWD,
-    fs::{Mode, OFlags},
+    fs::{CWD, Mode, OFlags},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
         fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,

@@ -1,8 +1,8 @@
 //! What a tree takes on its file system.
 
-use std::{collections::HashSet, os::fd::BorrowedFd};
+use std::{collections::HashSet, os::fd::BorrowedFd, path::Path};
 
-use rustix::fs::fstat;
+use rustix::fs::{fstat, statvfs};
 
 use super::{
     descent::walk,
@@ -12,6 +12,15 @@ use crate::{
     error::{Act as _, Result},
     units::Bytes,
 };
+
+/// What is free for everybody on the file system that `path` lies on.
+///
+/// # Errors
+/// When there is no such path, or its file system cannot be asked.
+pub fn free_space(path: &Path) -> Result<Bytes> {
+    let space = statvfs(path).act(|| format!("ask for the free space on the disk of {}", path.display()))?;
+    Ok(Bytes(space.f_bavail * space.f_frsize))
+}
 
 /// The blocks allocated to the directory `root` and everything below it, each file once however many names it has.
 ///

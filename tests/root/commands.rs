@@ -27,6 +27,9 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
+/// The files of the database.
+const DATABASE: [&str; 3] = ["lamina.db", "lamina.db-wal", "lamina.db-shm"];
+
 const CASES: [(&str, Case); 26] = [
     ("whole_way", whole_way),
     ("first_command_makes_the_pool", first_command_makes_the_pool),
@@ -432,14 +435,13 @@ fn a_lost_database_does_not_cost_the_pool(host: &Host) -> Outcome {
     host.ok(&["pool", "down"])?;
     let aside = host.file("aside");
     fs::create_dir(&aside)?;
-    let database = ["lamina.db", "lamina.db-wal", "lamina.db-shm"];
-    let present: Vec<&str> = database.into_iter().filter(|name| host.root().join(name).exists()).collect();
+    let present: Vec<&str> = DATABASE.into_iter().filter(|name| host.root().join(name).exists()).collect();
     for name in &present {
         fs::rename(host.root().join(name), aside.join(name))?;
     }
     let tar = host.file("rootfs.tar").display().to_string();
     host.fails(&["import", &tar, "other:1"], "the database does not know")?;
-    for name in database {
+    for name in DATABASE {
         match fs::remove_file(host.root().join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -597,9 +599,8 @@ fn a_pool_that_does_not_come_up_is_told(host: &Host) -> Outcome {
 /// With a database older than the pool, making something deleted what the database did not know.
 fn an_old_database_costs_nothing(host: &Host) -> Outcome {
     println!("VM-EXPECT-KMSG: device-mapper: thin: Creation of new snapshot");
-    let database = ["lamina.db", "lamina.db-wal", "lamina.db-shm"];
     let copy = |from: &Path, to: &Path| -> Outcome {
-        for name in database {
+        for name in DATABASE {
             match fs::copy(from.join(name), to.join(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
                 Err(_) => fs::write(to.join(name), "")?,

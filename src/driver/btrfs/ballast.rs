@@ -9,6 +9,7 @@ use std::{fs, io, path::PathBuf};
 use super::life::Place;
 use crate::{
     error::{Act as _, Result},
+    fs::free_space,
     units::Bytes,
 };
 
@@ -22,17 +23,12 @@ fn path(place: &Place) -> PathBuf {
     place.directory.join("ballast")
 }
 
-fn free_below(place: &Place) -> Result<Bytes> {
-    let below = rustix::fs::statvfs(&place.directory).act(|| "ask for the free space below the pool's file")?;
-    Ok(Bytes(below.f_bavail * below.f_frsize))
-}
-
 /// Takes the space if it is not taken and there is plenty.
 pub(super) fn take(place: &Place) -> Result<()> {
     if place.is_device() || fs::metadata(path(place)).is_ok_and(|found| found.len() >= SIZE.0) {
         return Ok(());
     }
-    if free_below(place)? < ROOMY {
+    if free_space(&place.directory)? < ROOMY {
         return Ok(());
     }
     let act = || format!("take {SIZE} for {}", path(place).display());
@@ -43,7 +39,7 @@ pub(super) fn take(place: &Place) -> Result<()> {
 
 /// Gives the space up if the disk is full.
 pub(super) fn give_up_if_full(place: &Place) -> Result<()> {
-    if place.is_device() || free_below(place)? >= SIZE { Ok(()) } else { remove(place) }
+    if place.is_device() || free_space(&place.directory)? >= SIZE { Ok(()) } else { remove(place) }
 }
 
 /// Gives the space up.

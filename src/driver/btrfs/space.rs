@@ -14,6 +14,7 @@ use crate::{
     crash,
     driver::{Health, PoolStatus, Space},
     error::{Act as _, Error, Kind, Result},
+    fs::free_space,
     sys::btrfs::{self, SpaceInfo},
     units::Bytes,
 };
@@ -70,12 +71,7 @@ fn spaces(root: &File) -> Result<(Space, Space)> {
 pub(super) fn status(pool: &Btrfs) -> Result<PoolStatus> {
     let root = &pool.root;
     let (data, metadata) = spaces(root)?;
-    let backing_free = if pool.place.is_device() {
-        None
-    } else {
-        let below = rustix::fs::statvfs(&pool.place.data).act(|| "ask for the free space below the pool's file")?;
-        Some(Bytes(below.f_bavail * below.f_frsize))
-    };
+    let backing_free = if pool.place.is_device() { None } else { Some(free_space(&pool.place.data)?) };
     let flags = rustix::fs::fstatvfs(root).act(|| "ask whether the pool is read-only")?.f_flag;
     Ok(PoolStatus {
         data,

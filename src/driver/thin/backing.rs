@@ -17,6 +17,7 @@ use std::{
 use crate::{
     block::{self, LoopFile},
     error::{Act as _, Error, Kind, Result},
+    fs::free_space,
     sys,
     units::Bytes,
 };
@@ -79,8 +80,7 @@ impl Backing {
         if self.is_device()? {
             return Ok(None);
         }
-        let space = rustix::fs::statvfs(&self.path).act(|| self.act("ask for free space below"))?;
-        Ok(Some(Bytes(space.f_bavail * space.f_frsize)))
+        free_space(&self.path).map(Some)
     }
 
     /// Makes the file if it is one and missing or empty, `size` long; tells how large it is.

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
+    fs::free_space,
     id::Digest,
     interrupt,
     units::Bytes,
@@ -173,8 +174,7 @@ fn spooled(mut plain: impl Read, spool: &Path) -> Result<File> {
     let mut whole = File::from(fd.act(|| format!("make an unnamed file in {}", spool.display()))?);
     loop {
         interrupt::check()?;
-        let space = rustix::fs::fstatvfs(&whole).act(|| "ask for free space")?;
-        let free = Bytes(space.f_bavail * space.f_frsize);
+        let free = free_space(spool)?;
         if free < SPOOL_RESERVE {
             let what =
                 format!("it takes all space of {}: {free} are free, {SPOOL_RESERVE} are kept back", spool.display());
