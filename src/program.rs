@@ -24,6 +24,8 @@ pub struct Program {
 
 /// Makes ext4.
 pub const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs", version: "-V" };
+/// Checks and mends ext4.
+pub const E2FSCK: Program = Program { name: "e2fsck", package: "e2fsprogs", version: "-V" };
 /// Makes XFS.
 pub const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs", version: "-V" };
 /// Makes btrfs.
@@ -39,7 +41,7 @@ pub const TAR: Program = Program { name: "tar", package: "tar", version: "--vers
 
 impl Program {
     /// Those that pools need.
-    pub const ALL: [Self; 4] = [MKFS_EXT4, MKFS_XFS, MKFS_BTRFS, THIN_CHECK];
+    pub const ALL: [Self; 5] = [MKFS_EXT4, E2FSCK, MKFS_XFS, MKFS_BTRFS, THIN_CHECK];
 
     /// Where it lies: in PATH, or where system programs lie when PATH leaves those out.
     ///

@@ -166,7 +166,7 @@ impl Control {
         self.suspension(name, dm::SUSPEND).act(|| format!("suspend {}", name.name))
     }
 
-    /// The same without freezing a file system, for a pool, which has none.
+    /// The same without freezing a file system: for a pool, which has none, and for one that has given up.
     ///
     /// # Errors
     /// The kernel's reason; the device runs on then.

@@ -29,11 +29,11 @@ impl Args {
         }
         match findings.iter().filter(|finding| !finding.repaired).count() {
             0 => {
-                eprintln!("lamina: pool, database and mounts agree");
+                eprintln!("lamina: pool, file systems, database and mounts agree");
                 Ok(())
             }
-            left if self.repair => bail!("{left} problems are left"),
-            left => bail!("{left} problems; 'lamina check --repair' puts right what can be put right"),
+            left if self.repair => bail!("problems left: {left}"),
+            left => bail!("problems: {left}; 'lamina check --repair' puts right what can be put right"),
         }
     }
 }

@@ -205,4 +205,16 @@ pub trait Driver: fmt::Debug + Send + Sync {
 
     /// Looks for damage: returns a line per finding, empty if the pool is well. May use the mechanism's checker.
     fn check(&self) -> Result<Vec<String>>;
+
+    /// The volumes whose own file system is damaged or has noted errors, and what they are. None where all volumes are
+    /// of one file system, which [`Driver::check`] asks.
+    fn damaged(&self) -> Result<Vec<(VolumeId, String)>> {
+        Ok(Vec::new())
+    }
+
+    /// Mends the file system of `id`, not mounted, as far as that loses nothing; a mount for writing does so by itself.
+    fn mend(&self, id: VolumeId) -> Result<()> {
+        let _ = id;
+        Ok(())
+    }
 }

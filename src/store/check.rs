@@ -1,4 +1,4 @@
-//! `check`: the pool, the database and the mounts against each other.
+//! `check`: the pool, its file systems, the database and the mounts against each other.
 //!
 //! Invariant: it may run beside other commands. A volume is only called foreign if no row had it before and after the
 //! pool was listed, and it is still there then; a row only lost if it was ready before and after.
@@ -53,6 +53,7 @@ impl Store {
             return Ok(findings);
         }
         findings.extend(self.driver.check()?.into_iter().map(Finding::new));
+        findings.extend(self.damaged_volumes(repair)?);
         findings.extend(self.compare_volumes()?);
         findings.extend(self.stray_mounts(repair)?);
         findings.extend(self.stray_devices(repair)?);
@@ -89,6 +90,21 @@ impl Store {
             ))
         });
         Ok(foreign.chain(lost).collect())
+    }
+
+    /// Volumes whose file system has noted errors. What somebody works on is told and left alone.
+    fn damaged_volumes(&self, repair: bool) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for (volume, what) in self.driver.damaged()? {
+            let Some(info) = self.rows()?.remove(&volume) else { continue };
+            let finding = Finding::new(format!("volume {volume} of snapshot {:.12}: {what}", info.key.as_str()));
+            let mounted = mounted_containers(&self.layout)?.values().any(|id| id == info.key.as_str());
+            findings.push(match self.locks.try_volume(volume)? {
+                Some(_lock) if !mounted => finding.repaired_by(repair, || self.driver.mend(volume)),
+                _ => Finding::new(format!("{}; it is in use: unmounted, the next mount mends it", finding.what)),
+            });
+        }
+        Ok(findings)
     }
 
     /// A mount below `mounts/` whose container is gone.

@@ -160,7 +160,7 @@ impl Host {
         self.ok(&["mount", container]).map(PathBuf::from)
     }
 
-    /// Pool, database and mounts agree.
+    /// Pool, file systems, database and mounts agree.
     pub fn check(&self) -> Outcome {
         self.ok(&["check"]).map(drop)
     }

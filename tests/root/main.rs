@@ -20,6 +20,7 @@ mod btrfs_full;
 mod commands;
 mod conformance;
 mod crash;
+mod damage;
 mod full;
 mod image;
 mod lamina;
@@ -44,6 +45,7 @@ fn main() {
         store::trials(),
         commands::trials(),
         crash::trials(),
+        damage::trials(),
         full::trials(),
         bench::trials(),
     ]

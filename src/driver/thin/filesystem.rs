@@ -13,8 +13,9 @@ use rustix::{
     mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick},
 };
 
+use super::damage::remove_lost_found;
 use crate::{
-    block::thin_metadata::Source,
+    block::thin_metadata::Block,
     driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, MountSpec, Mounted},
@@ -93,11 +94,10 @@ pub(super) fn make(fs: BlockFs, device: &Path, uuid: &str, pool: Bytes) -> Resul
     };
     let act = || format!("make {fs} on {}", device.display());
     mkfs_of(fs)?.succeed(&arguments).act(act)?;
-    let mounted = Mounted::detached(&mount_spec(fs, device.to_owned(), Access::ReadWrite)).act(act)?;
-    // An empty volume is empty; e2fsck makes the directory again if it ever needs it.
-    match rustix::fs::unlinkat(mounted.root(), c"lost+found", rustix::fs::AtFlags::REMOVEDIR) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno).act(|| "remove lost+found").act(act),
+    match fs {
+        BlockFs::Ext4 => remove_lost_found(device).act(act),
+        // That the kernel takes it is shown here, and not by the first image.
+        _ => Mounted::detached(&mount_spec(fs, device.to_owned(), Access::ReadWrite)).map(drop).act(act),
     }
 }
 
@@ -116,24 +116,22 @@ pub(super) fn mount_spec(fs: BlockFs, device: std::path::PathBuf, access: Access
     MountSpec::Device { device, fs, options, access }
 }
 
-/// The UUID of the file system that starts at block `at` of `source`, as 32 digits; `None` if there is none.
-pub(super) fn uuid_at(source: &Source, at: u64) -> Result<Option<String>> {
-    let block = source.block(at)?;
+/// The UUID of the file system that starts with `block`, as 32 digits; `None` if there is none.
+pub(super) fn uuid_of(block: &Block) -> Option<String> {
     let uuid = if block[1024 + 56..1024 + 58] == [0x53, 0xef] {
         &block[1024 + 104..1024 + 120]
     } else if block.starts_with(b"XFSB") {
         &block[32..48]
     } else {
-        return Ok(None);
+        return None;
     };
-    Ok(Some(uuid.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Some(uuid.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Whether the ext4 at the start of `device` has a journal to replay (`EXT4_FEATURE_INCOMPAT_RECOVER`). XFS has no
+/// Whether the ext4 that starts with `block` has a journal to replay (`EXT4_FEATURE_INCOMPAT_RECOVER`). XFS has no
 /// such mark.
-pub(super) fn needs_recovery(device: &Path) -> Result<bool> {
-    let block = Source::open(device)?.block(0)?;
-    Ok(block[1024 + 96] & 0x4 != 0)
+pub(super) fn needs_recovery(block: &Block) -> bool {
+    block[1024 + 96] & 0x4 != 0
 }
 
 /// See [`crate::driver::Driver::reserve`].

@@ -5,7 +5,7 @@
 
 use super::{
     backing::{Backing, Making},
-    filesystem::{make, require_mkfs, uuid_at},
+    filesystem::{make, require_mkfs, uuid_of},
     pool::{Pool, control, device_path, remove_patiently},
 };
 use std::fs;
@@ -217,7 +217,7 @@ fn verify(spec: &PoolSpec, backings: &Backings) -> Result<()> {
         return not_ours(format!("the pool in {} has no base volume of ours", backings.metadata.path.display()));
     };
     let data = Source::open(&backings.data.path)?;
-    match uuid_at(&data, chunk * (spec.chunk.0 / METADATA_BLOCK.0))? {
+    match uuid_of(&data.block(chunk * (spec.chunk.0 / METADATA_BLOCK.0))?) {
         Some(uuid) if uuid == spec.uuid => Ok(()),
         Some(uuid) => not_ours(format!("the pool on {} is {uuid}, not {}", backings.data.path.display(), spec.uuid)),
         None => not_ours(format!("the base volume on {} holds no file system", backings.data.path.display())),

@@ -8,6 +8,7 @@
 mod backing;
 mod changes;
 mod check;
+mod damage;
 mod filesystem;
 mod growth;
 mod lifecycle;
@@ -93,6 +94,9 @@ impl Driver for Thin {
 
     fn mounts(&self, id: VolumeId, _: &[VolumeId], access: Access) -> Result<MountSpec> {
         let device = self.pool.activate(Self::reject_base(id)?, access)?;
+        if access == Access::ReadWrite {
+            damage::mend_if_noted(&device).map_err(|error| error.and_undo(self.release(id)))?;
+        }
         Ok(filesystem::mount_spec(self.spec.fs, device, access))
     }
 
@@ -149,5 +153,14 @@ impl Driver for Thin {
 
     fn check(&self) -> Result<Vec<String>> {
         check::check(&self.pool)
+    }
+
+    fn damaged(&self) -> Result<Vec<(VolumeId, String)>> {
+        self.damaged_volumes().act(|| "look at the volumes' file systems")
+    }
+
+    fn mend(&self, id: VolumeId) -> Result<()> {
+        let id = Self::reject_base(id)?;
+        self.pool.while_active(id, Access::ReadWrite, |device| damage::mend_if_noted(&device))
     }
 }

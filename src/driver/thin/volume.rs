@@ -14,12 +14,14 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use super::{
+    damage::{mend_if_noted, noted},
     filesystem::{LENGTH, mount_spec, needs_recovery},
     pool::{PATIENCE, Pool, remove_patiently},
 };
 use crate::{
     block::{
         DmName, Info, node,
+        thin_metadata::Source,
         thin_pool::{Message, thin_line},
     },
     crash,
@@ -117,7 +119,11 @@ impl Pool {
         // The lock tells a window that is open from one that a killed process left open.
         let device = File::open(node(info.number)?).act(|| format!("open {}", name.name))?;
         flock(&device, FlockOperation::LockExclusive).act(|| format!("lock {}", name.name))?;
-        self.control.suspend(&name)?;
+        match self.control.suspend(&name) {
+            // A file system that gave up (its journal is aborted) cannot be frozen, and writes nothing any more.
+            Err(error) if error.errno() == Some(libc::EIO) => self.control.suspend_no_lockfs(&name)?,
+            result => result?,
+        }
         crash::point(crash::Point::CaptureSuspended);
         let made = self.message(message);
         crash::point(crash::Point::CaptureTaken);
@@ -136,8 +142,8 @@ impl Pool {
         self.control.resume(name)
     }
 
-    /// Replays the journal of an unmounted volume that was not unmounted in an orderly way, so that nothing has to be
-    /// written ever after.
+    /// Replays the journal of an unmounted volume that was not unmounted in an orderly way, and mends what had noted an
+    /// error, so that nothing has to be written ever after.
     pub(super) fn settle(&self, id: u32, fs: BlockFs) -> Result<()> {
         let dirty = self.while_active(id, Access::ReadOnly, |device| match fs {
             BlockFs::Xfs => match Mounted::detached(&mount_spec(fs, device, Access::ReadOnly)) {
@@ -146,13 +152,18 @@ impl Pool {
                 Err(error) if error.errno() == Some(libc::EROFS) => Ok(true),
                 Err(error) => Err(error),
             },
-            _ => needs_recovery(&device),
+            _ => {
+                let block = Source::open(&device)?.block(0)?;
+                Ok(needs_recovery(&block) || noted(&block).is_some())
+            }
         })?;
         if !dirty {
             return Ok(());
         }
         self.while_active(id, Access::ReadWrite, |device| {
-            Mounted::detached(&mount_spec(fs, device, Access::ReadWrite)).map(drop)
+            // Replaying may bring up an error that only the journal had noted.
+            Mounted::detached(&mount_spec(fs, device.clone(), Access::ReadWrite)).map(drop)?;
+            mend_if_noted(&device)
         })
         .act(|| format!("replay the journal of volume {id}"))
     }
