@@ -41,6 +41,7 @@
 
 pub mod bench;
 pub mod block;
+pub mod build;
 pub mod cli;
 pub mod container;
 pub mod crash;
@@ -51,6 +52,7 @@ pub mod id;
 pub mod image;
 pub mod interrupt;
 pub mod program;
+pub mod runtime;
 pub mod store;
 pub mod sys;
 pub mod units;

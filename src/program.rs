@@ -36,6 +36,14 @@ pub const THIN_CHECK: Program =
 /// Rebuilds a thin-pool's damaged metadata.
 pub const THIN_REPAIR: Program =
     Program { name: "thin_repair", package: "thin-provisioning-tools", version: "--version" };
+/// Runs containers (OCI runtime-spec); the faster of the two.
+pub const CRUN: Program = Program { name: "crun", package: "crun", version: "--version" };
+/// Runs containers (OCI runtime-spec).
+pub const RUNC: Program = Program { name: "runc", package: "runc", version: "--version" };
+/// Lets a process end with its parent.
+pub const SETPRIV: Program = Program { name: "setpriv", package: "util-linux", version: "--version" };
+/// Puts a process into namespaces that end with it.
+pub const UNSHARE: Program = Program { name: "unshare", package: "util-linux", version: "--version" };
 /// Unpacks archives, for the benchmark to compare with.
 pub const TAR: Program = Program { name: "tar", package: "tar", version: "--version" };
 

@@ -5,16 +5,18 @@
 use std::{fs, path::Path};
 
 /// What each module may use, besides the small ones that serve all.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("sys", &[]),
     ("block", &["sys"]),
     ("fs", &["sys"]),
     ("driver", &["block", "fs", "sys"]),
     ("store", &["driver", "fs"]),
     ("image", &["store", "driver", "fs"]),
+    ("runtime", &["fs"]),
+    ("build", &["runtime", "image", "store", "driver", "fs"]),
     ("container", &["image", "store", "driver", "fs"]),
     ("bench", &["container", "image", "store", "driver", "block", "fs", "sys"]),
-    ("cli", &["bench", "container", "image", "store", "driver", "fs"]),
+    ("cli", &["build", "runtime", "bench", "container", "image", "store", "driver", "fs"]),
     ("units", &[]),
 ];
 

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line is where printing belongs")]
 
 mod bench;
+mod build;
 mod check;
 mod commit;
 mod create;
@@ -69,6 +70,8 @@ enum Verb {
     /// Make, look at, grow and remove the pool that all snapshots share
     #[command(subcommand)]
     Pool(pool::Verb),
+    /// Build an image from a Dockerfile
+    Build(build::Args),
     /// Make a one-layer image from a root file system tar
     Import(import::Args),
     /// Load images from a docker-archive or OCI image archive, layer by layer
@@ -129,6 +132,7 @@ fn run(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.verb {
         Verb::Pool(verb) => verb.run(global),
+        Verb::Build(args) => args.run(global),
         Verb::Import(args) => args.run(global),
         Verb::Load(args) => args.run(global),
         Verb::Images(args) => args.run(global),

@@ -99,6 +99,19 @@ impl<'store> Catalog<'store> {
     /// # Errors
     /// `NotFound` if a layer is missing: another command removed it meanwhile.
     pub fn publish(&self, config: &Config, reference: Option<&Reference>) -> Result<Image> {
+        self.publish_with(config, reference, |_| Ok(()))
+    }
+
+    /// [`Catalog::publish`], with what `also` writes in the same transaction.
+    ///
+    /// # Errors
+    /// As [`Catalog::publish`], or those of `also`; then nothing is published.
+    pub(crate) fn publish_with(
+        &self,
+        config: &Config,
+        reference: Option<&Reference>,
+        also: impl FnOnce(&Transaction<'_>) -> Result<()>,
+    ) -> Result<Image> {
         let id = config.id();
         let chain = ChainId::chain(config.diff_ids());
         self.store.database().write(&format!("publish image {id}"), |tx| {
@@ -111,10 +124,10 @@ impl<'store> Catalog<'store> {
                 named_params! {":id": id.to_string(), ":config": config.bytes(), ":top": top.map(VolumeId::get)},
             )
             .sql()?;
-            match reference {
-                Some(reference) => tag(tx, reference, id),
-                None => Ok(()),
+            if let Some(reference) = reference {
+                tag(tx, reference, id)?;
             }
+            also(tx)
         })?;
         crash::point(crash::Point::ImagePublished);
         self.by_id(id)

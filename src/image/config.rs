@@ -22,6 +22,35 @@ pub struct Config {
     diff_ids: Vec<DiffId>,
 }
 
+/// A step that is to be added to an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The command.
+    pub created_by: &'a str,
+    /// A remark.
+    pub comment: &'a str,
+    /// When.
+    pub created: Timestamp,
+    /// The layer that it made, if it made one.
+    pub layer: Option<DiffId>,
+}
+
+impl Step<'_> {
+    fn row(&self) -> Value {
+        let mut row = Map::new();
+        row.insert("created".into(), self.created.to_string().into());
+        for (key, text) in [("created_by", self.created_by), ("comment", self.comment)] {
+            if !text.is_empty() {
+                row.insert(key.into(), text.into());
+            }
+        }
+        if self.layer.is_none() {
+            row.insert("empty_layer".into(), true.into());
+        }
+        row.into()
+    }
+}
+
 /// One step of an image's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistoryRow {
@@ -67,32 +96,71 @@ impl Config {
         }))
     }
 
+    /// One without layers, for this machine: what `FROM scratch` starts with.
+    ///
+    /// # Errors
+    /// None that can be foreseen.
+    pub fn empty() -> Result<Self> {
+        Self::from_value(&json!({
+            "architecture": Arch::default(),
+            "config": {},
+            "history": [],
+            "os": "linux",
+            "rootfs": { "type": "layers", "diff_ids": [] },
+        }))
+    }
+
     /// A new one that has one layer more. What the parent says and this program does not know stays as it is.
     ///
     /// # Errors
     /// `Invalid` if the parent is not an object.
     pub fn committed(&self, layer: DiffId, created_by: &str, comment: &str, created: Timestamp) -> Result<Self> {
-        let mut value: Value = serde_json::from_slice(&self.bytes)
-            .map_err(|error| Error::with_source(Kind::Invalid, "read the parent's configuration", error))?;
+        self.stepped(&Step { created_by, comment, created, layer: Some(layer) }, |_| {})
+    }
+
+    /// A new one that is one step further: `change` is given what the parent says about how a container runs, the
+    /// object `config`.
+    ///
+    /// # Errors
+    /// `Invalid` if the parent is not an object.
+    pub fn stepped(&self, step: &Step<'_>, change: impl FnOnce(&mut Map<String, Value>)) -> Result<Self> {
+        let mut value = self.value()?;
         let malformed = || Error::new(Kind::Invalid, "the parent's configuration has no list of layers");
-        let created = created.to_string();
-        let mut row = Map::new();
-        row.insert("created".into(), created.clone().into());
-        if !created_by.is_empty() {
-            row.insert("created_by".into(), created_by.into());
-        }
-        if !comment.is_empty() {
-            row.insert("comment".into(), comment.into());
-        }
         let object = value.as_object_mut().ok_or_else(malformed)?;
-        object.insert("created".into(), created.into());
+        object.insert("created".into(), step.created.to_string().into());
         match object.entry("history").or_insert(Value::Null) {
-            Value::Array(rows) => rows.push(row.into()),
-            other => *other = Value::Array(vec![row.into()]),
+            Value::Array(rows) => rows.push(step.row()),
+            other => *other = Value::Array(vec![step.row()]),
         }
-        let layers = value.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut).ok_or_else(malformed)?;
-        layers.push(layer.to_string().into());
+        match object.entry("config").or_insert(Value::Null) {
+            Value::Object(config) => change(config),
+            other => {
+                let mut config = Map::new();
+                change(&mut config);
+                *other = Value::Object(config);
+            }
+        }
+        if let Some(layer) = step.layer {
+            let layers = value.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut).ok_or_else(malformed)?;
+            layers.push(layer.to_string().into());
+        }
         Self::from_value(&value)
+    }
+
+    /// How a container of it runs: the object `config`, with what Docker knows beyond the image-spec.
+    ///
+    /// # Errors
+    /// `Invalid` if it is no JSON.
+    pub fn runs(&self) -> Result<Map<String, Value>> {
+        match self.value()?.get_mut("config").map(Value::take) {
+            Some(Value::Object(config)) => Ok(config),
+            _ => Ok(Map::new()),
+        }
+    }
+
+    fn value(&self) -> Result<Value> {
+        serde_json::from_slice(&self.bytes)
+            .map_err(|error| Error::with_source(Kind::Invalid, "read the parent's configuration", error))
     }
 
     fn from_value(value: &Value) -> Result<Self> {

@@ -7,10 +7,10 @@ use std::cell::Cell;
 
 use rusqlite::{Transaction, named_params};
 
-use super::{Key, Store, database::Sql as _, lock::Lock};
+use super::{Info, Key, SnapshotKind, Store, database::Sql as _, lock::Lock, temporary_key};
 use crate::{
     crash,
-    driver::Access,
+    driver::{Access, Changes},
     error::{Error, Kind, Result},
     fs::Mounted,
     id::VolumeId,
@@ -63,6 +63,30 @@ impl<'store> Held<'store> {
         })?;
         crash::point(crash::Point::CommitPublished);
         Ok(())
+    }
+
+    /// Seals it and tells how it differs from its parent.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn changes(&self) -> Result<Changes> {
+        self.store.driver.release(self.volume)?;
+        self.store.driver.seal(self.volume)?;
+        let stack = self.store.stack(self.volume)?;
+        self.store.driver.changes(stack.volume, &stack.parents)
+    }
+
+    /// A sealed copy of it as it is now.
+    ///
+    /// # Errors
+    /// As [`Store::capture`].
+    pub fn captured(&self) -> Result<Held<'store>> {
+        let rows = self.store.database.read("look up a snapshot", Info::all)?;
+        let parent = rows.into_iter().find(|info| info.volume == self.volume).and_then(|info| info.parent);
+        let stack = self.store.stack(self.volume)?;
+        self.store.begin_with(SnapshotKind::Active, &temporary_key()?, parent.as_ref(), |volume| {
+            self.store.driver.capture(volume, self.volume, &stack.parents)
+        })
     }
 
     /// Publishes it together with what `body` writes: from then on it is kept.

@@ -4,6 +4,8 @@
 //! ROOT/lamina.db     what volumes mean (SQLite, write-ahead log)
 //! ROOT/locks         one byte per volume, locked by whoever works on it; byte 0 is the pool
 //! ROOT/pool/         the driver's own: backing files, mount point, directories
+//! ROOT/builds/       what running builds need, one directory each
+//! ROOT/build-caches/ what cache mounts of builds hold
 //! ROOT/mounts/ID     where `lamina mount` shows a container; 0700, so that an image's setuid files serve nobody else
 //! ```
 
@@ -62,6 +64,16 @@ impl Layout {
     /// The driver's directory.
     pub fn pool(&self) -> PathBuf {
         self.root.join("pool")
+    }
+
+    /// Where builds have what they need while they run.
+    pub fn builds(&self) -> PathBuf {
+        self.root.join("builds")
+    }
+
+    /// Where cache mounts of builds lie.
+    pub fn build_caches(&self) -> PathBuf {
+        self.root.join("build-caches")
     }
 
     /// The parent of all mount points.

@@ -58,4 +58,15 @@ CREATE TABLE containers (
 ) STRICT;
 CREATE INDEX containers_image ON containers (image);
 
+-- What each step of a build made: the cache, and which image came from which.
+CREATE TABLE steps (
+    -- The image before the step, which may be gone; '' for none.
+    parent TEXT NOT NULL,
+    -- The digest of what the step does.
+    act    TEXT NOT NULL,
+    image  TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    PRIMARY KEY (parent, act)
+) STRICT;
+CREATE INDEX steps_image ON steps (image);
+
 PRAGMA user_version = 1;

@@ -10,7 +10,7 @@ use crate::{
 
 /// What a header says.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     name: Vec<u8>,
     kind: EntryType,
     mode: u32,
@@ -18,8 +18,8 @@ pub(super) struct Entry {
     size: u64,
     mtime: Time,
     device: Option<(u32, u32)>,
-    pub(super) link: Vec<u8>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// The largest value of an octal field of 7 and of 11 digits.
@@ -27,12 +27,12 @@ const OCTAL7: u64 = 0o777_7777;
 const OCTAL11: u64 = 0o777_7777_7777;
 
 /// Filler after `size` bytes of data.
-pub(super) fn padding(size: u64) -> usize {
+pub(crate) fn padding(size: u64) -> usize {
     usize::try_from((512 - size % 512) % 512).unwrap_or_default()
 }
 
 impl Entry {
-    pub(super) fn new(mut name: Vec<u8>, stat: &Stat, file: FileType) -> Result<Self> {
+    pub(crate) fn new(mut name: Vec<u8>, stat: &Stat, file: FileType) -> Result<Self> {
         let kind = match file {
             FileType::RegularFile => EntryType::Regular,
             FileType::Directory => EntryType::Directory,
@@ -62,17 +62,33 @@ impl Entry {
 
     /// The mark of something deleted.
     pub(super) fn whiteout(name: Vec<u8>) -> Self {
-        Self {
-            name,
-            kind: EntryType::Regular,
-            mode: 0o600,
-            owner: (0, 0),
-            size: 0,
-            mtime: Time::default(),
-            device: None,
-            link: Vec::new(),
-            xattrs: Vec::new(),
-        }
+        Self::made(name, EntryType::Regular, 0o600, 0)
+    }
+
+    /// A directory of root's that no tree has yet.
+    pub(crate) fn directory(mut name: Vec<u8>, mode: u32, seconds: i64) -> Self {
+        name.push(b'/');
+        Self::made(name, EntryType::Directory, mode, seconds)
+    }
+
+    /// A regular file of root's that no tree has yet, of `size` bytes.
+    pub(crate) fn file(name: Vec<u8>, mode: u32, seconds: i64, size: u64) -> Self {
+        Self { size, ..Self::made(name, EntryType::Regular, mode, seconds) }
+    }
+
+    fn made(name: Vec<u8>, kind: EntryType, mode: u32, seconds: i64) -> Self {
+        let mtime = Time { seconds, nanoseconds: 0 };
+        Self { name, kind, mode, owner: (0, 0), size: 0, mtime, device: None, link: Vec::new(), xattrs: Vec::new() }
+    }
+
+    /// Gives it other owners.
+    pub(crate) fn set_owner(&mut self, owner: (u32, u32)) {
+        self.owner = owner;
+    }
+
+    /// Gives it other permissions.
+    pub(crate) fn set_mode(&mut self, mode: u32) {
+        self.mode = mode & 0o7777;
     }
 
     /// Makes it one more name for an earlier member.
@@ -81,7 +97,7 @@ impl Entry {
     }
 
     /// The blocks before the data.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let records = self.records();
         let mut bytes = Vec::with_capacity(1024);
         if !records.is_empty() {

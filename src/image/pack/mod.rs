@@ -21,6 +21,7 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::header::{Entry as Header, padding};
 use self::header::Entry;
 use super::{shown, xattr::is_content};
 use crate::{
@@ -186,7 +187,7 @@ impl<W: Write> Packer<'_, W> {
 }
 
 /// The attributes that belong to the layer, sorted by name.
-fn xattrs(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn xattrs(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     // Attribute calls on what cannot be opened need a path (getxattrat came with Linux 6.13).
     let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(OsStr::from_bytes(name));
     if fs::llistxattr_query(&path)? == 0 {

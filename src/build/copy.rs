@@ -1,0 +1,213 @@
+//! `COPY` and `ADD`: files of a source become a layer archive, which is unpacked like any other.
+//!
+//! The archive never lies anywhere: it goes through a pipe from the thread that reads the source to the unpacker, whose
+//! rules keep everything inside the image's tree.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    io::{self, BufWriter, Read, Write},
+    os::{fd::BorrowedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::fs::{FileType, Stat};
+
+use super::{
+    source::{Entry, Match, Source},
+    target::{Resolved, resolve},
+};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    image::{
+        pack::{Header, padding},
+        unpack::unpack,
+    },
+    interrupt,
+    units::Bytes,
+};
+
+/// What is the same for all files of one instruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// Owner of everything; `None` keeps the source's.
+    pub(super) owner: Option<(u32, u32)>,
+    /// Permissions of everything.
+    pub(super) mode: Option<u32>,
+    /// The time of what the source has no time for: directories on the way, here-documents.
+    pub(super) now: i64,
+}
+
+/// What an instruction copies.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// Files of the source.
+    Found(Match),
+    /// An archive of the source, whose content is meant.
+    Archive(Match),
+    /// A here-document.
+    Text { name: String, content: String },
+}
+
+impl Piece {
+    fn name(&self) -> &[u8] {
+        match self {
+            Self::Found(found) | Self::Archive(found) => &found.name,
+            Self::Text { name, .. } => name.as_bytes(),
+        }
+    }
+
+    fn is_dir(&self) -> bool {
+        matches!(self, Self::Found(Match { is_dir: true, .. }))
+    }
+}
+
+/// Copies `pieces` of `source` to `dest`, an absolute path of the image at `root`. One that ends with a slash is a
+/// directory, and made if nothing is copied. Archives are not unpacked here.
+///
+/// # Errors
+/// `Invalid` for several files and a destination that is no directory; those of reading and unpacking.
+pub(super) fn copy(
+    root: BorrowedFd<'_>,
+    source: &Source<'_>,
+    pieces: &[Piece],
+    dest: &str,
+    how: How,
+    room: &mut dyn FnMut(Bytes) -> Result<()>,
+) -> Result<()> {
+    let target = resolve(root, Path::new(dest))?;
+    let as_directory = dest.ends_with('/') || target.is_dir && target.missing == 0;
+    if !as_directory && pieces.len() > 1 {
+        let what = format!("copy several files to {dest}: it must be a directory and end with a /");
+        return Err(Error::new(Kind::Invalid, what));
+    }
+    let (reader, writer) = io::pipe().act(|| "make a pipe")?;
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let out = BufWriter::with_capacity(1 << 18, writer);
+            let mut sender = Sender { out, root, source, how, made: BTreeSet::new() };
+            sender.send(pieces, &target, as_directory)
+        });
+        let unpacked = unpack(root, reader, room);
+        let sent = sender.join().unwrap_or_else(|_| Err(Error::new(Kind::Io, "the copying thread panicked")));
+        match (sent, unpacked) {
+            // The unpacker gave up first, and knows why.
+            (Err(sent), Err(unpacked)) if sent.errno() == Some(libc::EPIPE) => Err(unpacked),
+            (Err(sent), _) => Err(sent),
+            (Ok(()), unpacked) => unpacked.map(drop),
+        }
+    })
+}
+
+struct Sender<'a, W: Write> {
+    out: W,
+    root: BorrowedFd<'a>,
+    source: &'a Source<'a>,
+    how: How,
+    /// Directories that were sent.
+    made: BTreeSet<PathBuf>,
+}
+
+impl<W: Write> Sender<'_, W> {
+    fn send(&mut self, pieces: &[Piece], target: &Resolved, as_directory: bool) -> Result<()> {
+        if as_directory {
+            self.directories_above(&target.path.join("below"))?;
+        }
+        for piece in pieces {
+            let base = if as_directory && !piece.is_dir() {
+                target.path.join(OsStr::from_bytes(piece.name()))
+            } else {
+                target.path.clone()
+            };
+            self.directories_above(&base)?;
+            match piece {
+                Piece::Found(found) => {
+                    for entry in &found.entries {
+                        interrupt::check()?;
+                        self.entry(entry, &base.join(&entry.below))?;
+                    }
+                }
+                Piece::Text { content, .. } => self.text(&base, content)?,
+                Piece::Archive(_) => {}
+            }
+        }
+        self.write(&[0; 1024])?;
+        self.out.flush().act(|| "pass a layer on")
+    }
+
+    /// Makes what is missing on the way, as `mkdir -p` does.
+    fn directories_above(&mut self, path: &Path) -> Result<()> {
+        let above: Vec<&Path> = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
+        for directory in above.into_iter().rev() {
+            self.directory(directory, Header::directory(directory.as_os_str().as_bytes().to_vec(), 0o755, self.how.now))?;
+        }
+        Ok(())
+    }
+
+    /// A directory that is there keeps what it is.
+    fn directory(&mut self, path: &Path, mut header: Header) -> Result<()> {
+        let there = resolve(self.root, path)?;
+        if there.missing == 0 && there.is_dir || !self.made.insert(path.to_owned()) {
+            return Ok(());
+        }
+        self.own(&mut header);
+        self.write(&header.bytes())
+    }
+
+    fn own(&self, header: &mut Header) {
+        if let Some(owner) = self.how.owner {
+            header.set_owner(owner);
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry, path: &Path) -> Result<()> {
+        let source = self.source;
+        let kind = FileType::from_raw_mode(entry.stat.st_mode);
+        let mut header = Header::new(path.as_os_str().as_bytes().to_vec(), &entry.stat, kind)?;
+        if !source.keeps_owners {
+            header.set_owner((0, 0));
+        }
+        if let Some(mode) = self.how.mode.filter(|_| kind != FileType::Symlink) {
+            header.set_mode(mode);
+        }
+        if kind == FileType::Directory {
+            // The root of the image is there always.
+            return if path.as_os_str().is_empty() { Ok(()) } else { self.directory(path, header) };
+        }
+        self.own(&mut header);
+        if kind == FileType::Symlink {
+            header.link = source.link(&entry.path)?;
+        }
+        if kind != FileType::RegularFile {
+            return self.write(&header.bytes());
+        }
+        let file = source.content(&entry.path)?;
+        header.xattrs = source.xattrs(&entry.path)?;
+        self.write(&header.bytes())?;
+        self.content(file, &entry.stat).act(|| format!("copy {} of {}", entry.path.display(), source.name))
+    }
+
+    fn content(&mut self, file: impl Read, stat: &Stat) -> Result<()> {
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        let copied = io::copy(&mut file.take(size), &mut self.out).act(|| "read it")?;
+        if copied != size {
+            return Err(Error::new(Kind::Corrupt, format!("it became shorter meanwhile: {copied} of {size} bytes")));
+        }
+        self.write(&[0; 512][..padding(size)])
+    }
+
+    fn text(&mut self, path: &Path, content: &str) -> Result<()> {
+        let size = content.len() as u64;
+        let mode = self.how.mode.unwrap_or(0o644);
+        let mut header = Header::file(path.as_os_str().as_bytes().to_vec(), mode, self.how.now, size);
+        self.own(&mut header);
+        self.write(&header.bytes())?;
+        self.write(content.as_bytes())?;
+        self.write(&[0; 512][..padding(size)])
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).act(|| "pass a layer on")
+    }
+}

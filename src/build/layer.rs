@@ -1,0 +1,89 @@
+//! A step that writes files: a snapshot of the image before it, written, sealed, and published as a layer.
+
+use std::io;
+
+use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
+
+use super::{
+    Build,
+    cache::StepKey,
+    settings::Settings,
+};
+use crate::{
+    driver::{Access, ChangeKind},
+    error::{Act as _, Result},
+    fs::{Mounted, locate},
+    id::ChainId,
+    image::{
+        catalog::{Catalog, Image},
+        config::{Config, Step},
+        pack::pack,
+    },
+    store::{Held, Key},
+    units::Bytes,
+};
+
+/// A mounted snapshot that a step writes.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    held: &'a Held<'a>,
+    build: &'a Build<'a>,
+}
+
+impl Draft<'_> {
+    pub(super) fn mounted(&self) -> Result<Mounted> {
+        self.held.mounted(Access::ReadWrite)
+    }
+
+    /// Sees to it that so many more bytes fit.
+    pub(super) fn room(&self, mounted: &Mounted, bytes: Bytes) -> Result<()> {
+        self.build.store.driver().reserve(self.held.volume(), mounted.root(), bytes)
+    }
+}
+
+impl Build<'_> {
+    /// Makes a layer of what `write` writes, and the image with it.
+    pub(super) fn layer(
+        &self,
+        before: &Config,
+        key: &StepKey,
+        created_by: &str,
+        write: impl FnOnce(&Draft<'_>) -> Result<()>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<Image> {
+        let parent = ChainId::chain(before.diff_ids()).last().copied();
+        let held = self.store.draft(parent.map(Key::layer).as_ref())?;
+        write(&Draft { held: &held, build: self }).map_err(|error| self.store.explain(error))?;
+        if self.options.epoch.is_some() {
+            self.forget_the_present(&held)?;
+        }
+        let changes = held.changes()?;
+        let mounted = held.mounted(Access::ReadOnly)?;
+        // Only the digest is wanted: the snapshot itself is the layer.
+        let packed = pack(mounted.root(), &changes, io::sink())?;
+        drop(mounted);
+        let chain = ChainId::stack(parent, packed.diff_id);
+        Catalog::new(self.store).name_layer(&held, chain, packed.size)?;
+        let step = Step { created_by, comment: super::COMMENT, created: self.started, layer: Some(packed.diff_id) };
+        self.publish(key, &before.stepped(&step, change)?)
+    }
+
+    /// Gives everything that is younger than `SOURCE_DATE_EPOCH` that time, so that the same input makes the same layer.
+    fn forget_the_present(&self, held: &Held<'_>) -> Result<()> {
+        let changes = held.captured()?.changes()?;
+        let mounted = held.mounted(Access::ReadWrite)?;
+        let file_system = mounted.file_system()?;
+        let epoch = self.started.as_second();
+        let time = Timespec { tv_sec: epoch, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        for change in changes.iter().filter(|change| change.kind != ChangeKind::Deleted) {
+            let Some(located) = locate(mounted.root(), &change.path)? else { continue };
+            let place = located.place();
+            if place.stat()?.is_some_and(|stat| stat.st_mtime >= epoch) {
+                let set = utimensat(place.dir, place.name, &times, AtFlags::SYMLINK_NOFOLLOW);
+                set.act(|| format!("set the time of {}", change.path.display()))?;
+            }
+        }
+        file_system.write_out()
+    }
+}

@@ -1,0 +1,217 @@
+//! `RUN`: a command in a container of the image so far; what it writes is the layer.
+
+use std::{
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{
+    Build, Progress,
+    dockerfile::{Program, Run, RunMount, Sharing},
+    layer::Draft,
+    settings::{self, Settings},
+    stage::Stage,
+    target::absolute,
+};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    fs::Mounted,
+    id::Digest,
+    runtime::{self, Command, Mount, Network, OciRuntime, Workplace},
+    units::Bytes,
+};
+
+/// How much a command may write before the volume's own size stops it; the pool's is another matter.
+const ROOM: Bytes = Bytes::gib(10);
+
+/// Files of the host that make its network usable.
+const NETWORK_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// Where a here-document that is a script stands while it runs.
+const SCRIPT: &str = "/dev/lamina-run";
+
+impl Stage {
+    pub(super) fn run_command(
+        &mut self,
+        build: &Build<'_>,
+        run: &Run,
+        text: &str,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
+        if run.security.as_deref().is_some_and(|security| security != "sandbox") {
+            return Err(Error::new(Kind::Unsupported, "RUN --security=insecure: commands run with default capabilities only"));
+        }
+        let settings = self.config().runs()?;
+        let (env, declared) = self.environment(build)?;
+        let network = build.network(run)?;
+        let (args, script) = argv(&settings, run);
+        let act = format!("RUN {declared:?} {args:?} {script:?} {:?} {network:?} {}", run.mounts, self.mounted_digest(build, run)?);
+        let shown: Vec<&str> = declared.iter().map(String::as_str).chain(args.iter().map(String::as_str)).collect();
+        // As Docker's history counts build arguments.
+        let count = if declared.is_empty() { String::new() } else { format!("|{} ", declared.len()) };
+        let created_by = format!("RUN {count}{}", shown.join(" "));
+        let command = Command {
+            args,
+            env,
+            cwd: settings::text(&settings, "WorkingDir").to_owned(),
+            user: settings::text(&settings, "User").to_owned(),
+            network,
+            mounts: Vec::new(),
+        };
+        let job = Job { build, run, script, stage: self.index };
+        self.write(build, progress, &act, &created_by, |draft| job.execute(draft, command, text))
+    }
+
+    /// What a bind mount shows is part of what the command does.
+    fn mounted_digest(&self, build: &Build<'_>, run: &Run) -> Result<String> {
+        let mut digests = Vec::new();
+        for mount in &run.mounts {
+            if let RunMount::Bind { from, source, .. } = mount {
+                let path = source.as_deref().unwrap_or(".");
+                digests.push(build.with_source(from.as_deref(), self.index, |tree| tree.digest_of(&[path]))?.to_string());
+            }
+        }
+        Ok(digests.join(" "))
+    }
+}
+
+/// The command line; and a script, if the command is one.
+fn argv(settings: &Settings, run: &Run) -> (Vec<String>, Option<String>) {
+    match run.program() {
+        Program::Exec(args) => (args, None),
+        Program::Script { content, .. } => (vec![SCRIPT.to_owned()], Some(content)),
+        Program::Shell(line) => {
+            let mut args = settings::shell(settings);
+            args.push(line);
+            (args, None)
+        }
+    }
+}
+
+impl Build<'_> {
+    fn network(&self, run: &Run) -> Result<Network> {
+        match run.network.as_deref() {
+            None | Some("default") => Ok(self.options.network),
+            Some("none") => Ok(Network::None),
+            Some("host") if self.options.network == Network::Host => Ok(Network::Host),
+            Some("host") => Err(Error::new(Kind::Denied, "RUN --network=host in a build with --network none")),
+            Some(other) => Err(Error::new(Kind::Invalid, format!("network '{other}' is not one of default, none, host"))),
+        }
+    }
+}
+
+/// One `RUN` that has to be done.
+struct Job<'a> {
+    build: &'a Build<'a>,
+    run: &'a Run,
+    script: Option<String>,
+    stage: usize,
+}
+
+/// What is to be there as long as the command runs.
+#[derive(Default)]
+struct Kept {
+    trees: Vec<(Mounted, PathBuf)>,
+    locks: Vec<File>,
+}
+
+impl Job<'_> {
+    fn execute(&self, draft: &Draft<'_>, mut command: Command, text: &str) -> Result<()> {
+        let runtime = OciRuntime::find()?;
+        let mounted = draft.mounted()?;
+        draft.room(&mounted, ROOM)?;
+        let file_system = mounted.file_system()?;
+        let place = Workplace::make(&self.build.store.layout().builds())?;
+        let mut kept = Kept::default();
+        if command.network == Network::Host {
+            let there = NETWORK_FILES.into_iter().filter(|path| Path::new(path).exists());
+            command.mounts.extend(there.map(|path| bind(path, path.into(), true)));
+        }
+        if let Some(script) = &self.script {
+            command.mounts.push(bind(SCRIPT, self.write_script(&place, script)?, true));
+        }
+        for (number, mount) in self.run.mounts.iter().enumerate() {
+            let point = place.path().join(format!("from-{number}"));
+            command.mounts.push(self.mount(mount, &command.cwd, &point, &mut kept)?);
+        }
+        let exit = runtime::run(runtime, mounted, kept.trees, &command, &place)?;
+        drop(kept.locks);
+        if exit.code != 0 {
+            let shown = text.trim_start_matches("RUN ");
+            return Err(Error::new(Kind::Invalid, format!("the command '{shown}' returned a non-zero code: {}", exit.code)));
+        }
+        file_system.write_out()
+    }
+
+    fn write_script(&self, place: &Workplace, script: &str) -> Result<PathBuf> {
+        let path = place.path().join("script");
+        let act = || format!("write {}", path.display());
+        fs::write(&path, script).act(act)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).act(act)?;
+        Ok(path)
+    }
+
+    /// What `--mount` asks for.
+    fn mount(&self, mount: &RunMount, cwd: &str, point: &Path, kept: &mut Kept) -> Result<Mount> {
+        let inside = |target: &str| absolute(cwd, target).to_string_lossy().into_owned();
+        match mount {
+            RunMount::Tmpfs { target, size } => {
+                let size = size.map(|size| format!("size={}", size.0));
+                let options = size.into_iter().chain(["nosuid", "nodev"].map(str::to_owned)).collect();
+                Ok(Mount { target: inside(target), kind: "tmpfs", source: "tmpfs".into(), options })
+            }
+            RunMount::Cache { target, read_only, .. } => Ok(bind(&inside(target), self.cache(mount, kept)?, *read_only)),
+            RunMount::Bind { read_only: false, .. } => {
+                Err(Error::new(Kind::Unsupported, "a bind mount of RUN is read-only here; leave 'rw' out"))
+            }
+            RunMount::Bind { target, source, from, .. } => {
+                let below = absolute("", source.as_deref().unwrap_or(""));
+                let below = below.strip_prefix("/").unwrap_or(Path::new(""));
+                let root = match from {
+                    None => self.build.context_path.to_owned(),
+                    Some(name) => {
+                        if let Some(mounted) = self.build.tree(name, self.stage)? {
+                            kept.trees.push((mounted, point.to_owned()));
+                        }
+                        point.to_owned()
+                    }
+                };
+                Ok(bind(&inside(target), root.join(below), true))
+            }
+        }
+    }
+
+    /// The directory of a cache, which is kept between builds and is no part of any layer.
+    fn cache(&self, mount: &RunMount, kept: &mut Kept) -> Result<PathBuf> {
+        let RunMount::Cache { id, from, sharing, mode, uid, gid, .. } = mount else { return Ok(PathBuf::new()) };
+        if from.is_some() {
+            return Err(Error::new(Kind::Unsupported, "a cache mount starts empty here; leave 'from' out"));
+        }
+        let name = Digest::of(id.as_bytes()).hex();
+        let directory = self.build.store.layout().build_caches().join(name);
+        let act = || format!("make cache directory {}", directory.display());
+        if !directory.exists() {
+            fs::create_dir_all(&directory).act(act)?;
+            fs::set_permissions(&directory, Permissions::from_mode(mode.unwrap_or(0o755))).act(act)?;
+            std::os::unix::fs::chown(&directory, *uid, *gid).act(act)?;
+        }
+        if *sharing != Sharing::Shared {
+            // One at a time is what 'locked' asks for, and 'private' gets it too: nobody disturbs the other.
+            let lock = File::open(&directory).act(act)?;
+            flock(&lock, FlockOperation::LockExclusive).act(|| format!("wait for cache {id}"))?;
+            kept.locks.push(lock);
+        }
+        Ok(directory)
+    }
+}
+
+fn bind(target: &str, source: PathBuf, read_only: bool) -> Mount {
+    let mut options = ["rbind", "nosuid", "nodev"].map(str::to_owned).to_vec();
+    if read_only {
+        options.push("ro".to_owned());
+    }
+    Mount { target: target.to_owned(), kind: "bind", source, options }
+}

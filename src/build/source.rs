@@ -1,0 +1,271 @@
+//! Where `COPY` and `ADD` take files from: the build context, a stage, an image. Never from outside of it.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read as _},
+    os::{fd::{AsFd as _, BorrowedFd, OwnedFd}, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, major, minor, openat2, readlinkat},
+    io::Errno,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{ignore::Ignore, pattern::Pattern};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    fs::{Place, names, walk},
+    id::Digest,
+    image::pack::xattrs,
+    interrupt,
+};
+
+/// A tree to copy from.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    pub(super) root: BorrowedFd<'a>,
+    /// What is left out; the context has such a list.
+    pub(super) ignore: Option<&'a Ignore>,
+    /// Whether owners are kept: files of a context belong to whoever wrote them and become root's, those of an image
+    /// are as they should be.
+    pub(super) keeps_owners: bool,
+    /// For errors.
+    pub(super) name: String,
+}
+
+/// A file or directory that a pattern of an instruction found, with all below it.
+#[derive(Debug)]
+pub(super) struct Match {
+    /// What the last part of its name is.
+    pub(super) name: Vec<u8>,
+    pub(super) is_dir: bool,
+    /// Itself and, of a directory, what lies below, parents first.
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Match {
+    /// Whether it is one regular file.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.entries.as_slice(), [only] if FileType::from_raw_mode(only.stat.st_mode) == FileType::RegularFile)
+    }
+
+    /// Leaves out what `exclude` excludes, by the names below a directory or the file's own.
+    pub(super) fn leave_out(&mut self, exclude: &Ignore) {
+        self.entries.retain(|entry| entry.below.as_os_str().is_empty() || !exclude.excludes(entry.below.as_os_str().as_bytes()));
+    }
+}
+
+/// One entry to copy.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Where it lies, below the source's root.
+    pub(super) path: PathBuf,
+    /// Its name below the match; empty for the match itself.
+    pub(super) below: PathBuf,
+    pub(super) stat: Stat,
+}
+
+impl Source<'_> {
+    /// What `pattern` finds, in order of the alphabet.
+    ///
+    /// # Errors
+    /// `NotFound` if it finds nothing; `Invalid` for a pattern that is none or leads outside.
+    pub(super) fn find(&self, pattern: &str) -> Result<Vec<Match>> {
+        let paths = self.paths(pattern)?;
+        if paths.is_empty() {
+            let ignored = if self.ignore.is_some() { " or excluded by .dockerignore" } else { "" };
+            return Err(Error::new(Kind::NotFound, format!("'{pattern}' is not in {}{ignored}", self.name)));
+        }
+        paths.iter().map(|path| self.at(path)).collect()
+    }
+
+    /// The paths that a pattern names.
+    fn paths(&self, pattern: &str) -> Result<Vec<PathBuf>> {
+        let mut found = vec![PathBuf::new()];
+        for part in clean(pattern, &self.name)? {
+            let mut next = Vec::new();
+            for path in found {
+                if has_magic(&part) {
+                    next.extend(self.matching(&path, &Pattern::parse(&part)?)?);
+                } else {
+                    next.push(path.join(OsStr::from_bytes(&part)));
+                }
+            }
+            found = next;
+        }
+        let mut there = Vec::new();
+        for path in found {
+            if !self.is_excluded(&path) && self.open(&path)?.is_some() {
+                there.push(path);
+            }
+        }
+        Ok(there)
+    }
+
+    fn matching(&self, directory: &Path, pattern: &Pattern) -> Result<Vec<PathBuf>> {
+        let Some(fd) = self.open(directory)? else { return Ok(Vec::new()) };
+        if FileType::from_raw_mode(fstat(&fd).act(|| "look at it")?.st_mode) != FileType::Directory {
+            return Ok(Vec::new());
+        }
+        let fitting = names(Place::new(&fd, c".").open_dir()?.as_fd())?.into_iter();
+        let fitting = fitting.filter(|name| pattern.matches(name.to_bytes()));
+        Ok(fitting.map(|name| directory.join(OsStr::from_bytes(name.to_bytes()))).collect())
+    }
+
+    fn is_excluded(&self, path: &Path) -> bool {
+        !path.as_os_str().is_empty() && self.ignore.is_some_and(|ignore| ignore.excludes(path.as_os_str().as_bytes()))
+    }
+
+    /// Opens the name; symlinks are followed inside the source.
+    fn open(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match openat2(self.root, Path::new(".").join(path), flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(errno).act(|| format!("look for {} in {}", path.display(), self.name)),
+        }
+    }
+
+    fn at(&self, path: &Path) -> Result<Match> {
+        let act = || format!("look at {} in {}", path.display(), self.name);
+        let fd = self.open(path)?.ok_or_else(|| Error::new(Kind::NotFound, act()))?;
+        let stat = fstat(&fd).act(act)?;
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let mut entries = vec![Entry { path: path.to_owned(), below: PathBuf::new(), stat }];
+        if is_dir {
+            let directory = Place::new(&fd, c".").open_dir().act(act)?;
+            walk(directory.as_fd(), &mut |found| {
+                let path = path.join(found.path);
+                let is_socket = FileType::from_raw_mode(found.stat.st_mode) == FileType::Socket;
+                if !is_socket && !self.is_excluded(&path) {
+                    entries.push(Entry { path, below: found.path.to_owned(), stat: *found.stat });
+                }
+                Ok(())
+            })
+            .act(act)?;
+        }
+        let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+        Ok(Match { name, is_dir, entries })
+    }
+
+    /// Opens the content of a regular file.
+    pub(super) fn content(&self, path: &Path) -> Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = openat2(self.root, Path::new(".").join(path), flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        Ok(File::from(fd.act(|| format!("open {} in {}", path.display(), self.name))?))
+    }
+
+    /// The attributes of a file that belong into a layer, as file capabilities do.
+    pub(super) fn xattrs(&self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let act = || format!("read the attributes of {} in {}", path.display(), self.name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = Path::new(".").join(path.parent().unwrap_or(Path::new("")));
+        let parent = openat2(self.root, above, flags, Mode::empty(), ResolveFlags::IN_ROOT).act(act)?;
+        xattrs(&parent, path.file_name().unwrap_or_default().as_bytes()).act(act)
+    }
+
+    /// The target of a symlink.
+    pub(super) fn link(&self, path: &Path) -> Result<Vec<u8>> {
+        let act = || format!("read link {} in {}", path.display(), self.name);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat2(self.root, Path::new(".").join(path), flags, Mode::empty(), ResolveFlags::IN_ROOT).act(act)?;
+        Ok(readlinkat(&fd, c"", Vec::new()).act(act)?.into_bytes())
+    }
+
+    /// A digest of everything about a match that a copy of it shows, times left out: touching a file is no change.
+    pub(super) fn digest(&self, found: &Match, hasher: &mut Sha256) -> Result<()> {
+        let mut field = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(&found.name);
+        for entry in &found.entries {
+            interrupt::check()?;
+            let stat = &entry.stat;
+            field(entry.below.as_os_str().as_bytes());
+            field(&stat.st_mode.to_le_bytes());
+            if self.keeps_owners {
+                field(&stat.st_uid.to_le_bytes());
+                field(&stat.st_gid.to_le_bytes());
+            }
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => field(self.file_digest(&entry.path)?.hex().as_bytes()),
+                FileType::Symlink => field(&self.link(&entry.path)?),
+                FileType::BlockDevice | FileType::CharacterDevice => {
+                    field(&major(stat.st_rdev).to_le_bytes());
+                    field(&minor(stat.st_rdev).to_le_bytes());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest of what these patterns find.
+    pub(super) fn digest_of(&self, patterns: &[&str]) -> Result<Digest> {
+        let mut hasher = Sha256::new();
+        for pattern in patterns {
+            for found in self.find(pattern)? {
+                self.digest(&found, &mut hasher)?;
+            }
+        }
+        Ok(Digest::finish(hasher))
+    }
+
+    fn file_digest(&self, path: &Path) -> Result<Digest> {
+        let mut file = self.content(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            interrupt::check()?;
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(Digest::finish(hasher)),
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).act(|| format!("read {} in {}", path.display(), self.name)),
+            }
+        }
+    }
+}
+
+fn has_magic(part: &[u8]) -> bool {
+    part.iter().any(|byte| b"*?[\\".contains(byte))
+}
+
+/// The parts of a path below a source, cleaned as Go's `path.Clean` does; `/x` is below it too.
+fn clean(pattern: &str, name: &str) -> Result<Vec<Vec<u8>>> {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for part in pattern.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                if parts.pop().is_none() {
+                    return Err(Error::new(Kind::Invalid, format!("'{pattern}' leads out of {name}")));
+                }
+            }
+            part => parts.push(part.as_bytes().to_vec()),
+        }
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn paths_are_cleaned_and_stay_inside() {
+        let clean = |pattern| clean(pattern, "the build context");
+        let text = |pattern: &str| {
+            let parts: Vec<String> =
+                clean(pattern).unwrap().into_iter().map(|part| String::from_utf8(part).unwrap()).collect();
+            parts.join("/")
+        };
+        assert_eq!(text("."), "");
+        assert_eq!(text("/a//b/./c/../d/"), "a/b/d");
+        assert!(clean("a/../../b").unwrap_err().to_string().contains("leads out of the build context"));
+    }
+}

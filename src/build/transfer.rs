@@ -1,0 +1,238 @@
+//! `COPY`, `ADD` and the directory of `WORKDIR`: what is copied, from where, under which key.
+
+use std::{
+    io::Read as _,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Build, Progress,
+    copy::{How, Piece, copy},
+    dockerfile::{self, Transfer},
+    ignore::Ignore,
+    layer::Draft,
+    settings,
+    source::{Match, Source},
+    stage::Stage,
+    target::{absolute, resolve},
+};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    fs::Mounted,
+    id::{ChainId, Digest},
+    image::{compression::decompress, config::Config, unpack::unpack},
+    runtime::owner_of,
+    store::Key,
+    units::Bytes,
+};
+
+impl Stage {
+    pub(super) fn transfer(
+        &mut self,
+        build: &Build<'_>,
+        transfer: &Transfer,
+        is_add: bool,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
+        refuse(transfer)?;
+        let settings = self.config().runs()?;
+        let mut dest = absolute(settings::text(&settings, "WorkingDir"), &transfer.dest).to_string_lossy().into_owned();
+        if transfer.dest.ends_with(['/', '.']) && !dest.ends_with('/') && is_directory_name(&transfer.dest) {
+            dest.push('/');
+        }
+        let exclude = Ignore::of(transfer.exclude.iter().map(String::as_str))?;
+        build.with_source(transfer.from.as_deref(), self.index, |source| {
+            let pieces = pieces(source, &exclude, transfer, is_add)?;
+            let digest = digest(source, &pieces)?;
+            let verb = if is_add { "ADD" } else { "COPY" };
+            let options = shown_options(transfer);
+            let created_by = format!("{verb} {options}{} {}", shown_sources(transfer), transfer.dest);
+            let act = format!("{verb} {options}{digest} in {dest}");
+            self.write(build, progress, &act, &created_by, |draft| build.copy(draft, source, pieces, transfer, &dest, is_add))
+        })
+    }
+}
+
+/// Whether the last part of a destination says that it is a directory.
+fn is_directory_name(dest: &str) -> bool {
+    matches!(dest.rsplit('/').next(), Some("" | "." | ".."))
+}
+
+fn refuse(transfer: &Transfer) -> Result<()> {
+    let unsupported = |what: &str| Err(Error::new(Kind::Unsupported, what));
+    if transfer.parents {
+        return unsupported("--parents is not supported; name the directories in the destination");
+    }
+    if transfer.checksum.is_some() || transfer.keep_git_dir {
+        return unsupported("--checksum and --keep-git-dir are for downloads, which are not made; fetch it in a RUN");
+    }
+    Ok(())
+}
+
+fn is_url(path: &str) -> bool {
+    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| path.starts_with(scheme))
+}
+
+fn shown_sources(transfer: &Transfer) -> String {
+    let shown = transfer.sources.iter().map(|source| match source {
+        dockerfile::Source::Path(path) => path.clone(),
+        dockerfile::Source::HereDoc(document) => format!("<<{}", document.name),
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+fn shown_options(transfer: &Transfer) -> String {
+    let options = [("from", &transfer.from), ("chown", &transfer.chown), ("chmod", &transfer.chmod)];
+    let shown = options.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value} ")));
+    let link = if transfer.link { "--link " } else { "" };
+    shown.chain([link.to_owned()]).collect()
+}
+
+fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bool) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    for wanted in &transfer.sources {
+        match wanted {
+            dockerfile::Source::HereDoc(document) => {
+                pieces.push(Piece::Text { name: document.name.clone(), content: document.content.clone() });
+            }
+            dockerfile::Source::Path(path) if is_add && is_url(path) => {
+                let what = format!("{path}: ADD makes no downloads; fetch it in a RUN, or put it into the build context");
+                return Err(Error::new(Kind::Unsupported, what));
+            }
+            dockerfile::Source::Path(path) => {
+                for mut found in source.find(path)? {
+                    found.leave_out(exclude);
+                    let is_archive = is_add && transfer.unpack != Some(false) && is_archive(source, &found)?;
+                    pieces.push(if is_archive { Piece::Archive(found) } else { Piece::Found(found) });
+                }
+            }
+        }
+    }
+    Ok(pieces)
+}
+
+fn digest(source: &Source<'_>, pieces: &[Piece]) -> Result<Digest> {
+    let mut hasher = Sha256::new();
+    for piece in pieces {
+        match piece {
+            Piece::Found(found) | Piece::Archive(found) => source.digest(found, &mut hasher)?,
+            Piece::Text { name, content } => hasher.update(format!("{name}\0{content}\0")),
+        }
+    }
+    Ok(Digest::finish(hasher))
+}
+
+/// Whether a file that `ADD` names is an archive: its first 512 bytes, decompressed, are a tar header.
+fn is_archive(source: &Source<'_>, found: &Match) -> Result<bool> {
+    if !found.is_file() {
+        return Ok(false);
+    }
+    let (mut plain, _) = decompress(source.content(&found.entries[0].path)?)?;
+    let mut block = [0; 512];
+    // What cannot be decompressed is no archive, and copied as it is.
+    if plain.read_exact(&mut block).is_err() {
+        return Ok(false);
+    }
+    let stored = ::tar::Header::from_byte_slice(&block).cksum();
+    let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    Ok(block[0] != 0 && stored.is_ok_and(|stored| stored == sum))
+}
+
+impl Build<'_> {
+    /// Shows `look` the tree that `from` names: a stage, an image, or without a name the build context.
+    pub(super) fn with_source<T>(
+        &self,
+        from: Option<&str>,
+        stage: usize,
+        look: impl FnOnce(&Source<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Some(name) = from else {
+            let ignore = Some(&self.options.ignore);
+            let name = "the build context".to_owned();
+            return look(&Source { root: self.context, ignore, keeps_owners: false, name });
+        };
+        let tree = self.tree(name, stage)?;
+        let tree = tree.ok_or_else(|| Error::new(Kind::NotFound, format!("{name} has no layers, so no files")))?;
+        look(&Source { root: tree.root(), ignore: None, keeps_owners: true, name: format!("'{name}'") })
+    }
+
+    /// The tree of a stage or an image, mounted read-only; `None` for one without layers.
+    pub(super) fn tree(&self, name: &str, before: usize) -> Result<Option<Mounted>> {
+        let config = match self.stage_named(name, before) {
+            Some(stage) => self.stage(stage)?.config().clone(),
+            None => self.image(name)?.config,
+        };
+        self.tree_of(&config)
+    }
+
+    fn tree_of(&self, config: &Config) -> Result<Option<Mounted>> {
+        let Some(chain) = ChainId::chain(config.diff_ids()).last().copied() else { return Ok(None) };
+        let key = Key::layer(chain);
+        let mounted = Mounted::detached(&self.store.mounts(&key)?);
+        // From here on its device goes with the mount.
+        let released = self.store.release(&key);
+        match mounted {
+            Ok(mounted) => released.map(|()| Some(mounted)),
+            Err(error) => Err(error.and_undo(released)),
+        }
+    }
+
+    fn copy(
+        &self,
+        draft: &Draft<'_>,
+        source: &Source<'_>,
+        pieces: Vec<Piece>,
+        transfer: &Transfer,
+        dest: &str,
+        is_add: bool,
+    ) -> Result<()> {
+        let mounted = draft.mounted()?;
+        let file_system = mounted.file_system()?;
+        let owner = transfer.chown.as_ref().map(|owner| owner_of(mounted.root(), owner)).transpose()?;
+        let mode = transfer.chmod.as_deref().map(mode).transpose()?;
+        let how = How { owner, mode, now: self.started.as_second() };
+        let (archives, files): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|piece| matches!(piece, Piece::Archive(_)));
+        let mut room = |bytes: Bytes| draft.room(&mounted, bytes);
+        let with_slash = if is_add && !archives.is_empty() { format!("{}/", dest.trim_end_matches('/')) } else { dest.to_owned() };
+        copy(mounted.root(), source, &files, &with_slash, how, &mut room)?;
+        for piece in &archives {
+            let Piece::Archive(found) = piece else { continue };
+            let directory = directory(&mounted, &with_slash)?;
+            let (plain, _) = decompress(source.content(&found.entries[0].path)?)?;
+            let act = || format!("unpack {}", found.entries[0].path.display());
+            unpack(directory.as_fd(), plain, &mut room).act(act)?;
+        }
+        file_system.write_out()
+    }
+
+    /// Whether the image of a stage has this directory.
+    pub(super) fn has_directory(&self, stage: &Stage, path: &str) -> Result<bool> {
+        let Some(tree) = self.tree_of(stage.config())? else { return Ok(path == "/") };
+        Ok(resolve(tree.root(), Path::new(path)).is_ok_and(|found| found.missing == 0 && found.is_dir))
+    }
+
+    pub(super) fn make_directory(&self, draft: &Draft<'_>, path: &str) -> Result<()> {
+        let mounted = draft.mounted()?;
+        let file_system = mounted.file_system()?;
+        let how = How { owner: None, mode: None, now: self.started.as_second() };
+        let mut room = |bytes: Bytes| draft.room(&mounted, bytes);
+        let nothing = Source { root: self.context, ignore: None, keeps_owners: false, name: String::new() };
+        copy(mounted.root(), &nothing, &[], &format!("{path}/"), how, &mut room)?;
+        file_system.write_out()
+    }
+}
+
+fn directory(mounted: &Mounted, dest: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let path = Path::new(".").join(dest.trim_start_matches('/'));
+    openat2(mounted.root(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT).act(|| format!("open {dest} of the image"))
+}
+
+fn mode(text: &str) -> Result<u32> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| Error::new(Kind::Invalid, format!("--chmod={text}: it is not an octal mode up to 7777")))
+}

@@ -1,0 +1,120 @@
+//! What a runtime makes in a root file system to mount something on, and leaves there: taken away again, so that it is
+//! in no layer.
+
+use std::{
+    ffi::CString,
+    os::fd::{BorrowedFd, OwnedFd},
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, openat2, statat, unlinkat, utimensat},
+    io::Errno,
+};
+
+use crate::error::{Act as _, Result};
+
+/// A path that did not exist before, below a directory that did.
+#[derive(Debug)]
+struct Missing {
+    /// The directory, as it was.
+    directory: OwnedFd,
+    before: Stat,
+    /// The names below it, the first of which is missing.
+    names: Vec<CString>,
+}
+
+/// What was not there before a command ran.
+#[derive(Debug)]
+pub(super) struct MountPoints {
+    missing: Vec<Missing>,
+}
+
+impl MountPoints {
+    /// Notes which of `targets` do not exist in `root`.
+    pub(super) fn note<'t>(root: BorrowedFd<'_>, targets: impl Iterator<Item = &'t str>) -> Result<Self> {
+        let mut missing = Vec::new();
+        for target in targets {
+            missing.extend(find_missing(root, target)?);
+        }
+        Ok(Self { missing })
+    }
+
+    /// Removes those that are empty, and gives the directories that hold them their times back.
+    pub(super) fn remove(self) -> Result<()> {
+        for point in self.missing.into_iter().rev() {
+            point.remove()?;
+        }
+        Ok(())
+    }
+}
+
+fn find_missing(root: BorrowedFd<'_>, target: &str) -> Result<Option<Missing>> {
+    let names: Vec<&str> = Path::new(target)
+        .components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => name.to_str(),
+            _ => None,
+        })
+        .collect();
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    for existing in (0..=names.len()).rev() {
+        let path: PathBuf = Path::new(".").join(names.get(..existing).unwrap_or_default().iter().collect::<PathBuf>());
+        match openat2(root, &path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => return Err(errno).act(|| format!("look for {target} in the root file system")),
+            Ok(_) if existing == names.len() => return Ok(None),
+            Ok(directory) => {
+                let before = rustix::fs::fstat(&directory).act(|| format!("look at {}", path.display()))?;
+                let below = names.get(existing..).unwrap_or_default().iter();
+                let names = below.filter_map(|name| CString::new(*name).ok()).collect();
+                return Ok(Some(Missing { directory, before, names }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+impl Missing {
+    fn remove(self) -> Result<()> {
+        let act = || "remove a mount point from the root file system";
+        let names = &self.names;
+        for depth in (0..names.len()).rev() {
+            let (above, name) = (names.get(..depth).unwrap_or_default(), &names[depth]);
+            let above: PathBuf = above.iter().map(|name| PathBuf::from(name.to_string_lossy().into_owned())).collect();
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let directory = match openat2(&self.directory, Path::new(".").join(&above), flags, Mode::empty(), resolve) {
+                // What the command put in its place is its own.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                directory => directory.act(act)?,
+            };
+            let Ok(found) = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let removed = match FileType::from_raw_mode(found.st_mode) {
+                FileType::Directory => unlinkat(&directory, name, AtFlags::REMOVEDIR),
+                FileType::RegularFile if found.st_size == 0 => unlinkat(&directory, name, AtFlags::empty()),
+                _ => Ok(()),
+            };
+            match removed {
+                Ok(()) | Err(Errno::NOTEMPTY) => {}
+                Err(errno) => return Err(errno).act(act),
+            }
+        }
+        self.restore_times().act(|| "restore a directory's times")
+    }
+
+    fn restore_times(&self) -> rustix::io::Result<()> {
+        let time = |seconds, nanoseconds: u64| Timespec {
+            tv_sec: seconds,
+            tv_nsec: i64::try_from(nanoseconds).unwrap_or_default(),
+        };
+        let before = &self.before;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat2(&self.directory, c".", flags, Mode::empty(), ResolveFlags::BENEATH)?;
+        let times = Timestamps {
+            last_access: time(before.st_atime, before.st_atime_nsec),
+            last_modification: time(before.st_mtime, before.st_mtime_nsec),
+        };
+        utimensat(&directory, c".", &times, AtFlags::empty())
+    }
+}

@@ -1,0 +1,133 @@
+//! One command run to its end.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    thread,
+};
+
+use nix::{mount::MsFlags, sched::CloneFlags};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+use super::{
+    bundle::{Command, spec},
+    mount_points::MountPoints,
+    program::OciRuntime,
+    user,
+    workplace::Workplace,
+};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    fs::Mounted,
+    interrupt,
+    program::{SETPRIV, UNSHARE},
+};
+
+/// What the runtime mounts by itself (`get_default_mounts`).
+const OWN_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code; that of a signal is 128 more than the signal's number.
+    pub code: i32,
+}
+
+/// Runs `command` in the tree of `mounted`, which is given up, with its output on standard error. `also` is mounted
+/// where the paths say, for the command's mounts to bind.
+///
+/// # Errors
+/// `NotFound` for a user that the image does not know, `Interrupted`, the runtime's own. A command that fails is none.
+pub fn run(
+    runtime: OciRuntime,
+    mounted: Mounted,
+    also: Vec<(Mounted, PathBuf)>,
+    command: &Command,
+    place: &Workplace,
+) -> Result<Exit> {
+    let identity = user::resolve(mounted.root(), &command.user)?;
+    let targets = OWN_MOUNTS.into_iter().chain(command.mounts.iter().map(|mount| mount.target.as_str()));
+    let points = MountPoints::note(mounted.root(), targets)?;
+    let rootfs = place.path().join("rootfs");
+    fs::create_dir(&rootfs).act(|| format!("make {}", rootfs.display()))?;
+    let spec = spec(command, &identity, &rootfs)?;
+    let config = place.path().join("config.json");
+    spec.save(&config).map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))?;
+    let work = || {
+        enter_private_namespace()?;
+        mounted.attach(&rootfs)?;
+        for (mounted, path) in also {
+            fs::create_dir_all(&path).act(|| format!("make {}", path.display()))?;
+            mounted.attach(&path)?;
+        }
+        start(runtime, place.path())?.finish()
+    };
+    // The mount namespace is a thread's own, and a killed parent is told to the child by the thread that made it.
+    let exit = thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|_| Err(Error::new(Kind::Io, "the thread that ran the container panicked")))?;
+    points.remove()?;
+    Ok(exit)
+}
+
+fn enter_private_namespace() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).act(|| "make a private mount namespace")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")
+}
+
+/// A runtime that is running; killed when the value is dropped before its end.
+#[derive(Debug)]
+struct Running(Child);
+
+fn start(runtime: OciRuntime, bundle: &Path) -> Result<Running> {
+    let program = runtime.program();
+    let mut command = std::process::Command::new(SETPRIV.find()?);
+    command.args(["--pdeathsig", "KILL"]).arg(UNSHARE.find()?);
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    command.arg(program.find()?).arg("--root").arg(bundle.join("state")).args(runtime.without_cgroups());
+    let id = format!("lamina-{}", bundle.file_name().unwrap_or_default().to_string_lossy());
+    command.arg("run").arg("--bundle").arg(bundle).arg(id);
+    // Standard output is for results.
+    let output = std::io::stderr();
+    let output = || rustix::io::dup(&output).act(|| "share standard error");
+    command.stdin(Stdio::null()).stdout(Stdio::from(output()?)).stderr(Stdio::from(output()?));
+    Ok(Running(command.spawn().act(|| format!("run {}", program.name))?))
+}
+
+impl Running {
+    /// Waits for the end; a signal to this process ends the command.
+    fn finish(mut self) -> Result<Exit> {
+        let pid = Pid::from_child(&self.0);
+        let fd = pidfd_open(pid, PidfdFlags::empty()).act(|| "watch the OCI runtime")?;
+        loop {
+            interrupt::check()?;
+            match poll(&mut [PollFd::new(&fd, PollFlags::IN)], None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).act(|| "wait for the OCI runtime"),
+            }
+        }
+        let status = self.0.wait().act(|| "wait for the OCI runtime")?;
+        interrupt::check()?;
+        Ok(Exit { code: code(status) })
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its end takes the PID namespace along; one that has ended already is no error.
+        if matches!(self.0.try_wait(), Ok(None)) && self.0.kill().and_then(|()| self.0.wait()).is_err() {
+            tracing::warn!("the OCI runtime with process ID {} could not be ended", self.0.id());
+        }
+    }
+}
