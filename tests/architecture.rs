@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 /// What each module may use, besides the small ones that serve all.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("sys", &[]),
     ("block", &["sys"]),
     ("fs", &["sys"]),
@@ -13,8 +13,9 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("store", &["driver", "fs"]),
     ("image", &["store", "driver", "fs"]),
     ("container", &["image", "store", "driver", "fs"]),
+    ("build", &["container", "image", "store", "driver", "fs"]),
     ("bench", &["container", "image", "store", "driver", "block", "fs", "sys"]),
-    ("cli", &["bench", "container", "image", "store", "driver", "fs"]),
+    ("cli", &["bench", "build", "container", "image", "store", "driver", "fs"]),
     ("units", &[]),
 ];
 
