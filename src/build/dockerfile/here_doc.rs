@@ -36,7 +36,7 @@ impl Marker {
         one_word.then(|| Self { name, expand: !rest.contains(['\'', '"']), strip_tabs })
     }
 
-    /// The line as it counts: without its ending, and without tabs that are stripped.
+    /// Whether a line ends the document: the name alone, after tabs if those are stripped.
     pub(super) fn is_end(&self, line: &str) -> bool {
         self.stripped(line).trim_end_matches(['\r', '\n']) == self.name
     }
