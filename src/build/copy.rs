@@ -140,7 +140,10 @@ impl<W: Write> Sender<'_, W> {
     fn directories_above(&mut self, path: &Path) -> Result<()> {
         let above: Vec<&Path> = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
         for directory in above.into_iter().rev() {
-            self.directory(directory, Header::directory(directory.as_os_str().as_bytes().to_vec(), 0o755, self.how.now))?;
+            self.directory(
+                directory,
+                Header::directory(directory.as_os_str().as_bytes().to_vec(), 0o755, self.how.now),
+            )?;
         }
         Ok(())
     }

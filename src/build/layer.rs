@@ -4,11 +4,7 @@ use std::io;
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
 
-use super::{
-    Build,
-    cache::StepKey,
-    settings::Settings,
-};
+use super::{Build, cache::StepKey, settings::Settings};
 use crate::{
     driver::{Access, ChangeKind},
     error::{Act as _, Result},

@@ -158,7 +158,8 @@ impl<'a> Build<'a> {
         match &self.options.target {
             None => Ok(last),
             Some(name) => self.stage_named(name, last + 1).ok_or_else(|| {
-                let names: Vec<&str> = self.dockerfile().stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
+                let names: Vec<&str> =
+                    self.dockerfile().stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
                 let has = if names.is_empty() { "none has a name".to_owned() } else { names.join(", ") };
                 Error::new(Kind::NotFound, format!("target stage '{name}' is not in the Dockerfile; stages: {has}"))
             }),
@@ -191,7 +192,9 @@ impl<'a> Build<'a> {
         let mut sources: Vec<usize> = self.stage_named(&self.base_of(index)?, index).into_iter().collect();
         for step in &stage.steps {
             for name in self.taken_from(step)? {
-                if stage.name.as_deref() == Some(name.to_lowercase().as_str()) && self.stage_named(&name, index).is_none() {
+                if stage.name.as_deref() == Some(name.to_lowercase().as_str())
+                    && self.stage_named(&name, index).is_none()
+                {
                     return Err(self.dockerfile().error(step.position, format!("stage '{name}' takes from itself")));
                 }
                 sources.extend(self.stage_named(&name, index));
@@ -252,7 +255,9 @@ fn predefined() -> BTreeMap<String, String> {
     let platform = format!("linux/{architecture}");
     let mut all = BTreeMap::new();
     for side in ["BUILD", "TARGET"] {
-        for (name, value) in [("PLATFORM", platform.as_str()), ("OS", "linux"), ("ARCH", &architecture), ("VARIANT", "")] {
+        for (name, value) in
+            [("PLATFORM", platform.as_str()), ("OS", "linux"), ("ARCH", &architecture), ("VARIANT", "")]
+        {
             all.insert(format!("{side}{name}"), value.to_owned());
         }
     }

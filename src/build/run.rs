@@ -42,13 +42,20 @@ impl Stage {
         progress: &mut Progress<'_>,
     ) -> Result<()> {
         if run.security.as_deref().is_some_and(|security| security != "sandbox") {
-            return Err(Error::new(Kind::Unsupported, "RUN --security=insecure: commands run with default capabilities only"));
+            return Err(Error::new(
+                Kind::Unsupported,
+                "RUN --security=insecure: commands run with default capabilities only",
+            ));
         }
         let settings = self.config().runs()?;
         let (env, declared) = self.environment(build)?;
         let network = build.network(run)?;
         let (args, script) = argv(&settings, run);
-        let act = format!("RUN {declared:?} {args:?} {script:?} {:?} {network:?} {}", run.mounts, self.mounted_digest(build, run)?);
+        let act = format!(
+            "RUN {declared:?} {args:?} {script:?} {:?} {network:?} {}",
+            run.mounts,
+            self.mounted_digest(build, run)?
+        );
         let shown: Vec<&str> = declared.iter().map(String::as_str).chain(args.iter().map(String::as_str)).collect();
         // As Docker's history counts build arguments.
         let count = if declared.is_empty() { String::new() } else { format!("|{} ", declared.len()) };
@@ -71,7 +78,8 @@ impl Stage {
         for mount in &run.mounts {
             if let RunMount::Bind { from, source, .. } = mount {
                 let path = source.as_deref().unwrap_or(".");
-                digests.push(build.with_source(from.as_deref(), self.index, |tree| tree.digest_of(&[path]))?.to_string());
+                digests
+                    .push(build.with_source(from.as_deref(), self.index, |tree| tree.digest_of(&[path]))?.to_string());
             }
         }
         Ok(digests.join(" "))
@@ -98,7 +106,9 @@ impl Build<'_> {
             Some("none") => Ok(Network::None),
             Some("host") if self.options.network == Network::Host => Ok(Network::Host),
             Some("host") => Err(Error::new(Kind::Denied, "RUN --network=host in a build with --network none")),
-            Some(other) => Err(Error::new(Kind::Invalid, format!("network '{other}' is not one of default, none, host"))),
+            Some(other) => {
+                Err(Error::new(Kind::Invalid, format!("network '{other}' is not one of default, none, host")))
+            }
         }
     }
 }
@@ -141,7 +151,10 @@ impl Job<'_> {
         drop(kept.locks);
         if exit.code != 0 {
             let shown = text.trim_start_matches("RUN ");
-            return Err(Error::new(Kind::Invalid, format!("the command '{shown}' returned a non-zero code: {}", exit.code)));
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("the command '{shown}' returned a non-zero code: {}", exit.code),
+            ));
         }
         file_system.write_out()
     }
@@ -163,7 +176,9 @@ impl Job<'_> {
                 let options = size.into_iter().chain(["nosuid", "nodev"].map(str::to_owned)).collect();
                 Ok(Mount { target: inside(target), kind: "tmpfs", source: "tmpfs".into(), options })
             }
-            RunMount::Cache { target, read_only, .. } => Ok(bind(&inside(target), self.cache(mount, kept)?, *read_only)),
+            RunMount::Cache { target, read_only, .. } => {
+                Ok(bind(&inside(target), self.cache(mount, kept)?, *read_only))
+            }
             RunMount::Bind { read_only: false, .. } => {
                 Err(Error::new(Kind::Unsupported, "a bind mount of RUN is read-only here; leave 'rw' out"))
             }

@@ -23,7 +23,9 @@ const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 pub(super) fn apply(settings: &mut Settings, instruction: &Instruction, has_cmd: bool) -> Result<()> {
     match instruction {
         Instruction::Env(pairs) => pairs.iter().for_each(|(name, value)| set_env(settings, name, value)),
-        Instruction::Label(pairs) => pairs.iter().for_each(|(name, value)| insert(settings, "Labels", name, value.as_str().into())),
+        Instruction::Label(pairs) => {
+            pairs.iter().for_each(|(name, value)| insert(settings, "Labels", name, value.as_str().into()))
+        }
         Instruction::Expose(ports) => {
             for port in ports.iter().map(|port| exposed(port)).collect::<Result<Vec<_>>>()?.concat() {
                 insert(settings, "ExposedPorts", &port, json!({}));
@@ -151,7 +153,12 @@ fn health(check: &Healthcheck) -> Value {
         Command::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
     };
     let mut value = Map::from_iter([("Test".to_owned(), json!(test))]);
-    let times = [("Interval", interval), ("Timeout", timeout), ("StartPeriod", start_period), ("StartInterval", start_interval)];
+    let times = [
+        ("Interval", interval),
+        ("Timeout", timeout),
+        ("StartPeriod", start_period),
+        ("StartInterval", start_interval),
+    ];
     for (key, time) in times {
         if let Some(time) = time {
             value.insert(key.to_owned(), json!(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));

@@ -4,7 +4,10 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Read as _},
-    os::{fd::{AsFd as _, BorrowedFd, OwnedFd}, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -54,7 +57,9 @@ impl Match {
 
     /// Leaves out what `exclude` excludes, by the names below a directory or the file's own.
     pub(super) fn leave_out(&mut self, exclude: &Ignore) {
-        self.entries.retain(|entry| entry.below.as_os_str().is_empty() || !exclude.excludes(entry.below.as_os_str().as_bytes()));
+        self.entries.retain(|entry| {
+            entry.below.as_os_str().is_empty() || !exclude.excludes(entry.below.as_os_str().as_bytes())
+        });
     }
 }
 
@@ -258,7 +263,7 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_and_stay_inside() {
-        let clean = |pattern| clean(pattern, "the build context");
+        let clean = |pattern: &str| clean(pattern, "the build context");
         let text = |pattern: &str| {
             let parts: Vec<String> =
                 clean(pattern).unwrap().into_iter().map(|part| String::from_utf8(part).unwrap()).collect();

@@ -239,6 +239,9 @@ impl Build<'_> {
         if wanted == ours || wanted.starts_with(&format!("{ours}/")) {
             return Ok(());
         }
-        Err(Error::new(Kind::Unsupported, format!("platform {wanted} cannot be built on this machine, which is {ours}")))
+        Err(Error::new(
+            Kind::Unsupported,
+            format!("platform {wanted} cannot be built on this machine, which is {ours}"),
+        ))
     }
 }

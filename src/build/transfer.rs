@@ -52,7 +52,9 @@ impl Stage {
             let options = shown_options(transfer);
             let created_by = format!("{verb} {options}{} {}", shown_sources(transfer), transfer.dest);
             let act = format!("{verb} {options}{digest} in {dest}");
-            self.write(build, progress, &act, &created_by, |draft| build.copy(draft, source, pieces, transfer, &dest, is_add))
+            self.write(build, progress, &act, &created_by, |draft| {
+                build.copy(draft, source, pieces, transfer, &dest, is_add)
+            })
         })
     }
 }
@@ -87,7 +89,8 @@ fn shown_sources(transfer: &Transfer) -> String {
 
 fn shown_options(transfer: &Transfer) -> String {
     let options = [("from", &transfer.from), ("chown", &transfer.chown), ("chmod", &transfer.chmod)];
-    let shown = options.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value} ")));
+    let shown =
+        options.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value} ")));
     let link = if transfer.link { "--link " } else { "" };
     shown.chain([link.to_owned()]).collect()
 }
@@ -100,7 +103,8 @@ fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bo
                 pieces.push(Piece::Text { name: document.name.clone(), content: document.content.clone() });
             }
             dockerfile::Source::Path(path) if is_add && is_url(path) => {
-                let what = format!("{path}: ADD makes no downloads; fetch it in a RUN, or put it into the build context");
+                let what =
+                    format!("{path}: ADD makes no downloads; fetch it in a RUN, or put it into the build context");
                 return Err(Error::new(Kind::Unsupported, what));
             }
             dockerfile::Source::Path(path) => {
@@ -138,7 +142,8 @@ fn is_archive(source: &Source<'_>, found: &Match) -> Result<bool> {
         return Ok(false);
     }
     let stored = ::tar::Header::from_byte_slice(&block).cksum();
-    let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    let sum: u32 =
+        block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
     Ok(block[0] != 0 && stored.is_ok_and(|stored| stored == sum))
 }
 
@@ -195,9 +200,11 @@ impl Build<'_> {
         let owner = transfer.chown.as_ref().map(|owner| owner_of(mounted.root(), owner)).transpose()?;
         let mode = transfer.chmod.as_deref().map(mode).transpose()?;
         let how = How { owner, mode, now: self.started.as_second() };
-        let (archives, files): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|piece| matches!(piece, Piece::Archive(_)));
+        let (archives, files): (Vec<_>, Vec<_>) =
+            pieces.into_iter().partition(|piece| matches!(piece, Piece::Archive(_)));
         let mut room = |bytes: Bytes| draft.room(&mounted, bytes);
-        let with_slash = if is_add && !archives.is_empty() { format!("{}/", dest.trim_end_matches('/')) } else { dest.to_owned() };
+        let with_slash =
+            if is_add && !archives.is_empty() { format!("{}/", dest.trim_end_matches('/')) } else { dest.to_owned() };
         copy(mounted.root(), source, &files, &with_slash, how, &mut room)?;
         for piece in &archives {
             let Piece::Archive(found) = piece else { continue };
@@ -229,7 +236,8 @@ impl Build<'_> {
 fn directory(mounted: &Mounted, dest: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let path = Path::new(".").join(dest.trim_start_matches('/'));
-    openat2(mounted.root(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT).act(|| format!("open {dest} of the image"))
+    openat2(mounted.root(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+        .act(|| format!("open {dest} of the image"))
 }
 
 fn mode(text: &str) -> Result<u32> {

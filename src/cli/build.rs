@@ -153,7 +153,8 @@ fn ignore(context: &Path, file: &Path) -> Result<Ignore> {
 /// The time that replaces the present (reproducible-builds.org/specs/source-date-epoch).
 fn epoch() -> Result<Option<Timestamp>> {
     let Some(text) = env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
-    let seconds = text.to_str().and_then(|text| text.parse().ok()).and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let seconds =
+        text.to_str().and_then(|text| text.parse().ok()).and_then(|seconds| Timestamp::from_second(seconds).ok());
     match seconds {
         Some(time) => Ok(Some(time)),
         None => Err(Error::new(

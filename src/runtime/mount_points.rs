@@ -8,7 +8,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, openat2, statat, unlinkat, utimensat},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, openat2, statat, unlinkat, utimensat,
+    },
     io::Errno,
 };
 

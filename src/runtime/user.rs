@@ -92,15 +92,15 @@ fn identity(text: &str, passwd: &str, group: &str) -> Result<Identity> {
     };
     if let Some(wanted) = wanted_group.filter(|wanted| !wanted.is_empty()) {
         let by_name = lines(group).find(|fields| fields.first() == Some(&wanted)).and_then(|fields| number(&fields, 2));
-        found.gid =
-            by_name.or_else(|| wanted.parse().ok()).ok_or_else(|| unknown("group", wanted, "/etc/group"))?;
+        found.gid = by_name.or_else(|| wanted.parse().ok()).ok_or_else(|| unknown("group", wanted, "/etc/group"))?;
         found.groups.clear();
     }
     Ok(found)
 }
 
 fn groups_of(name: &str, group: &str) -> Vec<u32> {
-    let lists = |fields: &Vec<&str>| fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name));
+    let lists =
+        |fields: &Vec<&str>| fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name));
     lines(group).filter(lists).filter_map(|fields| number(&fields, 2)).collect()
 }
 

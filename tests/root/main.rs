@@ -17,6 +17,7 @@ mod bench;
 mod btrfs;
 mod btrfs_changes;
 mod btrfs_full;
+mod build;
 mod commands;
 mod conformance;
 mod crash;
@@ -44,6 +45,7 @@ fn main() {
         image::trials(),
         store::trials(),
         commands::trials(),
+        build::trials(),
         crash::trials(),
         damage::trials(),
         full::trials(),

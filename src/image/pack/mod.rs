@@ -21,8 +21,8 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::header::{Entry as Header, padding};
 use self::header::Entry;
+pub(crate) use self::header::{Entry as Header, padding};
 use super::{shown, xattr::is_content};
 use crate::{
     driver::{Change, ChangeKind},

@@ -1,0 +1,97 @@
+//! Builds that cannot be, and builds that are ended.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use super::{base, build, context};
+use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+
+pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
+    base(host)?;
+    for (dockerfile, words) in [
+        ("FORM base\n", "Dockerfile:1:1: unknown instruction"),
+        ("FROM base\nCOPY missing /\n", "Dockerfile:2:1: 'missing' is not in the build context"),
+        ("FROM base\n\nRUN exit 3\n", "Dockerfile:3:1: the command 'exit 3' returned a non-zero code: 3"),
+        ("FROM base\nRUN [\"/no/such/program\"]\n", "Dockerfile:2:1"),
+        ("FROM base\nUSER nobody-there\nRUN true\n", "no user 'nobody-there' in /etc/passwd of the image"),
+        ("FROM nothing-like-it\n", "Dockerfile:1:1: bring it here first"),
+        ("FROM base AS one\nCOPY --from=one /x /\n", "takes from itself"),
+        ("FROM base\nCOPY --from=later /x /\nFROM base AS later\n", "no such image: later"),
+        ("FROM base\nCOPY --chmod=99 Dockerfile /\n", "is not an octal mode"),
+        ("FROM base\nEXPOSE eighty\n", "invalid containerPort: eighty"),
+        ("FROM --platform=linux/s390x base\n", "cannot be built on this machine"),
+        ("FROM base\nCOPY Dockerfile Dockerfile /one\n", "must be a directory and end with a /"),
+    ] {
+        context(host, dockerfile, &[])?;
+        // The stage that is asked for is the first where there are two.
+        let more: &[&str] = if dockerfile.contains("AS later") { &["--target", "0"] } else { &[] };
+        let said = build(host, more)?;
+        expect!(said.code == Some(1) && said.err.contains(words), "{dockerfile:?} should say {words:?}: {said:?}");
+        expect!(said.out.is_empty(), "{said:?}");
+    }
+    context(host, "FROM base\nRUN echo told; exit 3\n", &[])?;
+    expect!(build(host, &[])?.err.contains("told\n"), "what the command said is shown");
+    let said = host.run(&["build", "/does/not/exist"])?;
+    expect!(said.code == Some(1) && said.err.contains("/does/not/exist"), "{said:?}");
+    context(host, "FROM base\n", &[])?;
+    let said = build(host, &["--target", "none"])?;
+    expect!(said.code == Some(1) && said.err.contains("target stage 'none' is not in the Dockerfile"), "{said:?}");
+    host.check()
+}
+
+/// The file that a command of a build writes into its cache mount.
+fn written(host: &Host) -> Outcome<PathBuf> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        for cache in fs::read_dir(host.root().join("build-caches")).into_iter().flatten() {
+            let file = cache?.path().join("started");
+            if file.exists() {
+                return Ok(file);
+            }
+        }
+        expect!(Instant::now() < deadline, "the command never started");
+        std::thread::yield_now();
+    }
+}
+
+/// Processes whose command line has `words`.
+fn processes(words: &str) -> Outcome<usize> {
+    let mut found = 0;
+    for entry in fs::read_dir("/proc")? {
+        let line = fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        found += usize::from(String::from_utf8_lossy(&line).replace('\0', " ").starts_with(words));
+    }
+    Ok(found)
+}
+
+pub fn a_killed_build_leaves_nothing_running(host: &Host) -> Outcome {
+    base(host)?;
+    let dockerfile =
+        "FROM base\nRUN touch /before\nRUN --mount=type=cache,target=/c touch /c/started && exec sleep 4242.4242\n";
+    let directory = context(host, dockerfile, &[])?;
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let mut child = host.spawn(&["build", &directory.to_string_lossy()], Stdio::null())?;
+        let started = written(host)?;
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal)?)?;
+        let status = child.wait()?;
+        expect!(!status.success(), "{status}");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while processes("sleep 4242.4242")? > 0 {
+            expect!(Instant::now() < deadline, "the command still runs");
+            std::thread::yield_now();
+        }
+        fs::remove_file(started)?;
+        host.check()?;
+    }
+    // What was finished is not done again, and what a dead build left in its directory goes with the next.
+    context(host, "FROM base\nRUN touch /before\nRUN touch /after\n", &[])?;
+    let said = build(host, &["-t", "done"])?;
+    expect_eq!((said.code, super::cached(&said)), (Some(0), 1));
+    expect_eq!(fs::read_dir(host.root().join("builds"))?.count(), 0);
+    host.check()
+}
