@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt as _,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
 };
 
@@ -12,7 +13,7 @@ use nix::{mount::MsFlags, sched::CloneFlags};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
 use super::{
@@ -59,20 +60,33 @@ pub fn run(
     let spec = spec(command, &identity, &rootfs)?;
     let config = place.path().join("config.json");
     spec.save(&config).map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))?;
-    let work = || {
+    let (tell, told) = mpsc::channel();
+    let work = move || {
         enter_private_namespace()?;
         mounted.attach(&rootfs)?;
         for (mounted, path) in also {
             fs::create_dir_all(&path).act(|| format!("make {}", path.display()))?;
             mounted.attach(&path)?;
         }
-        start(runtime, place.path())?.finish()
+        let mut running = Running(start(runtime, place.path())?);
+        let pid = Pid::from_child(&running.0);
+        // Nobody listens only if the other side gave up, and then this must end too.
+        if tell.send(pidfd_open(pid, PidfdFlags::empty()).act(|| "watch the OCI runtime")?).is_err() {
+            return Err(interrupt::interrupted());
+        }
+        running.0.wait().act(|| "wait for the OCI runtime")
     };
-    // The mount namespace is a thread's own, and a killed parent is told to the child by the thread that made it.
-    let exit = thread::scope(|scope| scope.spawn(work).join())
-        .unwrap_or_else(|_| Err(Error::new(Kind::Io, "the thread that ran the container panicked")))?;
+    // The mount namespace is a thread's own, and it is the death of that thread that the kernel tells its child. Signals
+    // to this process come to the other, which ends the command.
+    let status = thread::scope(|scope| {
+        let worker = scope.spawn(work);
+        let watched = told.recv().map_or(Ok(()), |fd| watch(&fd));
+        let ended =
+            worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Io, "the thread that ran the container panicked")));
+        watched.and(ended)
+    })?;
     points.remove()?;
-    Ok(exit)
+    Ok(Exit { code: code(status) })
 }
 
 fn enter_private_namespace() -> Result<()> {
@@ -85,7 +99,7 @@ fn enter_private_namespace() -> Result<()> {
 #[derive(Debug)]
 struct Running(Child);
 
-fn start(runtime: OciRuntime, bundle: &Path) -> Result<Running> {
+fn start(runtime: OciRuntime, bundle: &Path) -> Result<Child> {
     let program = runtime.program();
     let mut command = std::process::Command::new(SETPRIV.find()?);
     command.args(["--pdeathsig", "KILL"]).arg(UNSHARE.find()?);
@@ -97,25 +111,21 @@ fn start(runtime: OciRuntime, bundle: &Path) -> Result<Running> {
     let output = std::io::stderr();
     let output = || rustix::io::dup(&output).act(|| "share standard error");
     command.stdin(Stdio::null()).stdout(Stdio::from(output()?)).stderr(Stdio::from(output()?));
-    Ok(Running(command.spawn().act(|| format!("run {}", program.name))?))
+    command.spawn().act(|| format!("run {}", program.name))
 }
 
-impl Running {
-    /// Waits for the end; a signal to this process ends the command.
-    fn finish(mut self) -> Result<Exit> {
-        let pid = Pid::from_child(&self.0);
-        let fd = pidfd_open(pid, PidfdFlags::empty()).act(|| "watch the OCI runtime")?;
-        loop {
-            interrupt::check()?;
-            match poll(&mut [PollFd::new(&fd, PollFlags::IN)], None) {
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).act(|| "wait for the OCI runtime"),
-            }
+/// Waits for the end of a process; a signal to this one ends it.
+fn watch(process: &OwnedFd) -> Result<()> {
+    loop {
+        if interrupt::asked() {
+            pidfd_send_signal(process, Signal::KILL).act(|| "end the OCI runtime")?;
+            return Err(interrupt::interrupted());
         }
-        let status = self.0.wait().act(|| "wait for the OCI runtime")?;
-        interrupt::check()?;
-        Ok(Exit { code: code(status) })
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], None) {
+            Ok(_) => return interrupt::check(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).act(|| "wait for the OCI runtime"),
+        }
     }
 }
 
