@@ -3,7 +3,7 @@
 //! Invariant: a published image has all its layers, and a layer is kept exactly as long as an image or another snapshot
 //! needs it. Both hold at every instant, because images and the keeping of layers change in one transaction.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
@@ -12,7 +12,7 @@ use crate::{
     crash,
     error::{Error, Kind, Result},
     id::{ChainId, DiffId, ImageId, VolumeId},
-    store::{Held, Info, Key, Sql as _, Store},
+    store::{Blob, Held, Info, Key, Sql as _, Store},
     units::Bytes,
 };
 
@@ -78,16 +78,16 @@ impl<'store> Catalog<'store> {
         }
     }
 
-    /// Names a held snapshot the layer `chain`, unless the store has that layer already or another command is faster;
+    /// Names a held snapshot, which came from the archive `blob` if from one, the layer `chain`, unless the store has that layer already or another command is faster;
     /// then the held one is superfluous, and goes when it is dropped.
     ///
     /// # Errors
     /// The driver's.
-    pub(crate) fn name_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes) -> Result<()> {
+    pub(crate) fn name_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes, blob: Option<&Blob>) -> Result<()> {
         if self.has_layer(chain)? {
             return Ok(());
         }
-        match held.commit(&Key::layer(chain), size) {
+        match held.commit(&Key::layer(chain), size, blob) {
             Err(error) if error.kind() == Kind::Exists => Ok(()),
             result => result,
         }
@@ -118,6 +118,20 @@ impl<'store> Catalog<'store> {
         })?;
         crash::point(crash::Point::ImagePublished);
         self.by_id(id)
+    }
+
+    /// Calls `image` `reference` from now on, and no longer what that named before.
+    ///
+    /// # Errors
+    /// `Invalid` for a reference with a digest, which a registry gives and nobody else; `NotFound` if the image went.
+    pub fn tag(&self, image: &Image, reference: &Reference) -> Result<()> {
+        if reference.digest().is_some() {
+            let what = format!("tag image {} as {reference}: a name with a digest cannot be given", image.id);
+            return Err(Error::new(Kind::Invalid, what));
+        }
+        self.store
+            .database()
+            .write(&format!("tag image {} as {reference}", image.id), |tx| tag(tx, reference, image.id))
     }
 
     /// The image that `name` names: a reference, an ID, or the beginning of an ID.
@@ -228,6 +242,18 @@ impl<'store> Catalog<'store> {
             .collect()
     }
 
+    /// The layers of these images, each once however many have it.
+    ///
+    /// # Errors
+    /// As [`Catalog::layers`].
+    pub fn layers_of(&self, images: &[Image]) -> Result<BTreeMap<ChainId, Layer>> {
+        let mut found = BTreeMap::new();
+        for image in images {
+            found.extend(self.layers(image)?.into_iter().map(|layer| (layer.chain_id, layer)));
+        }
+        Ok(found)
+    }
+
     /// Docker's size of an image: apparent bytes of the files of all its layers.
     ///
     /// # Errors
@@ -266,6 +292,18 @@ impl<'store> Catalog<'store> {
             ));
         }
         let untagged = reference.map_or(image.references.clone(), |reference| vec![reference]);
+        self.remove_names(name, &image, untagged)
+    }
+
+    /// Removes an image with all its references.
+    ///
+    /// # Errors
+    /// `InUse` while a container was made from it.
+    pub fn remove_image(&self, image: &Image) -> Result<Removed> {
+        self.remove_names(&image.id.to_string(), image, image.references.clone())
+    }
+
+    fn remove_names(&self, name: &str, image: &Image, untagged: Vec<Reference>) -> Result<Removed> {
         let last = self.store.database().write(&format!("remove image {name}"), |tx| {
             for reference in &untagged {
                 let gone = "DELETE FROM tags WHERE reference = :r AND image = :id";
@@ -276,7 +314,7 @@ impl<'store> Catalog<'store> {
             let last = !is_named(tx, image.id)?;
             if last {
                 refuse_if_used(tx, name, image.id)?;
-                self.delete(tx, &image)?;
+                self.delete(tx, image)?;
             }
             Ok(last)
         })?;

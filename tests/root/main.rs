@@ -25,6 +25,7 @@ mod full;
 mod image;
 mod lamina;
 mod loop_file;
+mod save;
 mod store;
 mod thin;
 
@@ -44,6 +45,7 @@ fn main() {
         image::trials(),
         store::trials(),
         commands::trials(),
+        save::trials(),
         crash::trials(),
         damage::trials(),
         full::trials(),
