@@ -17,15 +17,12 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Show the space that images and containers take
+    /// Show the space that images and containers take; with -v, each of them too
     Df(DfArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DfArgs {
-    /// Show each image and container
-    #[arg(short, long, conflicts_with = "json")]
-    verbose: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +61,7 @@ impl DfArgs {
         }
         let header = ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE", "OWN BLOCKS", "ARCHIVES"];
         output::table(&header, rows.into_iter().map(cells))?;
-        if self.verbose {
+        if global.verbose > 0 {
             output::line("\nImages:\n")?;
             images::Args::default().run(global)?;
             output::line("\nContainers:\n")?;
