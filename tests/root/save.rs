@@ -291,8 +291,8 @@ fn names_come_and_go(host: &Host) -> Outcome {
         "{table:?}"
     );
     expect!(table.iter().any(|line| line.contains(&id) && line.contains("<none>")), "{table:?}");
-    expect_eq!(lines(&["history", "-q", "--no-trunc", "base:1"])?, [id.clone()]);
-    expect_eq!(lines(&["history", "-q", "base:1"])?, [id["sha256:".len()..][..12].to_owned()]);
+    expect_eq!(host.ok(&["history", "-q", "--no-trunc", "base:1"])?, id);
+    expect_eq!(host.ok(&["history", "-q", "base:1"])?, id["sha256:".len()..][..12]);
     expect_eq!(host.ok(&["image", "ls"])?, host.ok(&["images"])?);
     host.ok(&["image", "rm", "acme/second"])?;
     host.ok(&["rmi", "base:1"])?;

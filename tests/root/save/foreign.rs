@@ -15,13 +15,16 @@ use crate::{
     pool::Outcome,
 };
 
+/// A name, the programs that it needs, and what it does.
+type Case = (&'static str, &'static [&'static str], fn(&Host) -> Outcome);
+
 pub(super) fn trials() -> Vec<Trial> {
-    let cases: [(&str, &[&str], fn(&Host) -> Outcome); 3] = [
+    let cases: [Case; 3] = [
         ("what_came_goes_out_unchanged", &["skopeo"], what_came_goes_out_unchanged),
         ("others_read_what_is_written", &["skopeo", "umoci"], others_read_what_is_written),
         ("buildah_pulls_what_is_written", &["buildah"], buildah_pulls_what_is_written),
     ];
-    let trial = |driver: DriverKind, (name, programs, case): (&str, &'static [&'static str], fn(&Host) -> Outcome)| {
+    let trial = |driver: DriverKind, (name, programs, case): Case| {
         Trial::ignorable_test(format!("save::{driver}::{name}"), move || run_with(driver, programs, case))
     };
     DriverKind::ALL.into_iter().flat_map(|driver| cases.map(|case| trial(driver, case))).collect()
@@ -153,7 +156,7 @@ fn others_read_what_is_written(host: &Host) -> Outcome {
         run(host, "umoci", &format!("unpack --image {format}:1 bundle-{format}"))?;
         let mut theirs = listing(&host.file(&format!("bundle-{format}/rootfs")));
         let mut ours = here.clone();
-        // umoci gives directories that it makes on the way, and those whose content changes later, a time of its own.
+        // The file system's own.
         for tree in [&mut theirs, &mut ours] {
             tree.retain(|name, _| name != b"lost+found");
         }
@@ -169,7 +172,7 @@ fn buildah_pulls_what_is_written(host: &Host) -> Outcome {
     write_tar(&upper, &[("upper", b"upper")])?;
     archive::write(&host.file("image.tar"), "some/image:1", &[&lower, &upper])?;
     load(host, "image.tar")?;
-    let (_, id) = (0, host.ok(&["images", "-q", "--no-trunc"])?);
+    let id = host.ok(&["images", "-q", "--no-trunc"])?;
     for format in ["docker", "oci"] {
         host.ok(&["save", "--format", format, "-o", &path(host, &format!("{format}.tar")), "some/image:1"])?;
         let storage = format!("--root storage-{format} --runroot run-{format} --storage-driver vfs");
