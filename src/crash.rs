@@ -36,6 +36,10 @@ points! {
     PrepareActed = "prepare-acted",
     /// The snapshot is published.
     PreparePublished = "prepare-published",
+    /// The file for the archive of a new layer is there, and empty.
+    BlobMade = "blob-made",
+    /// The archive of a new layer is durable, and no row tells of it.
+    BlobWritten = "blob-written",
     /// A new layer's volume is sealed, the database still calls it active.
     CommitSealed = "commit-sealed",
     /// The layer has its name; the image that needs it is not published.
@@ -44,6 +48,8 @@ points! {
     RemoveIntent = "remove-intent",
     /// The volume is gone from the pool, its row is not.
     RemoveActed = "remove-acted",
+    /// The archive of a removed layer is gone too, the row is not.
+    BlobRemoved = "blob-removed",
     /// The row is gone too.
     RemovePublished = "remove-published",
     /// The intent to make a pool is durable.
@@ -80,6 +86,8 @@ points! {
     UpHalf = "up-half",
     /// thin, btrfs: the pool is down, and its backing file still attached.
     DownHalf = "down-half",
+    /// An archive is saved whole, and has not got its name.
+    ArchiveSaved = "archive-saved",
     /// An image and its layers are published.
     ImagePublished = "image-published",
     /// A container is mounted where the user sees it.

@@ -103,6 +103,10 @@ impl Error {
 
 /// The kind that a bare system error has.
 pub fn kind_of(error: &io::Error) -> Kind {
+    // One of ours, on its way through somebody else's reader or writer.
+    if let Some(ours) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return ours.kind();
+    }
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => Kind::Full,
         Some(libc::EPERM | libc::EACCES) => Kind::Denied,

@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    io::{self, Write},
     str::{self, FromStr},
 };
 
@@ -11,7 +12,10 @@ use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    units::Bytes,
+};
 
 /// A sha256 digest, printed as the OCI image-spec does: `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +41,39 @@ impl Digest {
     /// The first 12 hexadecimal digits, as Docker shortens IDs for people.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
+    }
+}
+
+/// A writer that passes on what it gets, and knows the digest and the number of these bytes in the end.
+#[derive(Debug)]
+pub struct Hashing<W> {
+    out: W,
+    hasher: Sha256,
+    length: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    /// Passes on to `out`.
+    pub fn new(out: W) -> Self {
+        Self { out, hasher: Sha256::new(), length: 0 }
+    }
+
+    /// What was written to, and what that was.
+    pub fn finish(self) -> (W, Digest, Bytes) {
+        (self.out, Digest::finish(self.hasher), Bytes(self.length))
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -59,7 +59,7 @@ impl Build<'_> {
         let packed = pack(mounted.root(), &changes, io::sink())?;
         drop(mounted);
         let chain = ChainId::stack(parent, packed.diff_id);
-        Catalog::new(self.store).name_layer(&held, chain, packed.size)?;
+        Catalog::new(self.store).name_layer(&held, chain, packed.size, None)?;
         let step = Step { created_by, comment: super::COMMENT, created: self.started, layer: Some(packed.diff_id) };
         self.publish(key, &before.stepped(&step, change)?)
     }

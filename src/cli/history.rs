@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// Do not shorten
     #[arg(long)]
     no_trunc: bool,
+    /// Print only IDs
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
 }
 
 #[derive(Serialize)]
@@ -35,14 +38,20 @@ impl Args {
         if self.json {
             return output::json(&rows);
         }
+        if self.quiet {
+            return rows.iter().try_for_each(|row| output::line(self.id(&row.id)));
+        }
         let now = Timestamp::now();
         let row = |row: Row| {
-            let id =
-                row.id.strip_prefix("sha256:").filter(|_| !self.no_trunc).map_or(row.id.as_str(), |hex| &hex[..12]);
             let by = if self.no_trunc { row.created_by.clone() } else { output::cut(&row.created_by, 45) };
-            vec![id.to_owned(), human::ago(row.created.as_deref(), now), by, row.size_bytes.docker(), row.comment]
+            let created = human::ago(row.created.as_deref(), now);
+            vec![self.id(&row.id).to_owned(), created, by, row.size_bytes.docker(), row.comment]
         };
         output::table(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows.into_iter().map(row))
+    }
+
+    fn id<'a>(&self, id: &'a str) -> &'a str {
+        id.strip_prefix("sha256:").filter(|_| !self.no_trunc).map_or(id, |hex| &hex[..12])
     }
 
     /// The newest first.

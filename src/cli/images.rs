@@ -6,13 +6,29 @@ use serde::Serialize;
 
 use super::{Global, human, output};
 use crate::{
-    id::{CacheId, ChainId, DiffId, ImageId},
-    image::catalog::{Catalog, Image},
+    id::{CacheId, ChainId, DiffId, Digest, ImageId},
+    image::{
+        catalog::{Catalog, Image},
+        reference::Reference,
+    },
+    store::{Blob, Store},
     units::Bytes,
 };
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
+    /// Show the images of single build steps too
+    #[arg(short, long)]
+    all: bool,
+    /// Show the digests of the references that have one
+    #[arg(long)]
+    digests: bool,
+    /// Do not shorten IDs
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print only IDs
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -24,6 +40,7 @@ struct Row {
     id: ImageId,
     repository: String,
     tag: String,
+    digest: Option<Digest>,
     size_bytes: Bytes,
     own_bytes: Bytes,
     created: Option<String>,
@@ -37,6 +54,8 @@ pub(super) struct LayerRow {
     chain_id: ChainId,
     cache_id: CacheId,
     size_bytes: Bytes,
+    /// The archive that it came from; `null` for one that was made here.
+    archive: Option<Blob>,
 }
 
 pub(super) fn layer_rows(catalog: &Catalog<'_>, image: &Image) -> Result<Vec<LayerRow>> {
@@ -45,58 +64,89 @@ pub(super) fn layer_rows(catalog: &Catalog<'_>, image: &Image) -> Result<Vec<Lay
         chain_id: layer.chain_id,
         cache_id: layer.info.cache_id,
         size_bytes: layer.info.size.unwrap_or_default(),
+        archive: layer.info.blob,
     });
     Ok(layers.collect())
 }
 
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
-        let mut rows = Vec::new();
-        if let Some(store) = global.store_if_any()? {
-            let catalog = Catalog::new(&store);
-            for image in catalog.list()? {
-                match rows_of(&catalog, &image) {
-                    Ok(found) => rows.extend(found),
-                    // Another command removed it while this one listed.
-                    Err(_) if catalog.find(&image.id.to_string()).is_err() => {}
-                    Err(error) => return Err(error),
-                }
+        let store = global.store_if_any()?;
+        if self.quiet {
+            return self.ids(store.as_ref());
+        }
+        let rows = store.as_ref().map(|store| self.rows(store)).transpose()?.unwrap_or_default();
+        if self.json { output::json(&rows) } else { self.table(rows) }
+    }
+
+    /// One for each name, as Docker has it; sizes, which cost more, are not asked for.
+    fn ids(&self, store: Option<&Store>) -> Result<()> {
+        let Some(store) = store else { return Ok(()) };
+        for image in self.listed(&Catalog::new(store))? {
+            for _ in 0..image.references.len().max(1) {
+                output::line(self.id(image.id))?;
             }
         }
-        if self.json {
-            return output::json(&rows);
+        Ok(())
+    }
+
+    fn rows(&self, store: &Store) -> Result<Vec<Row>> {
+        let catalog = Catalog::new(store);
+        let mut rows = Vec::new();
+        for image in self.listed(&catalog)? {
+            match rows_of(&catalog, &image) {
+                Ok(found) => rows.extend(found),
+                // Another command removed it while this one listed.
+                Err(_) if catalog.find(&image.id.to_string()).is_err() => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(rows)
+    }
+
+    fn listed(&self, catalog: &Catalog<'_>) -> Result<Vec<Image>> {
+        Ok(if self.all { catalog.list()? } else { catalog.list_results()? })
+    }
+
+    fn id(&self, id: ImageId) -> String {
+        if self.no_trunc { id.to_string() } else { id.0.short() }
+    }
+
+    fn table(&self, rows: Vec<Row>) -> Result<()> {
         let now = Timestamp::now();
-        output::table(
-            &["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "OWN BLOCKS"],
-            rows.into_iter().map(|row| {
-                vec![
-                    row.repository,
-                    row.tag,
-                    row.id.0.short(),
-                    human::ago(row.created.as_deref(), now),
-                    row.size_bytes.docker(),
-                    row.own_bytes.docker(),
-                ]
-            }),
-        )
+        let mut header = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "OWN BLOCKS"];
+        if self.digests {
+            header.insert(2, "DIGEST");
+        }
+        let cells = |row: Row| {
+            let created = human::ago(row.created.as_deref(), now);
+            let (size, own) = (row.size_bytes.docker(), row.own_bytes.docker());
+            let mut cells = vec![row.repository, row.tag, self.id(row.id), created, size, own];
+            if self.digests {
+                cells.insert(2, row.digest.map_or_else(|| "<none>".to_owned(), |digest| digest.to_string()));
+            }
+            cells
+        };
+        output::table(&header, rows.into_iter().map(cells))
     }
 }
 
 fn rows_of(catalog: &Catalog<'_>, image: &Image) -> Result<Vec<Row>> {
-    let row = |repository: String, tag: String| -> Result<Row> {
+    let none = || "<none>".to_owned();
+    let row = |name: Option<&Reference>| -> Result<Row> {
         Ok(Row {
             id: image.id,
-            repository,
-            tag,
+            repository: name.map_or_else(none, Reference::familiar_name),
+            tag: name.and_then(Reference::tag).map_or_else(none, str::to_owned),
+            digest: name.and_then(Reference::digest),
             size_bytes: catalog.size(image)?,
             own_bytes: catalog.own(image)?,
             created: image.config.created().map(str::to_owned),
             layers: layer_rows(catalog, image)?,
         })
     };
-    if image.references.is_empty() {
-        return Ok(vec![row("<none>".to_owned(), "<none>".to_owned())?]);
+    match image.references.as_slice() {
+        [] => Ok(vec![row(None)?]),
+        names => names.iter().map(|name| row(Some(name))).collect(),
     }
-    image.references.iter().map(|name| row(name.familiar_name(), name.tag().unwrap_or("<none>").to_owned())).collect()
 }

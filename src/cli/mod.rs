@@ -12,6 +12,7 @@ mod create;
 mod diff;
 mod history;
 mod human;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -25,6 +26,9 @@ mod progress;
 mod ps;
 mod rm;
 mod rmi;
+mod save;
+mod system;
+mod tag;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -76,14 +80,21 @@ enum Verb {
     Import(import::Args),
     /// Load images from a docker-archive or OCI image archive, layer by layer
     Load(load::Args),
+    /// Write images to a docker-archive or OCI image archive
+    Save(save::Args),
     /// List images
     Images(images::Args),
+    /// Give an image one more name
+    Tag(tag::Args),
     /// Show the layers of an image
     History(history::Args),
     /// Show everything about an image or a container, as JSON
     Inspect(inspect::Args),
     /// Remove images
     Rmi(rmi::Args),
+    /// All that can be done with images
+    #[command(subcommand)]
+    Image(image::Verb),
     /// Make a container of an image and print its ID
     Create(create::Args),
     /// Mount a container and print the path
@@ -100,6 +111,9 @@ enum Verb {
     Rm(rm::Args),
     /// Check pool, database and mounts against each other
     Check(check::Args),
+    /// Show what images and containers take
+    #[command(subcommand)]
+    System(system::Verb),
     /// Show driver, pool, kernel features and helper programs
     Info(info::Args),
     /// Measure what Lamina is held to, in pools of its own
@@ -135,10 +149,13 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Build(args) => args.run(global),
         Verb::Import(args) => args.run(global),
         Verb::Load(args) => args.run(global),
+        Verb::Save(args) => args.run(global),
         Verb::Images(args) => args.run(global),
+        Verb::Tag(args) => args.run(global),
         Verb::History(args) => args.run(global),
         Verb::Inspect(args) => args.run(global),
         Verb::Rmi(args) => args.run(global),
+        Verb::Image(verb) => verb.run(global),
         Verb::Create(args) => args.run(global),
         Verb::Mount(args) => args.run(global),
         Verb::Umount(args) => args.run(global),
@@ -147,6 +164,7 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Commit(args) => args.run(global),
         Verb::Rm(args) => args.run(global),
         Verb::Check(args) => args.run(global),
+        Verb::System(verb) => verb.run(global),
         Verb::Info(args) => args.run(global),
         Verb::Bench(args) => args.run(),
     }

@@ -1,7 +1,7 @@
 //! Progress bars on standard error; where that is no terminal, nothing.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ pub(super) fn bytes(what: &str, total: Option<u64>) -> ProgressBar {
     bar
 }
 
-/// A reader that tells a bar what it read.
+/// A reader or writer that tells a bar what went through.
 #[derive(Debug)]
 pub(super) struct Counted<R> {
     inner: R,
@@ -43,5 +43,17 @@ impl<R: Read> Read for Counted<R> {
         let length = self.inner.read(buffer)?;
         self.bar.inc(length as u64);
         Ok(length)
+    }
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.inner.write(bytes)?;
+        self.bar.inc(length as u64);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }

@@ -45,6 +45,11 @@ struct SizeRow {
 }
 
 impl Args {
+    /// All containers with their sizes.
+    pub(super) fn everything() -> Self {
+        Self { all: true, size: true, json: false }
+    }
+
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let rows = match global.store_if_any()? {
             Some(store) => self.rows(&store)?,

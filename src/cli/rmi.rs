@@ -20,10 +20,10 @@ impl Args {
             for reference in removed.untagged {
                 output::line(format_args!("Untagged: {reference}"))?;
             }
-            match removed.deleted {
-                Some(id) => output::line(format_args!("Deleted: {id}")),
-                None => Ok(()),
+            for id in removed.deleted {
+                output::line(format_args!("Deleted: {id}"))?;
             }
+            Ok(())
         })
     }
 }

@@ -298,7 +298,7 @@ impl<'store> Containers<'store> {
         drop(mounted);
         let parent = ChainId::chain(image.config.diff_ids()).last().copied();
         let chain = ChainId::stack(parent, packed.diff_id);
-        catalog.name_layer(&held, chain, packed.size)?;
+        catalog.name_layer(&held, chain, packed.size, None)?;
         let config = image.config.committed(packed.diff_id, "", "", Timestamp::now())?;
         catalog.publish(&config, reference)
     }

@@ -9,8 +9,10 @@ mod mount;
 mod mount_table;
 mod remove;
 pub mod send_stream;
+mod sparing;
 pub mod subvolume;
 mod usage;
+mod whole;
 
 pub use change::{Change, ChangeKind, Changes};
 pub use compare::{FilePair, Same, Verdict, compare, compare_at};
@@ -21,4 +23,6 @@ pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_dir, lo
 pub use mount::{Access, BlockFs, MountSpec, Mounted, unmount};
 pub use mount_table::{MountEntry, mount_table, mounts_below};
 pub use remove::remove_tree;
+pub use sparing::SparingFile;
 pub use usage::{allocated, free_space};
+pub use whole::WholeFile;

@@ -3,7 +3,10 @@
 //! Invariant: a published image has all its layers, and a layer is kept exactly as long as an image or another snapshot
 //! needs it. Both hold at every instant, because images and the keeping of layers change in one transaction.
 
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
@@ -12,7 +15,7 @@ use crate::{
     crash,
     error::{Error, Kind, Result},
     id::{ChainId, DiffId, ImageId, VolumeId},
-    store::{Held, Info, Key, Sql as _, Store},
+    store::{Blob, Held, Info, Key, Sql as _, Store},
     units::Bytes,
 };
 
@@ -49,8 +52,8 @@ pub struct Layer {
 pub struct Removed {
     /// The references that are gone.
     pub untagged: Vec<Reference>,
-    /// The image, if it is gone too.
-    pub deleted: Option<ImageId>,
+    /// The image, if it is gone too, and the steps that led to it and to nothing else.
+    pub deleted: Vec<ImageId>,
 }
 
 impl Image {
@@ -78,16 +81,16 @@ impl<'store> Catalog<'store> {
         }
     }
 
-    /// Names a held snapshot the layer `chain`, unless the store has that layer already or another command is faster;
+    /// Names a held snapshot, which came from the archive `blob` if from one, the layer `chain`, unless the store has that layer already or another command is faster;
     /// then the held one is superfluous, and goes when it is dropped.
     ///
     /// # Errors
     /// The driver's.
-    pub(crate) fn name_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes) -> Result<()> {
+    pub(crate) fn name_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes, blob: Option<&Blob>) -> Result<()> {
         if self.has_layer(chain)? {
             return Ok(());
         }
-        match held.commit(&Key::layer(chain), size) {
+        match held.commit(&Key::layer(chain), size, blob) {
             Err(error) if error.kind() == Kind::Exists => Ok(()),
             result => result,
         }
@@ -131,6 +134,20 @@ impl<'store> Catalog<'store> {
         })?;
         crash::point(crash::Point::ImagePublished);
         self.by_id(id)
+    }
+
+    /// Calls `image` `reference` from now on, and no longer what that named before.
+    ///
+    /// # Errors
+    /// `Invalid` for a reference with a digest, which a registry gives and nobody else; `NotFound` if the image went.
+    pub fn tag(&self, image: &Image, reference: &Reference) -> Result<()> {
+        if reference.digest().is_some() {
+            let what = format!("tag image {} as {reference}: a name with a digest cannot be given", image.id);
+            return Err(Error::new(Kind::Invalid, what));
+        }
+        self.store
+            .database()
+            .write(&format!("tag image {} as {reference}", image.id), |tx| tag(tx, reference, image.id))
     }
 
     /// The image that `name` names: a reference, an ID, or the beginning of an ID.
@@ -203,6 +220,30 @@ impl<'store> Catalog<'store> {
         Ok(images)
     }
 
+    /// The images that only hold the place of a step between others: without a name, and a build went on from them.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn intermediates(&self) -> Result<BTreeSet<ImageId>> {
+        let ids = self.store.database().read("list images between steps", |tx| {
+            let question = "SELECT id FROM images WHERE NOT EXISTS (SELECT 1 FROM tags WHERE image = id)
+                            AND EXISTS (SELECT 1 FROM steps WHERE parent = id)";
+            let mut statement = tx.prepare(question).sql()?;
+            let ids = statement.query_map([], |row| row.get::<_, String>(0)).sql()?;
+            ids.collect::<rusqlite::Result<Vec<_>>>().sql()
+        })?;
+        ids.iter().map(|id| id.parse()).collect()
+    }
+
+    /// All images but those between steps, the newest first.
+    ///
+    /// # Errors
+    /// As [`Catalog::list`].
+    pub fn list_results(&self) -> Result<Vec<Image>> {
+        let between = self.intermediates()?;
+        Ok(self.list()?.into_iter().filter(|image| !between.contains(&image.id)).collect())
+    }
+
     fn query(&self, condition: &str, parameters: &[(&str, &dyn rusqlite::ToSql)]) -> Result<Vec<Image>> {
         let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let rows: Vec<(String, Vec<u8>, Option<String>)> = self.store.database().read("look up images", |tx| {
@@ -241,6 +282,18 @@ impl<'store> Catalog<'store> {
             .collect()
     }
 
+    /// The layers of these images, each once however many have it.
+    ///
+    /// # Errors
+    /// As [`Catalog::layers`].
+    pub fn layers_of(&self, images: &[Image]) -> Result<BTreeMap<ChainId, Layer>> {
+        let mut found = BTreeMap::new();
+        for image in images {
+            found.extend(self.layers(image)?.into_iter().map(|layer| (layer.chain_id, layer)));
+        }
+        Ok(found)
+    }
+
     /// Docker's size of an image: apparent bytes of the files of all its layers.
     ///
     /// # Errors
@@ -254,7 +307,7 @@ impl<'store> Catalog<'store> {
     /// # Errors
     /// As [`Catalog::layers`], or the driver's.
     pub fn own(&self, image: &Image) -> Result<Bytes> {
-        let others: Vec<Image> = self.list()?.into_iter().filter(|other| other.id != image.id).collect();
+        let others: Vec<Image> = self.list_results()?.into_iter().filter(|other| other.id != image.id).collect();
         let shared: Vec<ChainId> = others.iter().flat_map(|other| ChainId::chain(other.config.diff_ids())).collect();
         let mut own = Bytes(0);
         for chain in ChainId::chain(image.config.diff_ids()) {
@@ -279,28 +332,52 @@ impl<'store> Catalog<'store> {
             ));
         }
         let untagged = reference.map_or(image.references.clone(), |reference| vec![reference]);
-        let last = self.store.database().write(&format!("remove image {name}"), |tx| {
+        self.remove_names(name, &image, untagged)
+    }
+
+    /// Removes an image with all its references.
+    ///
+    /// # Errors
+    /// `InUse` while a container was made from it.
+    pub fn remove_image(&self, image: &Image) -> Result<Removed> {
+        self.remove_names(&image.id.to_string(), image, image.references.clone())
+    }
+
+    fn remove_names(&self, name: &str, image: &Image, untagged: Vec<Reference>) -> Result<Removed> {
+        let deleted = self.store.database().write(&format!("remove image {name}"), |tx| {
             for reference in &untagged {
                 let gone = "DELETE FROM tags WHERE reference = :r AND image = :id";
                 let id = image.id.to_string();
                 tx.execute(gone, named_params! {":r": reference.canonical(), ":id": id}).sql()?;
             }
             // Counted here: another command may have named it, or taken a name from it, since we looked.
-            let last = !is_named(tx, image.id)?;
-            if last {
-                refuse_if_used(tx, name, image.id)?;
-                self.delete(tx, &image)?;
+            if is_named(tx, image.id)? {
+                return Ok(Vec::new());
             }
-            Ok(last)
+            refuse_if_used(tx, name, image.id)?;
+            let mut deleted = Vec::new();
+            let mut open = vec![image.id];
+            while let Some(id) = open.pop() {
+                let Some(config) = config_of(tx, id)? else { continue };
+                // A step that led to it goes too, if it led to nothing else.
+                let needed = || Ok(is_named(tx, id)? || is_followed(tx, id)? || refuse_if_used(tx, name, id).is_err());
+                if id != image.id && needed()? {
+                    continue;
+                }
+                open.extend(steps_before(tx, id)?);
+                self.delete(tx, id, &config)?;
+                deleted.push(id);
+            }
+            Ok(deleted)
         })?;
         self.store.recover_or_tell();
-        Ok(Removed { untagged, deleted: last.then_some(image.id) })
+        Ok(Removed { untagged, deleted })
     }
 
     /// Deletes the image's row; its layers are no longer kept, from the top down to the first that something needs.
-    fn delete(&self, tx: &Transaction<'_>, image: &Image) -> Result<()> {
-        tx.execute("DELETE FROM images WHERE id = :id", named_params! {":id": image.id.to_string()}).sql()?;
-        for chain in ChainId::chain(image.config.diff_ids()).into_iter().rev() {
+    fn delete(&self, tx: &Transaction<'_>, id: ImageId, config: &Config) -> Result<()> {
+        tx.execute("DELETE FROM images WHERE id = :id", named_params! {":id": id.to_string()}).sql()?;
+        for chain in ChainId::chain(config.diff_ids()).into_iter().rev() {
             let changed = tx
                 .execute(
                     "UPDATE snapshots SET kept = 0 WHERE key = :key
@@ -343,6 +420,27 @@ fn tag(tx: &Transaction<'_>, reference: &Reference, id: ImageId) -> Result<()> {
 
 fn is_named(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {
     let question = "SELECT EXISTS (SELECT 1 FROM tags WHERE image = :id)";
+    tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()
+}
+
+fn config_of(tx: &Transaction<'_>, id: ImageId) -> Result<Option<Config>> {
+    let question = "SELECT config FROM images WHERE id = :id";
+    let bytes: Option<Vec<u8>> =
+        tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).optional().sql()?;
+    bytes.map(Config::parse).transpose()
+}
+
+/// The images from which a step of a build led to this one.
+fn steps_before(tx: &Transaction<'_>, id: ImageId) -> Result<Vec<ImageId>> {
+    let mut statement = tx.prepare("SELECT DISTINCT parent FROM steps WHERE image = :id AND parent <> ''").sql()?;
+    let parents = statement.query_map(named_params! {":id": id.to_string()}, |row| row.get::<_, String>(0)).sql()?;
+    let parents = parents.collect::<rusqlite::Result<Vec<_>>>().sql()?;
+    parents.iter().map(|parent| parent.parse()).collect()
+}
+
+/// Whether a step of a build went on from this image.
+fn is_followed(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {
+    let question = "SELECT EXISTS (SELECT 1 FROM steps WHERE parent = :id)";
     tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a stream that ends early is an error, and a decoder's window stays below 32 MiB.
 
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -47,26 +47,44 @@ impl Compression {
     }
 }
 
-/// The uncompressed bytes of `input`, and how it was compressed.
+/// A stream whose first bytes were looked at, from its start.
+pub type Recognised<R> = Chain<Cursor<Vec<u8>>, R>;
+
+/// How `input` is compressed, and all of its bytes, those that were looked at too.
 ///
 /// # Errors
 /// A failed read of the first bytes, and `Invalid` as [`Compression::sniff`].
-pub fn decompress<'a>(mut input: impl Read + Send + 'a) -> Result<(Box<dyn Read + Send + 'a>, Compression)> {
+pub fn recognise<R: Read>(mut input: R) -> Result<(Compression, Recognised<R>)> {
     let mut start = Vec::with_capacity(LOOK);
     let read = (&mut input).take(LOOK as u64).read_to_end(&mut start);
     read.map_err(|error| super::read_error(error, "read the archive's first bytes"))?;
-    let compression = Compression::sniff(&start)?;
-    let whole = BufReader::with_capacity(1 << 16, Cursor::new(start).chain(input));
-    let plain: Box<dyn Read + Send + 'a> = match compression {
-        Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(Decoder { decoder: MultiGzDecoder::new(whole), name: "gzip" }),
+    Ok((Compression::sniff(&start)?, Cursor::new(start).chain(input)))
+}
+
+/// The uncompressed bytes of `input`, which is compressed so.
+///
+/// # Errors
+/// When a decoder cannot be started.
+pub fn decode<'a>(compression: Compression, input: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+    let input = BufReader::with_capacity(1 << 16, input);
+    Ok(match compression {
+        Compression::None => Box::new(input),
+        Compression::Gzip => Box::new(Decoder { decoder: MultiGzDecoder::new(input), name: "gzip" }),
         Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(whole).act(|| "start the zstd decoder")?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input).act(|| "start the zstd decoder")?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).act(|| "limit the zstd decoder's memory")?;
             Box::new(Decoder { decoder, name: "zstd" })
         }
-    };
-    Ok((plain, compression))
+    })
+}
+
+/// The uncompressed bytes of `input`, and how it was compressed.
+///
+/// # Errors
+/// As [`recognise`] and [`decode`].
+pub fn decompress<'a>(input: impl Read + Send + 'a) -> Result<(Box<dyn Read + Send + 'a>, Compression)> {
+    let (compression, whole) = recognise(input)?;
+    Ok((decode(compression, whole)?, compression))
 }
 
 /// Gives a decoder's complaints the form that tells damage from a failing disk.

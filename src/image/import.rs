@@ -12,6 +12,7 @@ use super::{
     catalog::{Catalog, Image},
     compression,
     config::Config,
+    keep::{Kept, keep_beside},
     reference::Reference,
     unpack::{Unpacked, unpack},
 };
@@ -20,7 +21,7 @@ use crate::{
     error::{Error, Kind, Result},
     id::{ChainId, DiffId, ImageId},
     interrupt,
-    store::{Held, Key, Store},
+    store::{Blob, Held, Key, Store},
 };
 
 /// Makes a one-layer image of a root file system tar, plain or compressed. `source` is where it came from, for the history.
@@ -30,10 +31,10 @@ use crate::{
 pub fn import(store: &Store, tar: impl Read + Send, reference: &Reference, source: &str) -> Result<Image> {
     let catalog = Catalog::new(store);
     let held = store.draft(None)?;
-    let unpacked = fill(store, &held, compression::decompress(tar)?.0)?;
+    let (unpacked, blob) = fill(store, &held, tar)?;
     unpacked.verify(None)?;
     let chain = ChainId::stack(None, unpacked.diff_id);
-    catalog.name_layer(&held, chain, unpacked.size)?;
+    catalog.name_layer(&held, chain, unpacked.size, Some(&blob))?;
     let config = Config::imported(unpacked.diff_id, source, Timestamp::now())?;
     catalog.publish(&config, Some(reference))
 }
@@ -114,14 +115,23 @@ fn load_layer<'store>(
 ) -> Result<Held<'store>> {
     let held = store.draft(parent.as_ref())?;
     let stored = Told { inner: archive.layer(blob), events };
-    let unpacked = fill(store, &held, compression::decompress(stored)?.0)?;
+    let (unpacked, blob) = fill(store, &held, stored)?;
     unpacked.verify(Some(diff))?;
-    Catalog::new(store).name_layer(&held, chain, unpacked.size)?;
+    Catalog::new(store).name_layer(&held, chain, unpacked.size, Some(&blob))?;
     Ok(held)
 }
 
-/// Unpacks a layer's tar into a held snapshot.
-fn fill(store: &Store, held: &Held<'_>, tar: impl Read + Send) -> Result<Unpacked> {
+/// Unpacks a layer's archive, compressed or not, into a held snapshot, and keeps it as it came.
+fn fill(store: &Store, held: &Held<'_>, stored: impl Read + Send) -> Result<(Unpacked, Blob)> {
+    let (compression, stored) = compression::recognise(stored)?;
+    let (unpacked, kept) = keep_beside(held.blob()?, compression, stored, |stored| {
+        fill_tree(store, held, compression::decode(compression, stored)?)
+    })?;
+    let Kept { format, digest, size } = kept;
+    Ok((unpacked, Blob { format, digest, size, plain: unpacked.length }))
+}
+
+fn fill_tree(store: &Store, held: &Held<'_>, tar: impl Read + Send) -> Result<Unpacked> {
     let mounted = held.mounted(Access::ReadWrite)?;
     let volume = held.volume();
     let mut room = |bytes| store.driver().reserve(volume, mounted.root(), bytes);

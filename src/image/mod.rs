@@ -8,10 +8,14 @@ pub mod catalog;
 pub mod compression;
 pub mod config;
 pub mod import;
+mod keep;
 pub mod pack;
+pub mod prune;
 pub mod reference;
+pub mod save;
 pub mod tar;
 pub mod unpack;
+mod verified;
 mod xattr;
 
 use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _};

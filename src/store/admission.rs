@@ -16,7 +16,7 @@ fn reserve(space: Space, least: Bytes) -> Bytes {
 }
 
 /// The file system below sparse files must keep this much: the data of writers who are already in goes there.
-const BACKING_RESERVE: Bytes = Bytes::mib(128);
+pub(super) const BACKING_RESERVE: Bytes = Bytes::mib(128);
 
 impl Store {
     /// Whether something new may be made.

@@ -3,16 +3,20 @@
 //! Invariant: it may run beside other commands. A volume is only called foreign if no row had it before and after the
 //! pool was listed, and it is still there then; a row only lost if it was ready before and after.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ffi::OsStr, fs};
 
 use serde::Serialize;
 
 use super::{
-    SnapshotKind, Store,
+    SnapshotKind, Store, blob,
     ground::mounted_containers,
     snapshot::{Info, State},
 };
-use crate::{error::Result, fs::unmount, id::VolumeId};
+use crate::{
+    error::{Act as _, Result},
+    fs::unmount,
+    id::VolumeId,
+};
 
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +59,7 @@ impl Store {
         findings.extend(self.driver.check()?.into_iter().map(Finding::new));
         findings.extend(self.damaged_volumes(repair)?);
         findings.extend(self.compare_volumes()?);
+        findings.extend(self.compare_blobs(repair)?);
         findings.extend(self.stray_mounts(repair)?);
         findings.extend(self.stray_devices(repair)?);
         findings.extend(self.unwanted(repair)?);
@@ -90,6 +95,37 @@ impl Store {
             ))
         });
         Ok(foreign.chain(lost).collect())
+    }
+
+    /// The kept archives of layers against the rows that tell of them.
+    fn compare_blobs(&self, repair: bool) -> Result<Vec<Finding>> {
+        let before = self.rows()?;
+        let there = blob::list(&self.layout)?;
+        let after = self.rows()?;
+        let known = |name: &OsStr| before.values().chain(after.values()).any(|info| info.cache_id.as_str() == name);
+        // A file goes before its row does, so what is there still when no row is, belongs to none.
+        let still = if there.keys().all(|name| known(name)) { BTreeMap::new() } else { blob::list(&self.layout)? };
+        let stray = still.keys().filter(|name| there.contains_key(*name) && !known(name)).map(|name| {
+            let path = self.layout.blobs().join(name);
+            Finding::new(format!("{} belongs to no layer", path.display()))
+                .repaired_by(repair, || fs::remove_file(&path).act(|| format!("remove {}", path.display())))
+        });
+        let lasting = after.values().filter(|info| info.state == State::Ready && before.contains_key(&info.volume));
+        let wrong = lasting.filter_map(|info| {
+            let wanted = before.get(&info.volume)?.blob?.size;
+            let what = match there.get(OsStr::new(info.cache_id.as_str())) {
+                Some(size) if *size == wanted => return None,
+                Some(size) => format!("has {} bytes and {} were expected", size.0, wanted.0),
+                None => "is missing".to_owned(),
+            };
+            let path = self.layout.blob(&info.cache_id);
+            Some(Finding::new(format!(
+                "{}, the archive that layer {} came from, {what}; remove the images that need it with 'lamina rmi' and load them again",
+                path.display(),
+                info.key
+            )))
+        });
+        Ok(stray.chain(wrong).collect())
     }
 
     /// Volumes whose file system has noted errors. What somebody works on is told and left alone.

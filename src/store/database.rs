@@ -11,7 +11,10 @@ use super::lock::Locks;
 use crate::error::{Error, Kind, Result};
 
 /// The schema version that this program writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// What makes a database of version N one of version N + 1, from N = 1 on.
+const UPGRADES: [&str; 1] = [include_str!("upgrade-2.sql")];
 
 /// How long to wait for another command's transaction; they take milliseconds each.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,10 +45,10 @@ impl Database {
         };
         let act = || format!("open database {}", path.display());
         let database = Self { connection: open().map_err(|error| failed(error, &act()))? };
-        if database.version()? == 0 {
+        if database.version()? < VERSION {
             // SQLite does not wait for another connection that changes the journal's mode: it fails at once.
             let _lock = locks.pool()?;
-            database.make().map_err(|error| error.within(act()))?;
+            database.make().and_then(|()| database.upgrade()).map_err(|error| error.within(act()))?;
         }
         match database.version()? {
             VERSION => Ok(database),
@@ -72,6 +75,15 @@ impl Database {
                 "CREATE TABLE room (bytes BLOB); INSERT INTO room VALUES (zeroblob({LOG_PAGES} * 4096)); DROP TABLE room;"
             ))
             .sql()
+        })
+    }
+
+    /// Brings an older database up to date, one version after the other.
+    fn upgrade(&self) -> Result<()> {
+        self.write("bring the database up to date", |tx| {
+            let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).sql()?;
+            let done = usize::try_from(version - 1).unwrap_or(UPGRADES.len());
+            UPGRADES.iter().skip(done).try_for_each(|upgrade| tx.execute_batch(upgrade).sql())
         })
     }
 
@@ -137,4 +149,34 @@ fn failed(error: rusqlite::Error, act: &str) -> Error {
         _ => Kind::Io,
     };
     Error::with_source(kind, act, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Database, VERSION};
+    use crate::store::lock::Locks;
+
+    #[test]
+    fn an_older_database_is_brought_up_to_date_and_a_newer_one_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lamina.db");
+        let locks = Locks::new(&directory.path().join("locks"));
+        let columns = |database: &Database| -> Vec<String> {
+            let mut statement = database.connection.prepare("SELECT name FROM pragma_table_info('snapshots')").unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        let database = Database::open(&path, &locks).unwrap();
+        let new = columns(&database);
+        for column in ["blob_format", "blob_digest", "blob_size", "blob_plain"] {
+            database.connection.execute_batch(&format!("ALTER TABLE snapshots DROP COLUMN {column}")).unwrap();
+        }
+        database.connection.pragma_update(None, "user_version", 1).unwrap();
+        drop(database);
+        let database = Database::open(&path, &locks).unwrap();
+        assert_eq!((database.version().unwrap(), columns(&database)), (VERSION, new));
+        database.connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        drop(database);
+        let error = Database::open(&path, &locks).unwrap_err().to_string();
+        assert!(error.contains("use the lamina that made it"), "{error}");
+    }
 }

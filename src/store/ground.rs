@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
 use super::{
-    PoolOptions, Store,
+    PoolOptions, Store, blob,
     database::{Database, Sql as _},
     layout::{DATABASE, Layout},
     lock::Locks,
@@ -154,6 +154,7 @@ impl Ground {
     /// Destroys the pool itself, then all that the database knew of it.
     pub(super) fn remove(&self, spec: &PoolSpec) -> Result<()> {
         pool::destroy(spec)?;
+        blob::remove_all(&self.layout)?;
         crash::point(crash::Point::DestroyActed);
         self.database.write("forget the pool", forget_everything)
     }

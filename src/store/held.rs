@@ -7,13 +7,13 @@ use std::cell::Cell;
 
 use rusqlite::{Transaction, named_params};
 
-use super::{Info, Key, SnapshotKind, Store, database::Sql as _, lock::Lock, temporary_key};
+use super::{Blob, BlobFile, Info, Key, SnapshotKind, Store, database::Sql as _, lock::Lock, temporary_key};
 use crate::{
     crash,
     driver::{Access, Changes},
     error::{Error, Kind, Result},
     fs::Mounted,
-    id::VolumeId,
+    id::{CacheId, VolumeId},
     units::Bytes,
 };
 
@@ -22,13 +22,14 @@ use crate::{
 pub struct Held<'store> {
     store: &'store Store,
     volume: VolumeId,
+    cache_id: CacheId,
     lock: Option<Lock>,
     published: Cell<bool>,
 }
 
 impl<'store> Held<'store> {
-    pub(super) fn new(store: &'store Store, volume: VolumeId, lock: Lock) -> Self {
-        Self { store, volume, lock: Some(lock), published: Cell::new(false) }
+    pub(super) fn new(store: &'store Store, volume: VolumeId, cache_id: CacheId, lock: Lock) -> Self {
+        Self { store, volume, cache_id, lock: Some(lock), published: Cell::new(false) }
     }
 
     /// The volume.
@@ -45,19 +46,33 @@ impl<'store> Held<'store> {
         Mounted::detached(&self.store.driver.mounts(self.volume, &stack.parents, access)?)
     }
 
-    /// Makes it the layer `name` whose files have `size` apparent bytes. It is still held: published it is with the
-    /// image that needs it.
+    /// Makes the file that keeps the archive which this layer comes from. It goes with the row.
+    ///
+    /// # Errors
+    /// `Exists` if it was made before; the system's.
+    pub fn blob(&self) -> Result<BlobFile> {
+        BlobFile::create(&self.store.layout, &self.cache_id)
+    }
+
+    /// Makes it the layer `name` whose files have `size` apparent bytes, and which came from the archive `blob`. It is
+    /// still held: published it is with the image that needs it.
     ///
     /// # Errors
     /// `Exists` if another command committed the same layer meanwhile.
-    pub fn commit(&self, name: &Key, size: Bytes) -> Result<()> {
+    pub fn commit(&self, name: &Key, size: Bytes, blob: Option<&Blob>) -> Result<()> {
         self.store.driver.release(self.volume)?;
         self.store.driver.seal(self.volume)?;
         crash::point(crash::Point::CommitSealed);
         self.store.database.write(&format!("commit layer {name}"), |tx| {
             tx.execute(
-                "UPDATE snapshots SET key = :name, kind = 'committed', state = 'ready', size = :size WHERE volume = :v",
-                named_params! {":name": name.as_str(), ":size": size.0, ":v": self.volume.get()},
+                "UPDATE snapshots SET key = :name, kind = 'committed', state = 'ready', size = :size,
+                 blob_format = :format, blob_digest = :digest, blob_size = :stored, blob_plain = :plain
+                 WHERE volume = :v",
+                named_params! {
+                    ":name": name.as_str(), ":size": size.0, ":v": self.volume.get(),
+                    ":format": blob.map(|blob| blob.format), ":digest": blob.map(|blob| blob.digest.to_string()),
+                    ":stored": blob.map(|blob| blob.size.0), ":plain": blob.map(|blob| blob.plain.0),
+                },
             )
             .sql()
         })?;

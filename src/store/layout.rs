@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/lamina.db     what volumes mean (SQLite, write-ahead log)
 //! ROOT/locks         one byte per volume, locked by whoever works on it; byte 0 is the pool
+//! ROOT/blobs/CACHE   the archive that a layer came from, byte for byte, for 'lamina save'
 //! ROOT/pool/         the driver's own: backing files, mount point, directories
 //! ROOT/builds/       what running builds need, one directory each
 //! ROOT/build-caches/ what cache mounts of builds hold
@@ -17,7 +18,7 @@ use std::{
 
 use crate::{
     error::{Act as _, Result},
-    id::ContainerId,
+    id::{CacheId, ContainerId},
 };
 
 /// The database's name: a directory that has it is a root directory.
@@ -40,6 +41,7 @@ impl Layout {
         let root = fs::canonicalize(root).act(|| format!("find root directory {}", root.display()))?;
         let layout = Self { root };
         make_directory(&layout.pool())?;
+        make_directory(&layout.blobs())?;
         make_directory(&layout.mounts())?;
         fs::set_permissions(layout.mounts(), Permissions::from_mode(0o700))
             .act(|| format!("close directory {} to others", layout.mounts().display()))?;
@@ -74,6 +76,16 @@ impl Layout {
     /// Where cache mounts of builds lie.
     pub fn build_caches(&self) -> PathBuf {
         self.root.join("build-caches")
+    }
+
+    /// The parent of all kept archives of layers.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Where the archive is kept that a layer came from.
+    pub fn blob(&self, layer: &CacheId) -> PathBuf {
+        self.blobs().join(layer.as_str())
     }
 
     /// The parent of all mount points.

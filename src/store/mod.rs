@@ -16,6 +16,7 @@
 //! Removing is therefore nothing but no longer keeping: see docs/crash-safety.md.
 
 mod admission;
+mod blob;
 mod check;
 mod database;
 mod ground;
@@ -30,11 +31,12 @@ mod snapshot;
 use rusqlite::{Transaction, named_params};
 
 pub use self::{
+    blob::BlobFile,
     check::Finding,
     held::Held,
     layout::Layout,
     pool::{Made, PoolOptions},
-    snapshot::{Info, Key, SnapshotKind},
+    snapshot::{Blob, BlobFormat, Info, Key, SnapshotKind},
 };
 use self::{
     database::Database,
@@ -234,6 +236,20 @@ impl Store {
         Ok((held, changes))
     }
 
+    /// How the layer `key` differs from its parent. Layers never change, so nothing is copied.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` if it is not a layer; the driver's.
+    pub fn layer_changes(&self, key: &Key) -> Result<Changes> {
+        let info = self.stat(key)?;
+        if info.kind != SnapshotKind::Committed {
+            let what = format!("compare snapshot {key} as a layer: it is {}", info.kind.name());
+            return Err(Error::new(Kind::Invalid, what));
+        }
+        let stack = self.stack(info.volume)?;
+        self.driver.changes(stack.volume, &stack.parents)
+    }
+
     /// Takes a sealed copy of one instant of the snapshot `key`, which may be mounted and written.
     ///
     /// # Errors
@@ -308,16 +324,17 @@ impl Store {
             }
             let parent = parent.map(|parent| self.usable_parent(tx, parent)).transpose()?;
             let volume = next_volume(tx)?;
+            let cache_id = CacheId::random();
             tx.execute(
                 "INSERT INTO snapshots (volume, key, kind, parent, state, kept, cache_id, created)
                  VALUES (:volume, :key, :kind, :parent, 'creating', 0, :cache_id, :created)",
                 named_params! {
                     ":volume": volume.get(), ":key": key.as_str(), ":kind": kind, ":parent": parent.map(VolumeId::get),
-                    ":cache_id": CacheId::random().as_str(), ":created": now(),
+                    ":cache_id": cache_id.as_str(), ":created": now(),
                 },
             )
             .sql()?;
-            Ok(Held::new(self, volume, self.locks.volume(volume)?))
+            Ok(Held::new(self, volume, cache_id, self.locks.volume(volume)?))
         })
     }
 

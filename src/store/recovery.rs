@@ -6,7 +6,7 @@
 use rusqlite::named_params;
 
 use super::{
-    Store,
+    Store, blob,
     database::Sql as _,
     snapshot::{Info, State, has_children, volume},
 };
@@ -64,13 +64,14 @@ impl Store {
             // Its key is free from now on: the same layer may be made anew before the old volume is gone.
             let intent = "UPDATE snapshots SET state = 'removing', key = 'removing-' || volume WHERE volume = :v";
             tx.execute(intent, named_params! {":v": volume.get()}).sql()?;
-            super::parents(tx, volume).map(|parents| Some(parents.first().copied()))
+            super::parents(tx, volume).map(|parents| Some((info.cache_id, parents.first().copied())))
         })?;
-        let Some(parent) = intent else { return Ok(None) };
+        let Some((cache_id, parent)) = intent else { return Ok(None) };
         crash::point(crash::Point::RemoveIntent);
         self.driver.release(volume)?;
         self.driver.delete(volume)?;
         crash::point(crash::Point::RemoveActed);
+        blob::remove(&self.layout, &cache_id)?;
         self.database.write("forget a removed volume", |tx| {
             tx.execute("DELETE FROM snapshots WHERE volume = :v", named_params! {":v": volume.get()}).sql()
         })?;

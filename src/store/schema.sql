@@ -28,7 +28,13 @@ CREATE TABLE snapshots (
     created  TEXT NOT NULL,
     -- Of a committed one: apparent bytes of its layer's files, and its own bytes in the pool once somebody asked.
     size     INTEGER,
-    own      INTEGER
+    own      INTEGER,
+    -- Of a layer that came from an archive, kept in blobs/CACHE_ID: how it came (what came plain is kept as zstd), then
+    -- sha256 and bytes of the file, and bytes of the tar. All NULL for a layer that is packed again when it is wanted.
+    blob_format TEXT CHECK (blob_format IN ('gzip', 'zstd', 'plain')),
+    blob_digest TEXT,
+    blob_size   INTEGER,
+    blob_plain  INTEGER
 ) STRICT;
 CREATE INDEX snapshots_parent ON snapshots (parent);
 CREATE INDEX snapshots_unfinished ON snapshots (volume) WHERE state <> 'ready' OR kept = 0;
@@ -69,4 +75,4 @@ CREATE TABLE steps (
 ) STRICT;
 CREATE INDEX steps_image ON steps (image);
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::database::Sql as _;
 use crate::{
     error::{Error, Kind, Result},
-    id::{CacheId, ChainId, ContainerId, VolumeId},
+    id::{CacheId, ChainId, ContainerId, Digest, VolumeId},
     units::Bytes,
 };
 
@@ -115,6 +115,33 @@ names! {
     }
 }
 
+names! {
+    /// How the archive of a layer came, and how it is kept therefore.
+    pub BlobFormat {
+        /// With gzip, kept as it came.
+        Gzip = "gzip",
+        /// With Zstandard, kept as it came.
+        Zstd = "zstd",
+        /// Not compressed; kept with Zstandard, which is ours and nobody else's concern.
+        Plain = "plain",
+    }
+}
+
+/// The archive that a layer came from, as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Blob {
+    /// How it came.
+    pub format: BlobFormat,
+    /// sha256 of the file; that of the archive as it came, unless that was [`BlobFormat::Plain`].
+    pub digest: Digest,
+    /// Bytes of the file.
+    #[serde(rename = "size_bytes")]
+    pub size: Bytes,
+    /// Bytes of the tar that is compressed in it.
+    #[serde(rename = "plain_bytes")]
+    pub plain: Bytes,
+}
+
 /// One snapshot as [`super::Store::stat`] and [`super::Store::walk`] tell it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Info {
@@ -132,6 +159,9 @@ pub struct Info {
     pub created: String,
     /// Apparent bytes of a layer's files.
     pub size: Option<Bytes>,
+    /// Of a layer that came from an archive: that archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Blob>,
     /// Of a layer, once it was asked for: bytes in the pool that are its own.
     #[serde(skip)]
     pub(super) own: Option<Bytes>,
@@ -142,7 +172,8 @@ pub struct Info {
 }
 
 const COLUMNS: &str =
-    "SELECT s.key, s.volume, s.kind, p.key AS parent, s.cache_id, s.created, s.size, s.own, s.state, s.kept
+    "SELECT s.key, s.volume, s.kind, p.key AS parent, s.cache_id, s.created, s.size, s.own, s.state, s.kept,
+            s.blob_format, s.blob_digest, s.blob_size, s.blob_plain
      FROM snapshots s LEFT JOIN snapshots p ON p.volume = s.parent";
 
 /// The text in `column` as what it stands for.
@@ -161,6 +192,18 @@ pub(super) fn volume(row: &Row<'_>, column: &str) -> rusqlite::Result<VolumeId> 
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Integer, Box::new(error)))
 }
 
+impl Blob {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+        let Some(format) = row.get("blob_format")? else { return Ok(None) };
+        Ok(Some(Self {
+            format,
+            digest: parsed(row, "blob_digest")?,
+            size: Bytes(row.get("blob_size")?),
+            plain: Bytes(row.get("blob_plain")?),
+        }))
+    }
+}
+
 impl Info {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -172,6 +215,7 @@ impl Info {
             created: row.get("created")?,
             size: row.get::<_, Option<u64>>("size")?.map(Bytes),
             own: row.get::<_, Option<u64>>("own")?.map(Bytes),
+            blob: Blob::from_row(row)?,
             state: row.get("state")?,
             kept: row.get("kept")?,
         })

@@ -19,13 +19,15 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 12] = [
+const CASES: [(&str, Case); 14] = [
     ("the_second_image_shares_every_layer", steps::the_second_image_shares_every_layer),
+    ("steps_go_with_their_image", steps::steps_go_with_their_image),
     ("what_was_done_is_not_done_again", steps::what_was_done_is_not_done_again),
     ("every_instruction_reaches_the_configuration", steps::every_instruction_reaches_the_configuration),
     ("commands_run_in_the_image", steps::commands_run_in_the_image),
     ("stages_take_from_one_another", steps::stages_take_from_one_another),
     ("the_same_input_gives_the_same_image", steps::the_same_input_gives_the_same_image),
+    ("a_built_image_is_saved_and_loaded", steps::a_built_image_is_saved_and_loaded),
     ("copies_go_where_they_should", context::copies_go_where_they_should),
     ("nothing_outside_is_copied", context::nothing_outside_is_copied),
     ("what_is_ignored_is_not_there", context::what_is_ignored_is_not_there),

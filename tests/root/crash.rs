@@ -41,6 +41,7 @@ enum Effect {
     NoImage(&'static str),
     Container(&'static str),
     NoContainer(&'static str),
+    File(&'static str),
 }
 
 const fn step(effect: Effect, args: &'static [&'static str], before: &'static [&'static [&'static str]]) -> Step {
@@ -52,7 +53,7 @@ const fn mounted(name: &'static str, step: Step) -> Step {
 }
 
 /// Every command that changes something, with what it needs.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     step(Effect::Image("second"), &["import", "second.tar", "second:1"], &[]),
     step(Effect::Container("made"), &["create", "--name", "made", "base:1"], &[]),
     mounted("victim", step(Effect::Container("victim"), &["mount", "victim"], &[])),
@@ -62,6 +63,7 @@ const STEPS: [Step; 12] = [
     step(Effect::Nothing, &["pool", "up"], &[&["pool", "down"]]),
     step(Effect::Nothing, &["pool", "down"], &[]),
     step(Effect::Image("loaded"), &["load", "-i", "archive.tar"], &[]),
+    step(Effect::File("saved.tar"), &["save", "-o", "saved.tar", "base:1"], &[]),
     step(Effect::Nothing, &["pool", "grow", "GROWN"], &[]),
     step(Effect::NoContainer("victim"), &["rm", "victim"], &[]),
     step(Effect::NoImage("other"), &["rmi", "other:1"], &[]),
@@ -79,6 +81,7 @@ fn done(host: &Host, effect: Effect) -> Outcome {
         Effect::Image(name) => expect_eq!(images(name)?, 1, "image {name}"),
         Effect::NoImage(name) => expect_eq!(images(name)?, 0, "image {name}"),
         Effect::Container(name) => expect_eq!(containers(name)?, 1, "container {name}"),
+        Effect::File(name) => expect!(host.file(name).exists(), "file {name}"),
         Effect::NoContainer(name) => expect_eq!(containers(name)?, 0, "container {name}"),
     }
     Ok(())
@@ -101,6 +104,10 @@ fn kill_at(host: &Host, point: Point) -> Outcome {
         if killed {
             reached = true;
             host.check()?;
+            archives_are_those_of_images(host)?;
+            if let Effect::File(name) = step.effect {
+                expect!(!host.file(name).exists(), "a killed command wrote {name}");
+            }
             untouched(host)?;
             // A pool with a mounted container stays up.
             unmount(host, step.mounted)?;
@@ -207,6 +214,19 @@ fn again(host: &Host, args: &[String]) -> Outcome {
     let done_before = ["is in use", "no such", "not mounted", "not larger", "already"];
     let fine = said.code == Some(0) || done_before.iter().any(|words| said.err.contains(words));
     expect!(fine, "{args:?} given again: {said:?}");
+    Ok(())
+}
+
+/// No archive of a layer is kept that no image has.
+fn archives_are_those_of_images(host: &Host) -> Outcome {
+    let images = host.json(&["images"])?;
+    let layers =
+        images.as_array().into_iter().flatten().flat_map(|image| image["layers"].as_array().into_iter().flatten());
+    let known: Vec<&str> = layers.filter_map(|layer| layer["cache_id"].as_str()).collect();
+    for entry in fs::read_dir(host.root().join("blobs"))? {
+        let name = entry?.file_name();
+        expect!(known.iter().any(|id| name == *id), "{} belongs to no image", name.display());
+    }
     Ok(())
 }
 

@@ -5,8 +5,8 @@
 mod archives;
 mod hostile;
 mod layers;
-mod listing;
-mod tarball;
+pub mod listing;
+pub mod tarball;
 
 use std::{fs::File, io::Read, os::fd::AsFd as _, path::Path};
 

@@ -26,6 +26,7 @@ mod full;
 mod image;
 mod lamina;
 mod loop_file;
+mod save;
 mod store;
 mod thin;
 
@@ -46,6 +47,7 @@ fn main() {
         store::trials(),
         commands::trials(),
         build::trials(),
+        save::trials(),
         crash::trials(),
         damage::trials(),
         full::trials(),

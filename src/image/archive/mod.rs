@@ -16,21 +16,18 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{CWD, Mode, OFlags};
-use sha2::{Digest as _, Sha256};
-
 use self::index::Index;
 use super::{
     compression::{Compression, decompress},
     config::Config,
     read_error,
     reference::Reference,
+    verified::Verified,
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::free_space,
+    fs::SparingFile,
     id::Digest,
-    interrupt,
     units::Bytes,
 };
 
@@ -125,15 +122,8 @@ impl Archive {
 
     /// The stored bytes of a layer. At their end, a digest that does not fit is an error.
     pub fn layer(&self, blob: &BlobRef) -> impl Read + Send + use<> {
-        let at = blob.offset;
-        let name = blob.name.clone();
-        Blob {
-            file: Arc::clone(&self.file),
-            at,
-            end: at + blob.size,
-            name,
-            check: blob.digest.map(|d| (d, Sha256::new())),
-        }
+        let part = Part { file: Arc::clone(&self.file), at: blob.offset, end: blob.offset + blob.size };
+        Verified::new(part, format!("'{}'", blob.name.escape_debug()), blob.digest)
     }
 
     /// Finds a member; `digest` is what its bytes must have.
@@ -161,30 +151,14 @@ impl Archive {
     }
 }
 
-/// How much is read before space is asked for again.
-const SPOOL_STEP: u64 = 16 << 20;
-
 /// An archive may be far larger than it looks, and the pool's own file lies on that disk too.
-const SPOOL_RESERVE: Bytes = Bytes::mib(256);
+pub(super) const SPOOL_RESERVE: Bytes = Bytes::mib(256);
 
 /// All of `plain` in an unnamed file.
 fn spooled(mut plain: impl Read, spool: &Path) -> Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(CWD, spool, flags, Mode::RUSR | Mode::WUSR);
-    let mut whole = File::from(fd.act(|| format!("make an unnamed file in {}", spool.display()))?);
-    loop {
-        interrupt::check()?;
-        let free = free_space(spool)?;
-        if free < SPOOL_RESERVE {
-            let what =
-                format!("it takes all space of {}: {free} are free, {SPOOL_RESERVE} are kept back", spool.display());
-            return Err(Error::new(Kind::Full, what));
-        }
-        let step = (&mut plain).take(SPOOL_STEP);
-        if io::copy(&mut { step }, &mut whole).map_err(|error| read_error(error, "read it"))? == 0 {
-            return Ok(whole);
-        }
-    }
+    let mut whole = SparingFile::unnamed(spool, SPOOL_RESERVE)?;
+    io::copy(&mut plain, &mut whole).map_err(|error| read_error(error, "read it"))?;
+    Ok(whole.into_file())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
@@ -207,46 +181,23 @@ fn image(references: Vec<Reference>, config: Vec<u8>, layers: Vec<BlobRef>) -> R
 
 /// A part of the archive's file, read by position so that several readers do not disturb each other.
 #[derive(Debug)]
-struct Blob {
+struct Part {
     file: Arc<File>,
     at: u64,
     end: u64,
-    name: String,
-    check: Option<(Digest, Sha256)>,
 }
 
-impl Read for Blob {
+impl Read for Part {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = buffer.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
-        if buffer.is_empty() {
-            return Ok(0);
-        }
         if most == 0 {
-            return self.finish();
+            return Ok(0);
         }
         let count = self.file.read_at(&mut buffer[..most], self.at)?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.at += count as u64;
-        if let Some((_, hasher)) = &mut self.check {
-            hasher.update(&buffer[..count]);
-        }
         Ok(count)
-    }
-}
-
-impl Blob {
-    fn finish(&mut self) -> io::Result<usize> {
-        let Some((expected, hasher)) = self.check.take() else { return Ok(0) };
-        let found = Digest::finish(hasher);
-        if found == expected {
-            return Ok(0);
-        }
-        let name = self.name.escape_debug();
-        Err(io::Error::other(Error::new(
-            Kind::Corrupt,
-            format!("'{name}' has digest {found} and {expected} was expected"),
-        )))
     }
 }

@@ -9,7 +9,7 @@ mod header;
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    io::{self, Write},
+    io::Write,
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     os::unix::ffi::OsStrExt as _,
     path::PathBuf,
@@ -19,7 +19,6 @@ use rustix::{
     fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
     io::Errno,
 };
-use sha2::{Digest as _, Sha256};
 
 use self::header::Entry;
 pub(crate) use self::header::{Entry as Header, padding};
@@ -27,7 +26,7 @@ use super::{shown, xattr::is_content};
 use crate::{
     driver::{Change, ChangeKind},
     error::{Act as _, Error, Kind, Result},
-    id::{DiffId, Digest},
+    id::{DiffId, Hashing},
     interrupt,
     units::Bytes,
 };
@@ -39,6 +38,8 @@ pub struct Packed {
     pub diff_id: DiffId,
     /// Apparent bytes of its regular files, hard links once.
     pub size: Bytes,
+    /// Bytes of the archive.
+    pub length: Bytes,
 }
 
 const BUFFER: usize = 1 << 20;
@@ -52,7 +53,7 @@ pub fn pack<'c>(
     changes: impl IntoIterator<Item = &'c Change>,
     out: impl Write,
 ) -> Result<Packed> {
-    let out = Hashing { out, hasher: Sha256::new() };
+    let out = Hashing::new(out);
     let mut packer = Packer { root, out, parent: None, links: HashMap::new(), size: 0, buffer: vec![0; BUFFER] };
     for change in changes {
         interrupt::check()?;
@@ -60,24 +61,8 @@ pub fn pack<'c>(
     }
     packer.write(&[0; 1024])?;
     packer.out.flush().act(|| "write the layer archive")?;
-    Ok(Packed { diff_id: DiffId(Digest::finish(packer.out.hasher)), size: Bytes(packer.size) })
-}
-
-struct Hashing<W> {
-    out: W,
-    hasher: Sha256,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
+    let (_, digest, length) = packer.out.finish();
+    Ok(Packed { diff_id: DiffId(digest), size: Bytes(packer.size), length })
 }
 
 struct Packer<'a, W> {

@@ -32,6 +32,8 @@ pub struct Unpacked {
     pub diff_id: DiffId,
     /// Apparent bytes of its regular files, hard links once: Docker's size of a layer.
     pub size: Bytes,
+    /// Bytes of the whole uncompressed archive.
+    pub length: Bytes,
     /// How many members it had.
     pub entries: u64,
     /// Whether the archive had its end marker.
@@ -89,7 +91,7 @@ pub fn unpack(
         Ok((Bytes(unpacker.size), entries, members.end_marker()))
     };
     let ((size, entries, end_marker), tally) = with_chunks(tar, work)?;
-    Ok(Unpacked { diff_id: DiffId(tally.digest), size, entries, end_marker })
+    Ok(Unpacked { diff_id: DiffId(tally.digest), size, length: Bytes(tally.length), entries, end_marker })
 }
 
 /// Asks for room in steps, because each question costs system calls.

@@ -44,6 +44,32 @@ pub fn the_second_image_shares_every_layer(host: &Host) -> Outcome {
     host.check()
 }
 
+/// The images of single steps are there for the next build, and go with the image that they led to.
+pub fn steps_go_with_their_image(host: &Host) -> Outcome {
+    base(host)?;
+    let count = |more: &[&str]| -> Outcome<usize> {
+        let rows = host.json(&[&["images"], more].concat())?;
+        Ok(rows.as_array().ok_or("an array")?.len())
+    };
+    context(host, "FROM base\nRUN touch /one\nENV A=1\nRUN touch /two\n", &[])?;
+    built(host, &["-t", "long"])?;
+    context(host, "FROM base\nRUN touch /one\nRUN touch /three\n", &[])?;
+    built(host, &["-t", "short"])?;
+    expect_eq!((count(&[])?, count(&["-a"])?), (3, 5));
+    let own = &host.json(&["images"])?;
+    let own = own.as_array().ok_or("an array")?.iter().filter(|row| row["own_bytes"].as_u64() > Some(0)).count();
+    expect_eq!(own, 3);
+    expect_eq!(host.ok(&["rmi", "long"])?.matches("Deleted: ").count(), 2);
+    expect_eq!((count(&[])?, count(&["-a"])?), (2, 3));
+    host.ok(&["create", "--name", "user", "short"])?;
+    host.fails(&["rmi", "short"], "container user")?;
+    host.ok(&["rm", "user"])?;
+    expect_eq!(host.ok(&["rmi", "short"])?.matches("Deleted: ").count(), 2);
+    expect_eq!((count(&[])?, count(&["-a"])?), (1, 1));
+    expect_eq!(host.json(&["pool", "status"])?["layers"], 1);
+    host.check()
+}
+
 pub fn what_was_done_is_not_done_again(host: &Host) -> Outcome {
     base(host)?;
     let dockerfile = "FROM base\nENV A=1\nRUN cat /proc/sys/kernel/random/uuid > /random\nCOPY a /a\nCOPY b /b\n";
@@ -200,5 +226,24 @@ pub fn the_same_input_gives_the_same_image(host: &Host) -> Outcome {
     fs::File::options().write(true).open(directory.join("a"))?.set_modified(past)?;
     let first = build()?;
     expect_eq!(build()?, first);
+    host.check()
+}
+
+/// Layers that were built have no archive: saving packs them again, to the same digests.
+pub fn a_built_image_is_saved_and_loaded(host: &Host) -> Outcome {
+    base(host)?;
+    let dockerfile = "FROM base\nRUN mkdir /made && echo x > /made/file && chmod 4755 /made/file\nCOPY a /copied/\n";
+    context(host, dockerfile, &[("a", "a")])?;
+    let id = built(host, &["-t", "made:1"])?;
+    for format in ["docker", "oci"] {
+        let archive = host.file(format).to_string_lossy().into_owned();
+        host.ok(&["save", "--format", format, "-o", &archive, "made:1"])?;
+        host.ok(&["rmi", "made:1"])?;
+        expect!(host.ok(&["load", "-i", &archive])?.contains("made:1"), "the reference came along");
+        expect_eq!(host.ok(&["images", "--no-trunc", "-q", "-a"])?.contains(&id), true);
+    }
+    let root = tree(host, "made:1")?;
+    expect_eq!(fs::metadata(root.join("made/file"))?.mode() & 0o7777, 0o4755);
+    expect_eq!(fs::read_to_string(root.join("copied/a"))?, "a");
     host.check()
 }

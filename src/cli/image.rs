@@ -1,0 +1,96 @@
+//! `lamina image ...`: the verbs of images under Docker's longer names, and `prune`.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+
+use super::{Global, history, images, import, inspect, load, output, pool, rmi, save, tag};
+use crate::image::prune::prune;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(images::Args),
+    /// Remove images
+    #[command(visible_alias = "remove")]
+    Rm(rmi::Args),
+    /// Give an image one more name
+    Tag(tag::Args),
+    /// Show the layers of an image
+    History(history::Args),
+    /// Show everything about an image, as JSON
+    Inspect(inspect::Args),
+    /// Make a one-layer image from a root file system tar
+    Import(import::Args),
+    /// Load images from an archive
+    Load(load::Args),
+    /// Write images to an archive
+    Save(save::Args),
+    /// Remove the images that have no name
+    Prune(PruneArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PruneArgs {
+    /// Remove all images that no container was made from
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Verb {
+    pub(super) fn run(&self, global: &Global) -> Result<()> {
+        match self {
+            Self::Ls(args) => args.run(global),
+            Self::Rm(args) => args.run(global),
+            Self::Tag(args) => args.run(global),
+            Self::History(args) => args.run(global),
+            Self::Inspect(args) => args.run(global),
+            Self::Import(args) => args.run(global),
+            Self::Load(args) => args.run(global),
+            Self::Save(args) => args.run(global),
+            Self::Prune(args) => args.run(global),
+        }
+    }
+}
+
+impl PruneArgs {
+    fn run(&self, global: &Global) -> Result<()> {
+        let store = pool::existing(global)?;
+        if !self.force && !self.agreed()? {
+            return Ok(());
+        }
+        let pruned = prune(&store, self.all)?;
+        for removed in pruned.removed {
+            for reference in removed.untagged {
+                output::line(format_args!("Untagged: {reference}"))?;
+            }
+            for id in removed.deleted {
+                output::line(format_args!("Deleted: {id}"))?;
+            }
+        }
+        let (own, blobs) = (pruned.own, pruned.blobs);
+        output::line(format_args!(
+            "Total reclaimed space: {} in the pool, {} of archives",
+            own.docker(),
+            blobs.docker()
+        ))
+    }
+
+    fn agreed(&self) -> Result<bool> {
+        if !io::stdin().is_terminal() {
+            bail!(
+                "image prune: nobody can be asked, standard input is no terminal; give -f to remove without a question"
+            );
+        }
+        let which = if self.all { "all images that no container was made from" } else { "all images without a name" };
+        eprint!("This removes {which}. Are you sure you want to continue? [y/N] ");
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).context("read the answer")?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}

@@ -1,0 +1,54 @@
+//! A reader that checks what it read.
+//!
+//! Invariant: its end is only told when all bytes before it have the digest that was expected.
+
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    error::{Error, Kind},
+    id::Digest,
+};
+
+/// See the module's comment.
+#[derive(Debug)]
+pub(super) struct Verified<R> {
+    inner: R,
+    /// For the error.
+    name: String,
+    check: Option<(Digest, Sha256)>,
+}
+
+impl<R: Read> Verified<R> {
+    /// Reads `inner`, which is called `name` and must have this digest, where one is known.
+    pub(super) fn new(inner: R, name: String, expected: Option<Digest>) -> Self {
+        Self { inner, name, check: expected.map(|digest| (digest, Sha256::new())) }
+    }
+
+    fn finish(&mut self) -> io::Result<usize> {
+        let Some((expected, hasher)) = self.check.take() else { return Ok(0) };
+        let found = Digest::finish(hasher);
+        if found == expected {
+            return Ok(0);
+        }
+        let what = format!("{} has digest {found} and {expected} was expected", self.name);
+        Err(io::Error::other(Error::new(Kind::Corrupt, what)))
+    }
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = self.inner.read(buffer)?;
+        if count == 0 {
+            return self.finish();
+        }
+        if let Some((_, hasher)) = &mut self.check {
+            hasher.update(&buffer[..count]);
+        }
+        Ok(count)
+    }
+}
