@@ -78,22 +78,30 @@ pub struct Pool {
     _directory: tempfile::TempDir,
 }
 
+/// What the kernel may say while a pool of this kind is tried.
+fn expect_messages(kind: DriverKind) {
+    let parts: &[&str] = match kind {
+        // When it is asked for what there is already, or is there no more.
+        DriverKind::Thin => &["device-mapper: thin:", "device-mapper: ioctl:", "device-mapper: table:"],
+        // Linux 6.1 warns when it is asked to send a path above PATH_MAX, which later ones only refuse.
+        DriverKind::Btrfs => &["fs/btrfs/send.c"],
+        DriverKind::Overlay | DriverKind::Vfs => &[],
+    };
+    for part in parts {
+        println!("VM-EXPECT-KMSG: {part}");
+    }
+}
+
 /// Runs `case` on a fresh pool; ignored where this machine cannot have such a pool.
 pub fn with_pool(kind: DriverKind, size: Bytes, case: fn(&mut Pool) -> Outcome) -> Result<Completion, Failed> {
     if !rustix::process::geteuid().is_root() {
         return Ok(Completion::ignored_with("needs root"));
     }
-    if kind == DriverKind::Thin {
-        // What the kernel says when it is asked for what there is already, or is there no more.
-        for part in ["device-mapper: thin:", "device-mapper: ioctl:", "device-mapper: table:"] {
-            println!("VM-EXPECT-KMSG: {part}");
-        }
-    }
-    if kind == DriverKind::Btrfs {
-        // Linux 6.1 warns when it is asked to send a path above PATH_MAX, which later ones only refuse.
-        println!("VM-EXPECT-KMSG: fs/btrfs/send.c");
-    }
-    match pool::supported(kind).and_then(|()| Pool::new(kind, size)) {
+    let make = || {
+        expect_messages(kind);
+        Pool::new(kind, size)
+    };
+    match pool::supported(kind).and_then(|()| make()) {
         Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::MissingProgram) => {
             Ok(Completion::ignored_with(error.to_string()))
         }
