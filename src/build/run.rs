@@ -14,13 +14,14 @@ use super::{
     layer::Draft,
     settings::{self, Settings},
     stage::Stage,
-    target::absolute,
+    target::{absolute, resolve},
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
     id::Digest,
     runtime::{self, Command, Mount, Network, OciRuntime, Workplace},
+    store::Held,
     units::Bytes,
 };
 
@@ -123,12 +124,13 @@ struct Job<'a> {
 
 /// What is to be there as long as the command runs.
 #[derive(Default)]
-struct Kept {
+struct Kept<'a> {
     trees: Vec<(Mounted, PathBuf)>,
+    held: Vec<Held<'a>>,
     locks: Vec<File>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
     fn execute(&self, draft: &Draft<'_>, mut command: Command, text: &str) -> Result<()> {
         let runtime = OciRuntime::find()?;
         let mounted = draft.mounted()?;
@@ -147,8 +149,9 @@ impl Job<'_> {
             let point = place.path().join(format!("from-{number}"));
             command.mounts.push(self.mount(mount, &command.cwd, &point, &mut kept)?);
         }
-        let exit = runtime::run(runtime, mounted, kept.trees, &command, &place)?;
-        drop(kept.locks);
+        let hidden = self.build.store.layout().mounts();
+        let exit = runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden)?;
+        drop((kept.locks, kept.held));
         if exit.code != 0 {
             let shown = text.trim_start_matches("RUN ");
             return Err(Error::new(
@@ -168,7 +171,7 @@ impl Job<'_> {
     }
 
     /// What `--mount` asks for.
-    fn mount(&self, mount: &RunMount, cwd: &str, point: &Path, kept: &mut Kept) -> Result<Mount> {
+    fn mount(&self, mount: &RunMount, cwd: &str, point: &Path, kept: &mut Kept<'a>) -> Result<Mount> {
         let inside = |target: &str| absolute(cwd, target).to_string_lossy().into_owned();
         match mount {
             RunMount::Tmpfs { target, size } => {
@@ -183,24 +186,29 @@ impl Job<'_> {
                 Err(Error::new(Kind::Unsupported, "a bind mount of RUN is read-only here; leave 'rw' out"))
             }
             RunMount::Bind { target, source, from, .. } => {
-                let below = absolute("", source.as_deref().unwrap_or(""));
-                let below = below.strip_prefix("/").unwrap_or(Path::new(""));
-                let root = match from {
-                    None => self.build.context_path.to_owned(),
+                let source = absolute("", source.as_deref().unwrap_or(""));
+                // Followed inside the tree, so that no link of it leads the runtime out of it.
+                let (root, inner) = match from {
+                    None => (self.build.context_path.to_owned(), resolve(self.build.context, &source)?),
                     Some(name) => {
-                        if let Some(mounted) = self.build.tree(name, self.stage)? {
-                            kept.trees.push((mounted, point.to_owned()));
-                        }
-                        point.to_owned()
+                        let tree = self.build.tree(name, self.stage)?;
+                        let tree = tree.ok_or_else(|| Error::new(Kind::NotFound, format!("{name} has no files")))?;
+                        let inner = resolve(tree.mounted.root(), &source)?;
+                        kept.trees.push((tree.mounted, point.to_owned()));
+                        kept.held.push(tree.held);
+                        (point.to_owned(), inner)
                     }
                 };
-                Ok(bind(&inside(target), root.join(below), true))
+                if inner.missing > 0 {
+                    return Err(Error::new(Kind::NotFound, format!("mount {}: it does not exist", source.display())));
+                }
+                Ok(bind(&inside(target), root.join(inner.path), true))
             }
         }
     }
 
     /// The directory of a cache, which is kept between builds and is no part of any layer.
-    fn cache(&self, mount: &RunMount, kept: &mut Kept) -> Result<PathBuf> {
+    fn cache(&self, mount: &RunMount, kept: &mut Kept<'a>) -> Result<PathBuf> {
         let RunMount::Cache { id, from, sharing, mode, uid, gid, .. } = mount else { return Ok(PathBuf::new()) };
         if from.is_some() {
             return Err(Error::new(Kind::Unsupported, "a cache mount starts empty here; leave 'from' out"));
@@ -224,7 +232,7 @@ impl Job<'_> {
 }
 
 fn bind(target: &str, source: PathBuf, read_only: bool) -> Mount {
-    let mut options = ["rbind", "nosuid", "nodev"].map(str::to_owned).to_vec();
+    let mut options = ["bind", "nosuid", "nodev"].map(str::to_owned).to_vec();
     if read_only {
         options.push("ro".to_owned());
     }

@@ -15,6 +15,7 @@ use crate::{
         catalog::{Catalog, Image},
         config::{self, Config},
     },
+    runtime::DEFAULT_PATH,
 };
 
 /// A stage as far as it is built.
@@ -89,7 +90,11 @@ impl Stage {
 
     fn step(&mut self, build: &Build<'_>, step: &Step, progress: &mut Progress<'_>) -> Result<()> {
         let settings = self.config.runs()?;
-        let lookup = |name: &str| settings::env(&settings, name).or_else(|| self.args.get(name).cloned());
+        // What an image does not say is what its commands see.
+        let default = |name: &str| (name == "PATH").then(|| DEFAULT_PATH.to_owned());
+        let lookup = |name: &str| {
+            settings::env(&settings, name).or_else(|| self.args.get(name).cloned()).or_else(|| default(name))
+        };
         let instruction = step.instruction.expand(&lookup, build.dockerfile().escape)?;
         match &instruction {
             Instruction::Run(run) => self.run_command(build, run, &step.text, progress),
@@ -138,10 +143,7 @@ impl Stage {
     ) -> Result<()> {
         let key = self.key(build, created_by);
         let before = self.config.clone();
-        self.cached_or(build, &key, progress, || {
-            let step = config::Step { created_by, comment: super::COMMENT, created: build.started, layer: None };
-            build.publish(&key, &before.stepped(&step, change)?)
-        })
+        self.cached_or(build, &key, progress, || build.configured(&key, &before, created_by, change))
     }
 
     /// A step that writes a layer.
@@ -163,15 +165,15 @@ impl Stage {
         let mut changed = self.config.runs()?;
         settings::apply(&mut changed, instruction, self.has_cmd)?;
         let path = settings::text(&changed, "WorkingDir").to_owned();
-        if build.has_directory(self, &path)? {
-            return self.settle(build, instruction, progress);
-        }
         let created_by = settings::shown(instruction);
         let key = self.key(build, &created_by);
         let before = self.config.clone();
         self.cached_or(build, &key, progress, || {
-            let make = |draft: &Draft<'_>| build.make_directory(draft, &path);
-            build.layer(&before, &key, &created_by, make, |settings| *settings = changed)
+            let change = |settings: &mut Settings| *settings = changed;
+            if build.has_directory(&before, &path)? {
+                return build.configured(&key, &before, &created_by, change);
+            }
+            build.layer(&before, &key, &created_by, |draft| build.make_directory(draft, &path), change)
         })
     }
 
@@ -217,6 +219,18 @@ impl Stage {
 }
 
 impl Build<'_> {
+    /// Publishes the image of a step without files.
+    fn configured(
+        &self,
+        key: &StepKey,
+        before: &Config,
+        created_by: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<Image> {
+        let step = config::Step { created_by, comment: super::COMMENT, created: self.started, layer: None };
+        self.publish(key, &before.stepped(&step, change)?)
+    }
+
     pub(super) fn stage(&self, index: usize) -> Result<&Stage> {
         let missing = || Error::new(Kind::NotFound, format!("stage {index} was not built"));
         self.done.get(&index).ok_or_else(missing)

@@ -21,12 +21,13 @@ use super::{
     target::{absolute, resolve},
 };
 use crate::{
+    driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
     id::{ChainId, Digest},
     image::{compression::decompress, config::Config, unpack::unpack},
     runtime::owner_of,
-    store::Key,
+    store::{Held, Key},
     units::Bytes,
 };
 
@@ -123,8 +124,15 @@ fn digest(source: &Source<'_>, pieces: &[Piece]) -> Result<Digest> {
     let mut hasher = Sha256::new();
     for piece in pieces {
         match piece {
-            Piece::Found(found) | Piece::Archive(found) => source.digest(found, &mut hasher)?,
-            Piece::Text { name, content } => hasher.update(format!("{name}\0{content}\0")),
+            Piece::Found(found) => {
+                hasher.update(b"found");
+                source.digest(found, &mut hasher)?;
+            }
+            Piece::Archive(found) => {
+                hasher.update(b"archive");
+                source.digest(found, &mut hasher)?;
+            }
+            Piece::Text { name, content } => hasher.update(format!("text{name}\0{content}\0")),
         }
     }
     Ok(Digest::finish(hasher))
@@ -147,6 +155,14 @@ fn is_archive(source: &Source<'_>, found: &Match) -> Result<bool> {
     Ok(block[0] != 0 && stored.is_ok_and(|stored| stored == sum))
 }
 
+/// The tree of an image, mounted read-only: a snapshot of its own, so that the image can be removed meanwhile.
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    // Unmounted first.
+    pub(super) mounted: Mounted,
+    pub(super) held: Held<'a>,
+}
+
 impl Build<'_> {
     /// Shows `look` the tree that `from` names: a stage, an image, or without a name the build context.
     pub(super) fn with_source<T>(
@@ -162,11 +178,11 @@ impl Build<'_> {
         };
         let tree = self.tree(name, stage)?;
         let tree = tree.ok_or_else(|| Error::new(Kind::NotFound, format!("{name} has no layers, so no files")))?;
-        look(&Source { root: tree.root(), ignore: None, keeps_owners: true, name: format!("'{name}'") })
+        look(&Source { root: tree.mounted.root(), ignore: None, keeps_owners: true, name: format!("'{name}'") })
     }
 
-    /// The tree of a stage or an image, mounted read-only; `None` for one without layers.
-    pub(super) fn tree(&self, name: &str, before: usize) -> Result<Option<Mounted>> {
+    /// The tree of a stage or an image; `None` for one without layers.
+    pub(super) fn tree(&self, name: &str, before: usize) -> Result<Option<Tree<'_>>> {
         let config = match self.stage_named(name, before) {
             Some(stage) => self.stage(stage)?.config().clone(),
             None => self.image(name)?.config,
@@ -174,16 +190,10 @@ impl Build<'_> {
         self.tree_of(&config)
     }
 
-    fn tree_of(&self, config: &Config) -> Result<Option<Mounted>> {
+    fn tree_of(&self, config: &Config) -> Result<Option<Tree<'_>>> {
         let Some(chain) = ChainId::chain(config.diff_ids()).last().copied() else { return Ok(None) };
-        let key = Key::layer(chain);
-        let mounted = Mounted::detached(&self.store.mounts(&key)?);
-        // From here on its device goes with the mount.
-        let released = self.store.release(&key);
-        match mounted {
-            Ok(mounted) => released.map(|()| Some(mounted)),
-            Err(error) => Err(error.and_undo(released)),
-        }
+        let held = self.store.draft(Some(&Key::layer(chain)))?;
+        Ok(Some(Tree { mounted: held.mounted(Access::ReadOnly)?, held }))
     }
 
     fn copy(
@@ -216,10 +226,10 @@ impl Build<'_> {
         file_system.write_out()
     }
 
-    /// Whether the image of a stage has this directory.
-    pub(super) fn has_directory(&self, stage: &Stage, path: &str) -> Result<bool> {
-        let Some(tree) = self.tree_of(stage.config())? else { return Ok(path == "/") };
-        Ok(resolve(tree.root(), Path::new(path)).is_ok_and(|found| found.missing == 0 && found.is_dir))
+    /// Whether an image has this directory.
+    pub(super) fn has_directory(&self, config: &Config, path: &str) -> Result<bool> {
+        let Some(tree) = self.tree_of(config)? else { return Ok(path == "/") };
+        Ok(resolve(tree.mounted.root(), Path::new(path)).is_ok_and(|found| found.missing == 0 && found.is_dir))
     }
 
     pub(super) fn make_directory(&self, draft: &Draft<'_>, path: &str) -> Result<()> {

@@ -57,13 +57,13 @@ pub struct Command {
     pub mounts: Vec<Mount>,
 }
 
-/// What Docker grants by default (moby, oci/caps/defaults.go).
-const CAPABILITIES: [Capability; 14] = [
+/// What Docker grants by default (moby, oci/caps/defaults.go), but for `CAP_MKNOD`: without cgroups nothing else would
+/// keep a command from making a node of the host's disk and writing to it.
+const CAPABILITIES: [Capability; 13] = [
     Capability::Chown,
     Capability::DacOverride,
     Capability::Fsetid,
     Capability::Fowner,
-    Capability::Mknod,
     Capability::NetRaw,
     Capability::Setgid,
     Capability::Setuid,
@@ -76,7 +76,7 @@ const CAPABILITIES: [Capability; 14] = [
 ];
 
 /// The path that programs are looked for in when an image does not say (moby, oci/defaults.go).
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn spec(command: &Command, identity: &Identity, rootfs: &Path) -> Result<Spec> {
     build(command, identity, rootfs)
@@ -87,7 +87,7 @@ fn build(command: &Command, identity: &Identity, rootfs: &Path) -> std::result::
     let mut env = command.env.clone();
     let has = |env: &[String], name: &str| env.iter().any(|pair| pair.starts_with(name));
     if !has(&env, "PATH=") {
-        env.insert(0, PATH.to_owned());
+        env.insert(0, format!("PATH={DEFAULT_PATH}"));
     }
     if !has(&env, "HOME=") {
         env.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")));

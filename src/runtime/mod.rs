@@ -11,7 +11,7 @@ mod program;
 mod user;
 mod workplace;
 
-pub use bundle::{Command, Mount, Network};
+pub use bundle::{Command, DEFAULT_PATH, Mount, Network};
 pub use process::{Exit, run};
 pub use program::OciRuntime;
 pub use user::owner_of;

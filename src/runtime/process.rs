@@ -9,9 +9,12 @@ use std::{
     thread,
 };
 
-use nix::{mount::MsFlags, sched::CloneFlags};
+use nix::{
+    mount::{MntFlags, MsFlags, umount2},
+    sched::CloneFlags,
+};
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
@@ -25,13 +28,16 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::Mounted,
+    fs::{Mounted, mounts_below},
     interrupt,
     program::{SETPRIV, UNSHARE},
 };
 
 /// What the runtime mounts by itself (`get_default_mounts`).
 const OWN_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+/// How long a signal may go unseen.
+const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,16 +47,17 @@ pub struct Exit {
 }
 
 /// Runs `command` in the tree of `mounted`, which is given up, with its output on standard error. `also` is mounted
-/// where the paths say, for the command's mounts to bind.
+/// where the paths say, for the command's mounts to bind. Mounts below `hidden` are left out of the command's namespace,
+/// which would keep them busy.
 ///
 /// # Errors
 /// `NotFound` for a user that the image does not know, `Interrupted`, the runtime's own. A command that fails is none.
 pub fn run(
     runtime: OciRuntime,
-    mounted: Mounted,
-    also: Vec<(Mounted, PathBuf)>,
+    (mounted, also): (Mounted, Vec<(Mounted, PathBuf)>),
     command: &Command,
     place: &Workplace,
+    hidden: &Path,
 ) -> Result<Exit> {
     let identity = user::resolve(mounted.root(), &command.user)?;
     let targets = OWN_MOUNTS.into_iter().chain(command.mounts.iter().map(|mount| mount.target.as_str()));
@@ -62,7 +69,7 @@ pub fn run(
     spec.save(&config).map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))?;
     let (tell, told) = mpsc::channel();
     let work = move || {
-        enter_private_namespace()?;
+        enter_private_namespace(hidden)?;
         mounted.attach(&rootfs)?;
         for (mounted, path) in also {
             fs::create_dir_all(&path).act(|| format!("make {}", path.display()))?;
@@ -89,10 +96,19 @@ pub fn run(
     Ok(Exit { code: code(status) })
 }
 
-fn enter_private_namespace() -> Result<()> {
+fn enter_private_namespace(hidden: &Path) -> Result<()> {
+    let copied = mounts_below(hidden)?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).act(|| "make a private mount namespace")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;
+    for mount in copied.into_iter().rev() {
+        match umount2(&mount.target, MntFlags::MNT_DETACH) {
+            // Unmounted by its owner just before the namespace was copied.
+            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+            Err(errno) => return Err(errno).act(|| format!("leave out mount {}", mount.target.display())),
+        }
+    }
+    Ok(())
 }
 
 /// A runtime that is running; killed when the value is dropped before its end.
@@ -121,7 +137,9 @@ fn watch(process: &OwnedFd) -> Result<()> {
             pidfd_send_signal(process, Signal::KILL).act(|| "end the OCI runtime")?;
             return Err(interrupt::interrupted());
         }
-        match poll(&mut [PollFd::new(process, PollFlags::IN)], None) {
+        // A signal that comes just before the call does not end it.
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&LOOK_UP)) {
+            Ok(0) => {}
             Ok(_) => return interrupt::check(),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).act(|| "wait for the OCI runtime"),

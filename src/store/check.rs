@@ -134,8 +134,12 @@ impl Store {
         for (volume, what) in self.driver.damaged()? {
             let Some(info) = self.rows()?.remove(&volume) else { continue };
             let finding = Finding::new(format!("volume {volume} of snapshot {:.12}: {what}", info.key.as_str()));
+            // Looked at with the lock held, so that nobody is about to mount it.
+            let lock = self.locks.try_volume(volume)?;
             let mounted = mounted_containers(&self.layout)?.values().any(|id| id == info.key.as_str());
-            findings.push(match self.locks.try_volume(volume)? {
+            findings.push(match lock {
+                // A layer never changes, not even for the better.
+                _ if info.kind == SnapshotKind::Committed => finding,
                 Some(_lock) if !mounted => finding.repaired_by(repair, || self.driver.mend(volume)),
                 _ => Finding::new(format!("{}; it is in use: unmounted, the next mount mends it", finding.what)),
             });

@@ -121,7 +121,9 @@ impl Pool {
         flock(&device, FlockOperation::LockExclusive).act(|| format!("lock {}", name.name))?;
         match self.control.suspend(&name) {
             // A file system that gave up (its journal is aborted) cannot be frozen, and writes nothing any more.
-            Err(error) if error.errno() == Some(libc::EIO) => self.control.suspend_no_lockfs(&name)?,
+            Err(error) if error.errno() == Some(libc::EIO) && has_given_up(info.number)? => {
+                self.control.suspend_no_lockfs(&name)?;
+            }
             result => result?,
         }
         crash::point(crash::Point::CaptureSuspended);
@@ -213,6 +215,11 @@ impl Pool {
         }
         Ok(())
     }
+}
+
+/// Whether the file system on this device has noted an error; one that only could not write something is alive.
+fn has_given_up(number: (u32, u32)) -> Result<bool> {
+    Ok(noted(&Source::open(&node(number)?)?.block(0)?).is_some())
 }
 
 /// Does `act` again as long as the device is taken away under it: several processes may look at one sealed volume, each

@@ -86,6 +86,10 @@ pub fn nothing_outside_is_copied(host: &Host) -> Outcome {
         let said = build(host, &[])?;
         expect!(said.code == Some(1) && said.err.contains("Dockerfile:2:1"), "{source}: {said:?}");
     }
+    // Nor does a mount show it: the link leads to a place in the context that is not there.
+    context(host, "FROM base\nRUN --mount=type=bind,source=to-dir,target=/x cat /x/secret\n", &[])?;
+    let said = build(host, &[])?;
+    expect!(said.code == Some(1), "{said:?}");
     // A link as a member of a directory is copied as the link that it is.
     context(host, "FROM base\nCOPY . /all\n", &[])?;
     built(host, &["-t", "all"])?;

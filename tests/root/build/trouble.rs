@@ -17,6 +17,8 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
         ("FROM base\nCOPY missing /\n", "Dockerfile:2:1: 'missing' is not in the build context"),
         ("FROM base\n\nRUN exit 3\n", "Dockerfile:3:1: the command 'exit 3' returned a non-zero code: 3"),
         ("FROM base\nRUN [\"/no/such/program\"]\n", "Dockerfile:2:1"),
+        ("FROM base\nRUN busybox mknod /dev/host b 7 0\n", "returned a non-zero code"),
+        ("FROM base\nRUN --mount=type=bind,source=none,target=/x true\n", "'none' is not in the build context"),
         ("FROM base\nUSER nobody-there\nRUN true\n", "no user 'nobody-there' in /etc/passwd of the image"),
         ("FROM nothing-like-it\n", "Dockerfile:1:1: bring it here first"),
         ("FROM base AS one\nCOPY --from=one /x /\n", "takes from itself"),
@@ -76,6 +78,9 @@ pub fn a_killed_build_leaves_nothing_running(host: &Host) -> Outcome {
     for signal in [libc::SIGKILL, libc::SIGTERM] {
         let mut child = host.spawn(&["build", &directory.to_string_lossy()], Stdio::null())?;
         let started = written(host)?;
+        while processes("sleep 4242.4242")? == 0 {
+            std::thread::yield_now();
+        }
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal)?)?;
         let status = child.wait()?;
