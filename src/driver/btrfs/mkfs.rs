@@ -17,7 +17,9 @@ pub(super) fn mkfs(device: &Path, uuid: [u8; 16]) -> Result<()> {
     // copy would double what each snapshot and each small write costs. The kernel reads nothing on a device it is
     // told to mount, so no scan is needed afterwards.
     let (device, uuid) = (device.to_string_lossy(), dashed(uuid));
-    let options =
-        ["--quiet", "--metadata", "single", "--data", "single", "--label", "lamina", "--uuid", &uuid, &device];
+    // With no-holes the kernel may store a file's new length before the bytes that it grew by, so a snapshot of a file
+    // being written could show zeros; without, the length waits for them (`btrfs_inode_safe_disk_i_size_write`).
+    let layout = ["--metadata", "single", "--data", "single", "--features", "^no-holes"];
+    let options = [&["--quiet"], &layout[..], &["--label", "lamina", "--uuid", &uuid, &device]].concat();
     MKFS_BTRFS.succeed(&options).act(|| format!("make btrfs on {device}"))
 }
