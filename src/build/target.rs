@@ -56,8 +56,10 @@ pub(super) fn resolve(root: BorrowedFd<'_>, path: &Path) -> Result<Resolved> {
             return Err(Error::new(Kind::Invalid, what));
         }
         let base = place_of(root, &fd).act(act)?;
-        let rest = names.get(existing..).unwrap_or_default();
-        return Ok(Resolved { path: base.join(rest.iter().collect::<PathBuf>()), missing: rest.len(), is_dir });
+        let missing = names.get(existing..).unwrap_or_default();
+        // Joined one by one: an empty rest would add a slash, which only a directory may have.
+        let path = missing.iter().fold(base, |path, name| path.join(name));
+        return Ok(Resolved { path, missing: missing.len(), is_dir });
     }
     Err(Error::new(Kind::NotFound, act()))
 }
@@ -111,6 +113,7 @@ mod tests {
         assert_eq!(shown("/bin"), ("usr/bin".to_owned(), 0, true));
         assert_eq!(shown("/up/new/deep"), ("usr/new/deep".to_owned(), 2, true));
         assert_eq!(shown("/file"), ("file".to_owned(), 0, false));
+        assert!(!shown("/usr/bin").0.ends_with('/'));
         assert!(found("/file/x").unwrap_err().to_string().contains("/file is not a directory"));
     }
 }
