@@ -170,6 +170,7 @@ mod tests {
         for column in ["blob_format", "blob_digest", "blob_size", "blob_plain"] {
             database.connection.execute_batch(&format!("ALTER TABLE snapshots DROP COLUMN {column}")).unwrap();
         }
+        database.connection.execute_batch("DROP TABLE steps").unwrap();
         database.connection.pragma_update(None, "user_version", 1).unwrap();
         drop(database);
         let database = Database::open(&path, &locks).unwrap();
