@@ -10,18 +10,19 @@ use jiff::Timestamp;
 use super::{
     archive::{Archive, ArchivedImage, BlobRef},
     catalog::{Catalog, Image},
-    compression,
+    compression::{self, Compression},
     config::Config,
-    keep::{Kept, keep_beside},
+    keep::keep_beside,
+    outline::Outline,
     reference::Reference,
-    unpack::{Unpacked, unpack},
+    unpack::{Unpacked, unpack_outlined},
 };
 use crate::{
     driver::Access,
     error::{Error, Kind, Result},
     id::{ChainId, DiffId, ImageId},
     interrupt,
-    store::{Blob, Held, Key, Store},
+    store::{Blob, BlobFormat, Held, Key, Store},
 };
 
 /// Makes a one-layer image of a root file system tar, plain or compressed. `source` is where it came from, for the history.
@@ -121,22 +122,31 @@ fn load_layer<'store>(
     Ok(held)
 }
 
-/// Unpacks a layer's archive, compressed or not, into a held snapshot, and keeps it as it came.
+/// Unpacks a layer's archive, compressed or not, into a held snapshot, and keeps what gives it again as it came.
 fn fill(store: &Store, held: &Held<'_>, stored: impl Read + Send) -> Result<(Unpacked, Blob)> {
     let (compression, stored) = compression::recognise(stored)?;
-    let (unpacked, kept) = keep_beside(held.blob()?, compression, stored, |stored| {
-        fill_tree(store, held, compression::decode(compression, stored)?)
-    })?;
-    let Kept { format, digest, size } = kept;
+    let format = match compression {
+        Compression::None => BlobFormat::Plain,
+        Compression::Gzip => BlobFormat::Gzip,
+        Compression::Zstd => BlobFormat::Zstd,
+    };
+    let file = held.blob()?;
+    let (unpacked, (digest, size)) = if format == BlobFormat::Plain {
+        let outline = Outline::new(file);
+        let unpacked = fill_tree(store, held, stored, Some(&outline))?;
+        (unpacked, outline.finish()?)
+    } else {
+        keep_beside(file, stored, |stored| fill_tree(store, held, compression::decode(compression, stored)?, None))?
+    };
     Ok((unpacked, Blob { format, digest, size, plain: unpacked.length }))
 }
 
-fn fill_tree(store: &Store, held: &Held<'_>, tar: impl Read + Send) -> Result<Unpacked> {
+fn fill_tree(store: &Store, held: &Held<'_>, tar: impl Read + Send, outline: Option<&Outline>) -> Result<Unpacked> {
     let mounted = held.mounted(Access::ReadWrite)?;
     let volume = held.volume();
     let mut room = |bytes| store.driver().reserve(volume, mounted.root(), bytes);
     let file_system = mounted.file_system()?;
-    let unpacked = unpack(mounted.root(), tar, &mut room);
+    let unpacked = unpack_outlined(mounted.root(), tar, &mut room, outline);
     // What did not reach the pool must not become a layer with holes in it.
     unpacked.and_then(|unpacked| file_system.write_out().map(|()| unpacked)).map_err(|error| store.explain(error))
 }

@@ -1,7 +1,7 @@
-//! A layer's archive on its way into the store: while one thread unpacks it, another keeps it as it came.
+//! A layer's compressed archive on its way into the store: while one thread unpacks it, another keeps it as it came.
 //!
-//! Invariant: the file has every byte that came, those after the end that a decoder sees included; what came plain is
-//! compressed, so that its tar, not its compressed form, is what is kept to the byte. At most [`CHUNKS`] chunks wait.
+//! Invariant: the file has every byte that came, those after the end that a decoder sees included. At most [`CHUNKS`]
+//! chunks wait.
 
 use std::{
     io::{self, Read, Write},
@@ -9,42 +9,29 @@ use std::{
     thread,
 };
 
-use super::{compression::Compression, read_error};
+use super::read_error;
 use crate::{
     error::{Error, Kind, Result},
     id::Digest,
-    store::{BlobFile, BlobFormat},
+    store::BlobFile,
     units::Bytes,
 };
 
 const CHUNK: usize = 1 << 20;
 const CHUNKS: usize = 4;
 
-/// zstd's levels for a chunk that nothing waits behind, and for one that unpacking would have to wait for. The latter
-/// takes less than half of the time and nearly twice the space.
-const LEVELS: [i32; 2] = [1, -50];
-
-/// What was kept.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kept {
-    pub(super) format: BlobFormat,
-    pub(super) digest: Digest,
-    pub(super) size: Bytes,
-}
-
-/// Does `work` with the bytes of `stored`, which are compressed so, and keeps all of them in `file`.
+/// Does `work` with the bytes of `stored`, and keeps all of them in `file`. Tells digest and bytes of the file, too.
 ///
 /// # Errors
 /// Those of `work`, and what keeps the file from being written; the file is then half there and goes with its row.
 pub(super) fn keep_beside<R: Read + Send, T>(
     file: BlobFile,
-    compression: Compression,
     stored: R,
     work: impl FnOnce(&mut Tee<R>) -> Result<T>,
-) -> Result<(T, Kept)> {
+) -> Result<(T, (Digest, Bytes))> {
     let (sender, receiver) = sync_channel(CHUNKS);
     thread::scope(|scope| {
-        let keeper = scope.spawn(move || keep(file, compression, &receiver));
+        let keeper = scope.spawn(move || keep(file, &receiver));
         let mut tee = Tee { inner: stored, keeper: Some(sender), chunk: Vec::with_capacity(CHUNK) };
         let done = work(&mut tee).and_then(|done| tee.drain().map(|()| done));
         // Without a sender the keeper ends.
@@ -59,48 +46,16 @@ pub(super) fn keep_beside<R: Read + Send, T>(
 }
 
 /// Writes what comes; `None` if the end did not come, for whoever read it has failed.
-fn keep(mut file: BlobFile, compression: Compression, chunks: &Receiver<Vec<u8>>) -> Result<Option<Kept>> {
-    let (format, whole) = match compression {
-        Compression::Gzip => (BlobFormat::Gzip, pour(chunks, &mut file)),
-        Compression::Zstd => (BlobFormat::Zstd, pour(chunks, &mut file)),
-        Compression::None => (BlobFormat::Plain, squeeze(chunks, &mut file)),
-    };
-    let act = || format!("keep the layer's archive in {}", file.path().display());
-    if !whole.map_err(|error| read_error(error, act()))? {
-        return Ok(None);
-    }
-    let (digest, size) = file.finish()?;
-    Ok(Some(Kept { format, digest, size }))
-}
-
-/// Writes all chunks. The end is an empty one; without it, something was cut off.
-fn pour(chunks: &Receiver<Vec<u8>>, out: &mut impl Write) -> io::Result<bool> {
+fn keep(mut file: BlobFile, chunks: &Receiver<Vec<u8>>) -> Result<Option<(Digest, Bytes)>> {
     for chunk in chunks {
+        // The end is an empty one; without it, something was cut off.
         if chunk.is_empty() {
-            return Ok(true);
+            return file.finish().map(Some);
         }
-        out.write_all(&chunk)?;
+        let written = file.write_all(&chunk);
+        written.map_err(|error| read_error(error, format!("keep the layer's archive in {}", file.path().display())))?;
     }
-    Ok(false)
-}
-
-/// [`pour`], each chunk a zstd frame of its own: as small as there is time for, so that unpacking need not wait.
-fn squeeze(chunks: &Receiver<Vec<u8>>, out: &mut impl Write) -> io::Result<bool> {
-    let mut compressor = zstd::bulk::Compressor::default();
-    loop {
-        let (level, chunk) = match chunks.try_recv() {
-            Ok(chunk) => (LEVELS[1], chunk),
-            Err(_) => match chunks.recv() {
-                Ok(chunk) => (LEVELS[0], chunk),
-                Err(_) => return Ok(false),
-            },
-        };
-        if chunk.is_empty() {
-            return Ok(true);
-        }
-        compressor.set_compression_level(level)?;
-        out.write_all(&compressor.compress(&chunk)?)?;
-    }
+    Ok(None)
 }
 
 /// A reader whose bytes go to the keeper, too.

@@ -13,7 +13,7 @@ use crate::{
 
 /// See the module's comment.
 #[derive(Debug)]
-pub(super) struct Verified<R> {
+pub struct Verified<R> {
     inner: R,
     /// For the error.
     name: String,

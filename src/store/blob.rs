@@ -1,4 +1,4 @@
-//! The archives that layers came from, kept byte for byte: what is saved or pushed must have the digests that came.
+//! What is kept of the archives that layers came from: what is saved or pushed must have the digests that came.
 //!
 //! Invariant: a file `blobs/CACHE_ID` lives inside the life of the row with that cache ID. It is made once the row is
 //! there and not kept, it is durable before the row is published, and whoever removes the row removes the file first. So
@@ -8,7 +8,8 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Seek as _, Write},
+    mem,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -26,17 +27,28 @@ use crate::{
 #[derive(Debug)]
 pub struct BlobFile {
     path: PathBuf,
+    directory: PathBuf,
     out: Hashing<SparingFile>,
 }
 
 impl BlobFile {
     pub(super) fn create(layout: &Layout, layer: &CacheId) -> Result<Self> {
         let path = layout.blob(layer);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.act(|| format!("make {}", path.display()))?;
+        let out = new(&path, &layout.blobs())?;
         crash::point(crash::Point::BlobMade);
-        let out = Hashing::new(SparingFile::new(file, &layout.blobs(), BACKING_RESERVE));
-        Ok(Self { path, out })
+        Ok(Self { path, directory: layout.blobs(), out })
+    }
+
+    /// Begins with an empty file again. Gives back what was written, open at its start, in a file without a name.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin_again(&mut self) -> Result<File> {
+        fs::remove_file(&self.path).act(|| format!("remove {}", self.path.display()))?;
+        let old = mem::replace(&mut self.out, new(&self.path, &self.directory)?);
+        let mut old = old.finish().0.into_file();
+        old.rewind().act(|| format!("read what was in {}", self.path.display()))?;
+        Ok(old)
     }
 
     /// Makes it durable; tells its digest and its bytes.
@@ -45,7 +57,7 @@ impl BlobFile {
     /// The system's.
     pub fn finish(self) -> Result<(Digest, Bytes)> {
         let (file, digest, size) = self.out.finish();
-        let synced = file.into_file().sync_all().and_then(|()| self.path.parent().map_or(Ok(()), sync_directory));
+        let synced = file.into_file().sync_all().and_then(|()| sync_directory(&self.directory));
         synced.act(|| format!("write {} to the disk", self.path.display()))?;
         crash::point(crash::Point::BlobWritten);
         Ok((digest, size))
@@ -55,6 +67,12 @@ impl BlobFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn new(path: &Path, directory: &Path) -> Result<Hashing<SparingFile>> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    let file = file.act(|| format!("make {}", path.display()))?;
+    Ok(Hashing::new(SparingFile::new(file, directory, BACKING_RESERVE)))
 }
 
 impl Write for BlobFile {

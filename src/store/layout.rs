@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/lamina.db     what volumes mean (SQLite, write-ahead log)
 //! ROOT/locks         one byte per volume, locked by whoever works on it; byte 0 is the pool
-//! ROOT/blobs/CACHE   the archive that a layer came from, byte for byte, for 'lamina save'
+//! ROOT/blobs/CACHE   the archive that a layer came from, or its outline, for 'lamina save'
 //! ROOT/pool/         the driver's own: backing files, mount point, directories
 //! ROOT/builds/       what running builds need, one directory each
 //! ROOT/build-caches/ what cache mounts of builds hold

@@ -29,8 +29,8 @@ CREATE TABLE snapshots (
     -- Of a committed one: apparent bytes of its layer's files, and its own bytes in the pool once somebody asked.
     size     INTEGER,
     own      INTEGER,
-    -- Of a layer that came from an archive, kept in blobs/CACHE_ID: how it came (what came plain is kept as zstd), then
-    -- sha256 and bytes of the file, and bytes of the tar. All NULL for a layer that is packed again when it is wanted.
+    -- Of a layer that came from an archive: how it came, then sha256 and bytes of the file blobs/CACHE_ID, which is that
+    -- archive or the outline of a plain one, and bytes of the tar. All NULL for a layer that is packed again when it is wanted.
     blob_format TEXT CHECK (blob_format IN ('gzip', 'zstd', 'plain')),
     blob_digest TEXT,
     blob_size   INTEGER,

@@ -122,7 +122,7 @@ names! {
         Gzip = "gzip",
         /// With Zstandard, kept as it came.
         Zstd = "zstd",
-        /// Not compressed; kept with Zstandard, which is ours and nobody else's concern.
+        /// Not compressed; its outline is kept, and what its files hold is the snapshot's.
         Plain = "plain",
     }
 }
@@ -137,7 +137,7 @@ pub struct Blob {
     /// Bytes of the file.
     #[serde(rename = "size_bytes")]
     pub size: Bytes,
-    /// Bytes of the tar that is compressed in it.
+    /// Bytes of the tar that it gives.
     #[serde(rename = "plain_bytes")]
     pub plain: Bytes,
 }

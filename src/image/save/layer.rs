@@ -1,5 +1,5 @@
-//! The bytes of one layer, in the form that an archive or a registry wants: as they came where they were kept, else
-//! packed again from the snapshot.
+//! The bytes of one layer, in the form that an archive or a registry wants: as they came where the layer came from an
+//! archive, else packed again from the snapshot.
 //!
 //! Invariant: the end of a reader is only told when what it gave has the digest that was promised, so no damaged layer
 //! is passed on as a good one; memory does not grow with the layer.
@@ -8,6 +8,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read, Seek as _, Write},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use flate2::{GzBuilder, write::GzEncoder};
@@ -21,16 +22,17 @@ use crate::{
         archive::SPOOL_RESERVE,
         catalog::Layer,
         compression::{Compression, decode},
+        outline::Outlined,
         pack::pack,
         read_error,
         verified::Verified,
     },
-    store::{BlobFormat, Key, Store},
+    store::{BlobFormat, Key, Lock, Store},
     units::Bytes,
 };
 
-/// A layer's bytes in one form.
-pub struct Content {
+/// A layer's bytes in one form, which `R` reads.
+pub struct Content<R> {
     /// Which form that is.
     pub media_type: MediaType,
     /// sha256 of the bytes.
@@ -38,10 +40,10 @@ pub struct Content {
     /// How many they are.
     pub size: Bytes,
     /// The bytes; where the end would come with another digest, an error comes.
-    pub bytes: Box<dyn Read + Send>,
+    pub bytes: R,
 }
 
-impl fmt::Debug for Content {
+impl<R> fmt::Debug for Content<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}, {}", self.digest, self.size, self.media_type)
     }
@@ -52,18 +54,20 @@ impl fmt::Debug for Content {
 /// # Errors
 /// `Corrupt` if what was kept is missing or cut off, or if the layer's snapshot does not give the same tar again;
 /// `Full` without room for that tar; the system's.
-pub fn plain(store: &Store, layer: &Layer) -> Result<Content> {
-    match kept_plain(store, layer)? {
-        Some(content) => Ok(content),
-        None => spooled(store, MediaType::ImageLayer, |spool| pack_again(store, layer, spool)),
+pub fn plain<'store>(store: &'store Store, layer: &Layer) -> Result<Content<Box<dyn Read + 'store>>> {
+    if let Some(content) = kept_plain(store, layer)? {
+        return Ok(content);
     }
+    let Content { media_type, digest, size, bytes } =
+        spooled(store, MediaType::ImageLayer, |spool| pack_again(store, layer, spool))?;
+    Ok(Content { media_type, digest, size, bytes: Box::new(bytes) })
 }
 
 /// The layer as it came, if it came compressed; else with gzip, always the same bytes for the same tar.
 ///
 /// # Errors
 /// As [`plain`].
-pub fn compressed(store: &Store, layer: &Layer) -> Result<Content> {
+pub fn compressed(store: &Store, layer: &Layer) -> Result<Content<Verified<File>>> {
     if let Some(content) = as_it_came(store, layer)? {
         return Ok(content);
     }
@@ -80,25 +84,26 @@ pub fn compressed(store: &Store, layer: &Layer) -> Result<Content> {
     })
 }
 
-fn as_it_came(store: &Store, layer: &Layer) -> Result<Option<Content>> {
+fn as_it_came(store: &Store, layer: &Layer) -> Result<Option<Content<Verified<File>>>> {
     let Some((blob, file)) = store.blob(&layer.info)? else { return Ok(None) };
     let media_type = match blob.format {
         BlobFormat::Gzip => MediaType::ImageLayerGzip,
         BlobFormat::Zstd => MediaType::ImageLayerZstd,
         BlobFormat::Plain => return Ok(None),
     };
-    let bytes = Box::new(Verified::new(file, place(store, layer), Some(blob.digest)));
+    let bytes = Verified::new(file, place(store, layer), Some(blob.digest));
     Ok(Some(Content { media_type, digest: blob.digest, size: blob.size, bytes }))
 }
 
-fn kept_plain(store: &Store, layer: &Layer) -> Result<Option<Content>> {
+fn kept_plain<'store>(store: &'store Store, layer: &Layer) -> Result<Option<Content<Box<dyn Read + 'store>>>> {
     let Some((blob, file)) = store.blob(&layer.info)? else { return Ok(None) };
-    let compression = match blob.format {
-        BlobFormat::Gzip => Compression::Gzip,
-        BlobFormat::Zstd | BlobFormat::Plain => Compression::Zstd,
-    };
     let name = place(store, layer);
-    let told = Told { inner: decode(compression, file)?, name: name.clone() };
+    let inner: Box<dyn Read + 'store> = match blob.format {
+        BlobFormat::Gzip => decode(Compression::Gzip, file)?,
+        BlobFormat::Zstd => decode(Compression::Zstd, file)?,
+        BlobFormat::Plain => Box::new(Outlined::new(file, Tree::of(store, layer)?).act(|| format!("read {name}"))?),
+    };
+    let told = Told { inner, name: name.clone() };
     let bytes = Box::new(Verified::new(told, name, Some(layer.diff_id.0)));
     Ok(Some(Content { media_type: MediaType::ImageLayer, digest: layer.diff_id.0, size: blob.plain, bytes }))
 }
@@ -112,30 +117,20 @@ fn spooled(
     store: &Store,
     media_type: MediaType,
     write: impl FnOnce(&mut Hashing<SparingFile>) -> Result<()>,
-) -> Result<Content> {
+) -> Result<Content<Verified<File>>> {
     let mut spool = Hashing::new(SparingFile::unnamed(store.layout().root(), SPOOL_RESERVE)?);
     write(&mut spool)?;
     let (file, digest, size) = spool.finish();
     let mut file: File = file.into_file();
     file.rewind().act(|| "read the packed layer")?;
-    let bytes = Box::new(Verified::new(file, "the packed layer".to_owned(), Some(digest)));
+    let bytes = Verified::new(file, "the packed layer".to_owned(), Some(digest));
     Ok(Content { media_type, digest, size, bytes })
 }
 
 /// Packs the layer from its snapshot, which must give the tar that the layer was called after.
 fn pack_again(store: &Store, layer: &Layer, out: impl Write) -> Result<()> {
-    let key = Key::layer(layer.chain_id);
-    // It must not be removed while it is looked at.
-    let _lock = store.lock(&key)?;
-    let changes = store.layer_changes(&key)?;
-    let mounted = Mounted::detached(&store.mounts(&key)?)?;
-    let packed = pack(mounted.root(), &changes, out);
-    drop(mounted);
-    let released = store.release(&key);
-    let packed = match packed {
-        Ok(packed) => released.map(|()| packed)?,
-        Err(error) => return Err(error.and_undo(released)),
-    };
+    let tree = Tree::of(store, layer)?;
+    let packed = pack(tree.as_fd(), &store.layer_changes(&tree.released.key)?, out)?;
     if packed.diff_id == layer.diff_id {
         return Ok(());
     }
@@ -146,6 +141,45 @@ fn pack_again(store: &Store, layer: &Layer, out: impl Write) -> Result<()> {
             packed.diff_id
         ),
     ))
+}
+
+/// A layer's tree, mounted where nobody sees it. Dropped from top to bottom.
+struct Tree<'store> {
+    mounted: Mounted,
+    released: Released<'store>,
+    /// It must not be removed while it is looked at.
+    _lock: Lock,
+}
+
+impl<'store> Tree<'store> {
+    fn of(store: &'store Store, layer: &Layer) -> Result<Self> {
+        let key = Key::layer(layer.chain_id);
+        let lock = store.lock(&key)?;
+        let released = Released { store, key };
+        let mounted = Mounted::detached(&store.mounts(&released.key)?)?;
+        Ok(Self { mounted, released, _lock: lock })
+    }
+}
+
+impl AsFd for Tree<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mounted.root()
+    }
+}
+
+/// Ends what [`Store::mounts`] began.
+struct Released<'store> {
+    store: &'store Store,
+    key: Key,
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.store.release(&self.key) {
+            // A device that stays is used, or ended, by whoever uses or removes the layer next.
+            tracing::warn!("end the use of layer {}: {error}", self.key);
+        }
+    }
 }
 
 /// Names what is read in a decoder's complaints.

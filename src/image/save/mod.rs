@@ -13,7 +13,7 @@ mod writer;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    io::Write,
+    io::{Read, Write},
     str::FromStr,
 };
 
@@ -144,27 +144,28 @@ impl<W: Write> Saver<'_, W> {
         if let Some(there) = self.layers.get(&layer.diff_id) {
             return Ok(there.clone());
         }
-        let act = || format!("layer {}", layer.diff_id);
-        let content = match self.format {
-            Format::Docker => plain(self.store, layer),
-            Format::Oci => compressed(self.store, layer),
+        let store = self.store;
+        let descriptor = match self.format {
+            Format::Docker => plain(store, layer).and_then(|content| self.blob(content)),
+            Format::Oci => compressed(store, layer).and_then(|content| self.blob(content)),
         };
-        let Content { media_type, digest, size, bytes } = content.act(act)?;
-        if self.written.insert(digest) {
-            self.archive.file(&blob_name(digest), size, bytes).act(act)?;
-        }
-        let descriptor = descriptor(media_type, size, digest)?;
+        let descriptor = descriptor.act(|| format!("layer {}", layer.diff_id))?;
         self.layers.insert(layer.diff_id, descriptor.clone());
         Ok(descriptor)
+    }
+
+    fn blob(&mut self, content: Content<impl Read>) -> Result<Descriptor> {
+        let Content { media_type, digest, size, bytes } = content;
+        if self.written.insert(digest) {
+            self.archive.file(&blob_name(digest), size, bytes)?;
+        }
+        descriptor(media_type, size, digest)
     }
 
     /// A blob that is in memory.
     fn small(&mut self, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor> {
         let (digest, size) = (Digest::of(bytes), Bytes(bytes.len() as u64));
-        if self.written.insert(digest) {
-            self.archive.file(&blob_name(digest), size, bytes)?;
-        }
-        descriptor(media_type, size, digest)
+        self.blob(Content { media_type, digest, size, bytes })
     }
 
     fn finish(mut self) -> Result<()> {

@@ -15,7 +15,6 @@ use super::Input;
 use crate::{
     error::{Error, Kind, Result},
     id::Digest,
-    interrupt,
 };
 
 const CHUNK: usize = 1 << 20;
@@ -89,16 +88,6 @@ fn pump(mut source: impl Read, to_worker: &SyncSender<io::Result<Vec<u8>>>, from
         }
     }
     Tally { digest: Digest::finish(hasher), length }
-}
-
-impl Chunks {
-    fn drain(&mut self) -> Result<()> {
-        while !self.fill().map_err(|error| crate::image::read_error(error, "read the archive to its end"))?.is_empty() {
-            interrupt::check()?;
-            self.at = self.current.len();
-        }
-        Ok(())
-    }
 }
 
 impl Input for Chunks {

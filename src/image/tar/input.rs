@@ -5,6 +5,8 @@ use std::{
     io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
 };
 
+use crate::{error::Result, image::read_error, interrupt};
+
 /// A source of bytes that can be looked at before they are taken.
 pub trait Input {
     /// The next bytes; empty only at the end.
@@ -32,6 +34,21 @@ pub trait Input {
             left -= step as u64;
         }
         Ok(count - left)
+    }
+
+    /// Takes all that is left.
+    ///
+    /// # Errors
+    /// A failed read; `Interrupted`.
+    fn drain(&mut self) -> Result<()> {
+        loop {
+            interrupt::check()?;
+            let count = self.fill().map_err(|error| read_error(error, "read the archive to its end"))?.len();
+            if count == 0 {
+                return Ok(());
+            }
+            self.consume(count);
+        }
     }
 }
 

@@ -17,7 +17,10 @@ mod tree;
 use std::{io::Read, os::fd::BorrowedFd};
 
 use self::{name::Name, tree::Tree};
-use super::tar::{Input, Member, MemberKind, Members, with_chunks};
+use super::{
+    outline::{Outline, Recorded},
+    tar::{Input, Member, MemberKind, Members, with_chunks},
+};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     id::DiffId,
@@ -78,9 +81,25 @@ pub fn unpack(
     tar: impl Read + Send,
     room: &mut dyn FnMut(Bytes) -> Result<()>,
 ) -> Result<Unpacked> {
-    let work = |input: &mut _| {
-        let mut members = Members::new(input);
-        let mut unpacker = Unpacker { tree: Tree::new(root), room: Room { ask: room, left: 0 }, size: 0 };
+    unpack_outlined(root, tar, room, None)
+}
+
+/// [`unpack`], with what the archive has beside the content of files going to `outline`.
+///
+/// # Errors
+/// As [`unpack`], and those of writing the outline.
+pub(super) fn unpack_outlined(
+    root: BorrowedFd<'_>,
+    tar: impl Read + Send,
+    room: &mut dyn FnMut(Bytes) -> Result<()>,
+    outline: Option<&Outline>,
+) -> Result<Unpacked> {
+    let before_loss = || outline.map_or(Ok(()), |outline| outline.write_out(root));
+    let work = |chunks: &mut _| {
+        let mut input = Recorded::new(chunks, outline);
+        let mut members = Members::new(&mut input);
+        let tree = Tree::new(root, &before_loss);
+        let mut unpacker = Unpacker { tree, room: Room { ask: room, left: 0 }, size: 0, outline };
         let mut entries = 0;
         while let Some(member) = members.next()? {
             interrupt::check()?;
@@ -88,7 +107,9 @@ pub fn unpack(
             unpacker.member(&member, &mut members)?;
         }
         unpacker.tree.leave()?;
-        Ok((Bytes(unpacker.size), entries, members.end_marker()))
+        let end_marker = members.end_marker();
+        input.drain()?;
+        Ok((Bytes(unpacker.size), entries, end_marker))
     };
     let ((size, entries, end_marker), tally) = with_chunks(tar, work)?;
     Ok(Unpacked { diff_id: DiffId(tally.digest), size, length: Bytes(tally.length), entries, end_marker })
@@ -116,6 +137,7 @@ struct Unpacker<'a> {
     tree: Tree<'a>,
     room: Room<'a>,
     size: u64,
+    outline: Option<&'a Outline>,
 }
 
 impl Unpacker<'_> {
@@ -130,7 +152,14 @@ impl Unpacker<'_> {
                 if member.kind != MemberKind::File {
                     return self.tree.place(member, parent, name).act(act);
                 }
+                let path = [&parent[..], &name].join(&b'/');
                 let file = self.tree.create(parent, name).act(act)?;
+                match self.outline {
+                    Some(outline) if file.named && member.segments.is_none() => {
+                        outline.content(path.strip_prefix(b"/").unwrap_or(&path), member.size)?;
+                    }
+                    _ => {}
+                }
                 // An archive's own errors name their place themselves.
                 node::write(&file, member, members, &mut |bytes| self.room.take(bytes))?;
                 self.size = self.size.saturating_add(member.size);

@@ -42,6 +42,11 @@ impl Placed {
         self.keys.contains(&self.hasher.hash_one((directory, name)))
     }
 
+    /// Whether this layer put `name` into `directory`, as far as is known.
+    pub(super) fn may_have(&self, directory: u64, name: &[u8]) -> bool {
+        self.forgot || self.has(directory, name)
+    }
+
     /// Asked before a whiteout takes effect.
     pub(super) fn complete(&self) -> Result<()> {
         if self.forgot {

@@ -37,6 +37,8 @@ pub(super) struct Dir {
     pub(super) ours: bool,
     /// New files in it inherit an access control list, which must be taken off again.
     inherits: bool,
+    /// Its path leads through no symlink.
+    direct: bool,
 }
 
 impl Dir {
@@ -44,7 +46,7 @@ impl Dir {
         let stat = fs::fstat(&fd)?;
         let inherits = fs::fgetxattr_query(&fd, c"system.posix_acl_default").is_ok();
         let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
-        Ok(Self { fd, ino: stat.st_ino, mtime, ours: placed.is_ours(stat.st_ino), inherits })
+        Ok(Self { fd, ino: stat.st_ino, mtime, ours: placed.is_ours(stat.st_ino), inherits, direct: false })
     }
 
     /// Gives it back the modification time that it had.
@@ -58,19 +60,22 @@ impl Dir {
 #[derive(Debug)]
 pub(super) struct NewFile {
     pub(super) fd: OwnedFd,
+    /// Its path leads to it whatever symlinks become.
+    pub(super) named: bool,
     inherited: bool,
 }
 
-#[derive(Debug)]
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
     current: Option<(Vec<u8>, Dir)>,
     placed: Placed,
+    before_loss: &'a dyn Fn() -> Result<()>,
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>) -> Self {
-        Self { root, current: None, placed: Placed::default() }
+    /// `before_loss` is called before anything of this layer goes again.
+    pub(super) fn new(root: BorrowedFd<'a>, before_loss: &'a dyn Fn() -> Result<()>) -> Self {
+        Self { root, current: None, placed: Placed::default(), before_loss }
     }
 
     /// Ends work in the present directory.
@@ -98,7 +103,7 @@ impl<'a> Tree<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (fd, inherited) =
             self.replace(&name, |dir| fs::openat(&dir.fd, &name[..], flags, Mode::RUSR | Mode::WUSR))?;
-        Ok(NewFile { fd, inherited })
+        Ok(NewFile { fd, named: self.present()?.direct, inherited })
     }
 
     /// Sets a written file's metadata.
@@ -136,7 +141,7 @@ impl<'a> Tree<'a> {
         let (fd, fresh) = match make() {
             Err(Errno::EXIST) => match open() {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    prune::all(dir.fd.as_fd(), &name).act(|| "remove what is there")?;
+                    self.clear(dir, &name)?;
                     (make(), true)
                 }
                 there => (there, false),
@@ -208,7 +213,7 @@ impl<'a> Tree<'a> {
         let dir = self.present()?;
         let made = match make(dir) {
             Err(Errno::EXIST) => {
-                prune::all(dir.fd.as_fd(), name).act(|| "remove what is there")?;
+                self.clear(dir, name)?;
                 make(dir)
             }
             made => made,
@@ -217,6 +222,16 @@ impl<'a> Tree<'a> {
         let inherits = dir.inherits;
         self.note(name)?;
         Ok((made, inherits))
+    }
+
+    /// Removes what stands in the way.
+    fn clear(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        // A directory of an earlier layer may hold something of this one.
+        let is_directory = || fs::openat(&dir.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).is_ok();
+        if dir.ours || self.placed.may_have(dir.ino, name) || is_directory() {
+            (self.before_loss)()?;
+        }
+        prune::all(dir.fd.as_fd(), name).act(|| "remove what is there")
     }
 
     /// Remembers that `name` in the present directory is this layer's.
@@ -240,28 +255,43 @@ impl<'a> Tree<'a> {
             return Ok(true);
         }
         self.leave()?;
-        let fd = match self.open(&path) {
-            Err(error) if error.kind() == Kind::NotFound && make => self.make_path(&path)?,
-            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
-            opened => opened?,
+        let (fd, direct) = match self.open_directly(&path) {
+            Some(fd) => (fd, true),
+            None => match self.open(&path) {
+                Err(error) if error.kind() == Kind::NotFound && make => {
+                    let fd = self.make_path(&path)?;
+                    (fd, self.open_directly(&path).is_some())
+                }
+                Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+                opened => (opened?, false),
+            },
         };
-        let dir = Dir::new(fd, &self.placed).act(|| format!("look at directory {}", shown(&path)))?;
+        let mut dir = Dir::new(fd, &self.placed).act(|| format!("look at directory {}", shown(&path)))?;
+        dir.direct = direct;
         self.current = Some((path, dir));
         Ok(true)
     }
 
-    /// Opens a directory by its path inside the root.
-    fn open(&self, path: &[u8]) -> Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    /// Opens a directory whose path has no symlink in it.
+    fn open_directly(&self, path: &[u8]) -> Option<OwnedFd> {
+        self.resolve(path, ResolveFlags::NO_SYMLINKS).ok()
+    }
+
+    fn resolve(&self, path: &[u8], further: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV | further;
         let name = if path.is_empty() { b"." } else { path };
         let mut tries = 0;
-        let opened = loop {
+        loop {
             match fs::openat2(self.root, name, DIRECTORY, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) if tries < TRIES => tries += 1,
                 opened => break opened,
             }
-        };
-        opened.map_err(|errno| {
+        }
+    }
+
+    /// Opens a directory by its path inside the root.
+    fn open(&self, path: &[u8]) -> Result<OwnedFd> {
+        self.resolve(path, ResolveFlags::empty()).map_err(|errno| {
             let (kind, reason) = match errno {
                 Errno::NOENT => (Kind::NotFound, "does not exist"),
                 Errno::NOTDIR => (Kind::NotFound, "is not a directory"),
