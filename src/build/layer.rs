@@ -1,7 +1,5 @@
 //! A step that writes files: a snapshot of the image before it, written, sealed, and published as a layer.
 
-use std::io;
-
 use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
 
 use super::{Build, cache::StepKey, settings::Settings};
@@ -11,9 +9,9 @@ use crate::{
     fs::{Mounted, locate},
     id::ChainId,
     image::{
-        catalog::{Catalog, Image},
+        catalog::Image,
         config::{Config, Step},
-        pack::pack,
+        layer,
     },
     store::{Held, Key},
     units::Bytes,
@@ -53,14 +51,8 @@ impl Build<'_> {
         if self.options.epoch.is_some() {
             self.forget_the_present(&held)?;
         }
-        let changes = held.changes()?;
-        let mounted = held.mounted(Access::ReadOnly)?;
-        // Only the digest is wanted: the snapshot itself is the layer.
-        let packed = pack(mounted.root(), &changes, io::sink())?;
-        drop(mounted);
-        let chain = ChainId::stack(parent, packed.diff_id);
-        Catalog::new(self.store).name_layer(&held, chain, packed.size, None)?;
-        let step = Step { created_by, comment: super::COMMENT, created: self.started, layer: Some(packed.diff_id) };
+        let diff = layer::stack(self.store, &held, &held.changes()?, before)?;
+        let step = Step { created_by, comment: super::COMMENT, created: self.started, layer: Some(diff) };
         self.publish(key, &before.stepped(&step, change)?)
     }
 

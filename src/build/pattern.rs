@@ -92,11 +92,6 @@ impl Pattern {
             reached.last() == Some(&true)
         })
     }
-
-    /// Whether the text has no wildcard, so that it names one path.
-    pub fn is_literal(&self) -> bool {
-        self.0.iter().all(|term| matches!(term, Term::Byte(_)))
-    }
 }
 
 /// Before the first term only the path's start is reached; one place more than bytes, for its end.
@@ -263,11 +258,5 @@ mod tests {
             let error = Pattern::parse(pattern.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with("malformed pattern"), "{error}");
         }
-    }
-
-    #[test]
-    fn literal_patterns_are_known() {
-        assert!(Pattern::parse(b"a/\\*b").unwrap().is_literal());
-        assert!(!Pattern::parse(b"a/*b").unwrap().is_literal());
     }
 }

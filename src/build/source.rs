@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::{ignore::Ignore, pattern::Pattern};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{Place, names, walk},
+    fs::{Place, Way, names, walk},
     id::Digest,
     image::pack::xattrs,
     interrupt,
@@ -124,6 +124,10 @@ impl Source<'_> {
         !path.as_os_str().is_empty() && self.ignore.is_some_and(|ignore| ignore.excludes(path.as_os_str().as_bytes()))
     }
 
+    fn may_include_below(&self, excluded: &Path) -> bool {
+        self.ignore.is_some_and(|ignore| ignore.may_include_below(excluded.as_os_str().as_bytes()))
+    }
+
     /// Opens the name; symlinks are followed inside the source.
     fn open(&self, path: &Path) -> Result<Option<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -144,11 +148,13 @@ impl Source<'_> {
             let directory = Place::new(&fd, c".").open_dir().act(act)?;
             walk(directory.as_fd(), &mut |found| {
                 let path = path.join(found.path);
-                let is_socket = FileType::from_raw_mode(found.stat.st_mode) == FileType::Socket;
-                if !is_socket && !self.is_excluded(&path) {
+                if self.is_excluded(&path) {
+                    return Ok(if self.may_include_below(&path) { Way::Down } else { Way::On });
+                }
+                if FileType::from_raw_mode(found.stat.st_mode) != FileType::Socket {
                     entries.push(Entry { path, below: found.path.to_owned(), stat: *found.stat });
                 }
-                Ok(())
+                Ok(Way::Down)
             })
             .act(act)?;
         }

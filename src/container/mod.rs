@@ -21,10 +21,10 @@ use crate::{
     driver::{Access, ChangeKind, Changes},
     error::{Act as _, Error, Kind, Result},
     fs::{Mounted, file_type, identity, locate, mounts_below, unmount},
-    id::{ChainId, ContainerId, ImageId, VolumeId},
+    id::{ContainerId, ImageId, VolumeId},
     image::{
         catalog::{Catalog, Image},
-        pack,
+        layer,
         reference::Reference,
     },
     store::{Held, Info, Key, Lock, Sql as _, Store, parsed},
@@ -292,14 +292,8 @@ impl<'store> Containers<'store> {
         let catalog = Catalog::new(self.store);
         let image = catalog.find(&container.image.to_string())?;
         let (held, changes) = self.captured(container)?;
-        let mounted = held.mounted(Access::ReadOnly)?;
-        // Only the digest is wanted: the snapshot itself is the layer.
-        let packed = pack::pack(mounted.root(), &changes, io::sink())?;
-        drop(mounted);
-        let parent = ChainId::chain(image.config.diff_ids()).last().copied();
-        let chain = ChainId::stack(parent, packed.diff_id);
-        catalog.name_layer(&held, chain, packed.size, None)?;
-        let config = image.config.committed(packed.diff_id, "", "", Timestamp::now())?;
+        let diff = layer::stack(self.store, &held, &changes, &image.config)?;
+        let config = image.config.committed(diff, "", "", Timestamp::now())?;
         catalog.publish(&config, reference)
     }
 }

@@ -18,7 +18,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::{
     change::{Change, ChangeKind, Changes},
-    descent::{Descent, names, push_name, walk},
+    descent::{Descent, Way, names, push_name, walk},
     entry::{Place, differs, file_type, is_dir},
 };
 use crate::{
@@ -130,7 +130,7 @@ fn added_below(root: BorrowedFd<'_>, prefix: &Path, exists: fn(&Stat) -> bool, c
         if exists(found.stat) {
             changes.push(Change { path: prefix.join(found.path), kind: ChangeKind::Added });
         }
-        Ok(())
+        Ok(Way::Down)
     })
 }
 

@@ -118,12 +118,21 @@ pub struct Found<'a> {
     pub stat: &'a Stat,
 }
 
+/// How a [`walk`] goes on from what it met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Into it, if it is a directory.
+    Down,
+    /// Past it.
+    On,
+}
+
 /// Visits everything below `root`, not `root` itself: names sorted by bytes, each directory before what it holds.
 /// What vanishes meanwhile is passed over.
 ///
 /// # Errors
 /// The first failure of a call or of `visit`; `Interrupted`.
-pub fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(&Found<'_>) -> Result<()>) -> Result<()> {
+pub fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(&Found<'_>) -> Result<Way>) -> Result<()> {
     let mut descent = Descent::new(root)?;
     let mut path = PathBuf::new();
     let mut levels: Vec<vec::IntoIter<CString>> = vec![names(descent.here())?.into_iter()];
@@ -140,8 +149,8 @@ pub fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(&Found<'_>) -> Result<()
         let place = Place { dir: descent.here(), name: &name };
         let Some(stat) = place.stat()? else { continue };
         push_name(&mut path, &name);
-        visit(&Found { path: &path, place, stat: &stat })?;
-        if is_dir(&stat) {
+        let way = visit(&Found { path: &path, place, stat: &stat })?;
+        if way == Way::Down && is_dir(&stat) {
             descent.enter(&name).act(|| path.display().to_string())?;
             levels.push(names(descent.here())?.into_iter());
         } else {

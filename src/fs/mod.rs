@@ -18,7 +18,7 @@ pub use change::{Change, ChangeKind, Changes};
 pub use compare::{FilePair, Same, Verdict, compare, compare_at};
 pub(crate) use compare::{Look, compare_guided};
 pub use copy::{copy_tree, set_metadata};
-pub use descent::{Descent, Found, names, walk};
+pub use descent::{Descent, Found, Way, names, walk};
 pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_dir, locate};
 pub use mount::{Access, BlockFs, MountSpec, Mounted, unmount};
 pub use mount_table::{MountEntry, mount_table, mounts_below};

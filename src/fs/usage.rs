@@ -5,7 +5,7 @@ use std::{collections::HashSet, os::fd::BorrowedFd, path::Path};
 use rustix::fs::{fstat, statvfs};
 
 use super::{
-    descent::walk,
+    descent::{Way, walk},
     entry::{identity, is_dir},
 };
 use crate::{
@@ -35,7 +35,7 @@ pub fn allocated(root: BorrowedFd<'_>) -> Result<Bytes> {
         if found.stat.st_nlink == 1 || is_dir(found.stat) || linked.insert(identity(found.stat)) {
             sum += blocks(found.stat.st_blocks);
         }
-        Ok(())
+        Ok(Way::Down)
     })?;
     Ok(sum)
 }

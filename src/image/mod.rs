@@ -9,6 +9,7 @@ pub mod compression;
 pub mod config;
 pub mod import;
 mod keep;
+pub(crate) mod layer;
 mod outline;
 pub mod pack;
 pub mod prune;

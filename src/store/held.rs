@@ -111,16 +111,13 @@ impl<'store> Held<'store> {
     pub(crate) fn publish(&self, body: impl FnOnce(&Transaction<'_>) -> Result<()>) -> Result<()> {
         self.store.database.write("publish a snapshot", |tx| {
             let changed = tx
-                .execute(
-                    "UPDATE snapshots SET state = 'ready', kept = 1 WHERE volume = :v",
-                    named_params! {":v": self.volume.get()},
-                )
+                .prepare_cached("UPDATE snapshots SET state = 'ready', kept = 1 WHERE volume = :v")
+                .sql()?
+                .execute(named_params! {":v": self.volume.get()})
                 .sql()?;
             if changed != 1 {
-                return Err(Error::new(
-                    Kind::Corrupt,
-                    format!("volume {} lost its row while it was made", self.volume),
-                ));
+                let what = format!("volume {} lost its row while it was made", self.volume);
+                return Err(Error::new(Kind::Corrupt, what));
             }
             body(tx)
         })?;

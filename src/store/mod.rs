@@ -325,14 +325,15 @@ impl Store {
             let parent = parent.map(|parent| self.usable_parent(tx, parent)).transpose()?;
             let volume = next_volume(tx)?;
             let cache_id = CacheId::random();
-            tx.execute(
+            tx.prepare_cached(
                 "INSERT INTO snapshots (volume, key, kind, parent, state, kept, cache_id, created)
                  VALUES (:volume, :key, :kind, :parent, 'creating', 0, :cache_id, :created)",
-                named_params! {
-                    ":volume": volume.get(), ":key": key.as_str(), ":kind": kind, ":parent": parent.map(VolumeId::get),
-                    ":cache_id": cache_id.as_str(), ":created": now(),
-                },
             )
+            .sql()?
+            .execute(named_params! {
+                ":volume": volume.get(), ":key": key.as_str(), ":kind": kind, ":parent": parent.map(VolumeId::get),
+                ":cache_id": cache_id.as_str(), ":created": now(),
+            })
             .sql()?;
             Ok(Held::new(self, volume, cache_id, self.locks.volume(volume)?))
         })

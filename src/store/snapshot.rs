@@ -223,9 +223,8 @@ impl Info {
 
     /// The row of `key`, whatever its state.
     pub(super) fn find(tx: &Transaction<'_>, key: &Key) -> Result<Option<Self>> {
-        tx.query_row(&format!("{COLUMNS} WHERE s.key = :key"), named_params! {":key": key.as_str()}, Self::from_row)
-            .optional()
-            .sql()
+        let mut statement = tx.prepare_cached(&format!("{COLUMNS} WHERE s.key = :key")).sql()?;
+        statement.query_row(named_params! {":key": key.as_str()}, Self::from_row).optional().sql()
     }
 
     /// The row of a volume, whatever its state.
@@ -245,7 +244,9 @@ impl Info {
 /// The number of a new volume: one above all that ever were, and once these have ended, the lowest that is free.
 pub(super) fn next_volume(tx: &Transaction<'_>) -> Result<VolumeId> {
     let highest: u64 = tx
-        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'", [], |row| row.get(0))
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'")
+        .sql()?
+        .query_row([], |row| row.get(0))
         .optional()
         .sql()?
         .unwrap_or(0);

@@ -14,7 +14,7 @@ use std::{
 
 use lamina::{
     driver::{ChangeKind, Changes},
-    fs::{Place, file_type, walk},
+    fs::{Place, Way, file_type, walk},
 };
 use rustix::fs::{FileType, Mode, OFlags, XattrFlags, mkdirat, openat};
 use sha2::{Digest as _, Sha256};
@@ -59,7 +59,7 @@ pub fn fingerprint(root: &Path) -> Outcome<String> {
             }
             _ => {}
         }
-        Ok(())
+        Ok(Way::Down)
     })?;
     Ok(format!("{:x}", hash.finalize()))
 }
