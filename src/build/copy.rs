@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use super::{
     source::{Entry, Match, Source},
@@ -20,6 +20,8 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
+    fs::is_dir,
+    id::Hashing,
     image::{
         pack::{Header, padding},
         unpack::unpack,
@@ -151,7 +153,11 @@ impl<W: Write> Sender<'_, W> {
     /// A directory that is there keeps what it is.
     fn directory(&mut self, path: &Path, mut header: Header) -> Result<()> {
         let there = resolve(self.root, path)?;
-        if there.missing == 0 && there.is_dir || !self.made.insert(path.to_owned()) {
+        if there.missing == 0 && !there.is_dir {
+            let what = format!("copy to /{}: it is a file in the image, and would be a directory", path.display());
+            return Err(Error::new(Kind::Invalid, what));
+        }
+        if there.missing == 0 || !self.made.insert(path.to_owned()) {
             return Ok(());
         }
         self.own(&mut header);
@@ -178,6 +184,7 @@ impl<W: Write> Sender<'_, W> {
             // The root of the image is there always.
             return if path.as_os_str().is_empty() { Ok(()) } else { self.directory(path, header) };
         }
+        self.refuse(path)?;
         self.own(&mut header);
         if kind == FileType::Symlink {
             header.link = source.link(&entry.path)?;
@@ -188,14 +195,33 @@ impl<W: Write> Sender<'_, W> {
         let file = source.content(&entry.path)?;
         header.xattrs = source.xattrs(&entry.path)?;
         self.write(&header.bytes())?;
-        self.content(file, &entry.stat).act(|| format!("copy {} of {}", entry.path.display(), source.name))
+        self.content(file, entry).act(|| format!("copy {} of {}", entry.path.display(), source.name))
     }
 
-    fn content(&mut self, file: impl Read, stat: &Stat) -> Result<()> {
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
-        let copied = io::copy(&mut file.take(size), &mut self.out).act(|| "read it")?;
-        if copied != size {
-            return Err(Error::new(Kind::Corrupt, format!("it became shorter meanwhile: {copied} of {size} bytes")));
+    /// Refuses to put a file where a directory is, and under a name that would remove another.
+    fn refuse(&self, path: &Path) -> Result<()> {
+        let refuse = |why: &str| Err(Error::new(Kind::Invalid, format!("copy to /{}: {why}", path.display())));
+        if path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
+            return refuse("in a layer, a name that begins with '.wh.' removes another");
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat2(self.root, Path::new(".").join(path), flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Ok(fd) if is_dir(&fstat(&fd).act(|| "look at what is there")?) => {
+                refuse("it is a directory in the image, and would be a file")
+            }
+            // Whatever else keeps it from being there, the unpacker meets, too.
+            _ => Ok(()),
+        }
+    }
+
+    /// The cache's key says what was read before: if that is no longer so, the layer must not be found under it.
+    fn content(&mut self, file: impl Read, entry: &Entry) -> Result<()> {
+        let size = u64::try_from(entry.stat.st_size).unwrap_or_default();
+        let mut out = Hashing::new(&mut self.out);
+        let copied = io::copy(&mut file.take(size), &mut out).act(|| "read it")?;
+        let (_, digest, _) = out.finish();
+        if copied != size || entry.content.is_some_and(|before| before != digest) {
+            return Err(Error::new(Kind::Corrupt, "it changed while the build read it; build again"));
         }
         self.write(&[0; 512][..padding(size)])
     }

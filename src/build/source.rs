@@ -55,11 +55,14 @@ impl Match {
         matches!(self.entries.as_slice(), [only] if FileType::from_raw_mode(only.stat.st_mode) == FileType::RegularFile)
     }
 
-    /// Leaves out what `exclude` excludes, by the names below a directory or the file's own.
-    pub(super) fn leave_out(&mut self, exclude: &Ignore) {
-        self.entries.retain(|entry| {
-            entry.below.as_os_str().is_empty() || !exclude.excludes(entry.below.as_os_str().as_bytes())
-        });
+    /// Leaves out what `exclude` excludes, by the names below a directory or the file's own. Tells whether it is a file
+    /// that is left out.
+    pub(super) fn leave_out(&mut self, exclude: &Ignore) -> bool {
+        if !self.is_dir {
+            return exclude.excludes(&self.name);
+        }
+        self.entries.retain(|entry| !exclude.excludes(entry.below.as_os_str().as_bytes()));
+        false
     }
 }
 
@@ -71,6 +74,8 @@ pub(super) struct Entry {
     /// Its name below the match; empty for the match itself.
     pub(super) below: PathBuf,
     pub(super) stat: Stat,
+    /// Of a regular file that [`Source::digest`] has read: what it read.
+    pub(super) content: Option<Digest>,
 }
 
 impl Source<'_> {
@@ -143,7 +148,7 @@ impl Source<'_> {
         let fd = self.open(path)?.ok_or_else(|| Error::new(Kind::NotFound, act()))?;
         let stat = fstat(&fd).act(act)?;
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let mut entries = vec![Entry { path: path.to_owned(), below: PathBuf::new(), stat }];
+        let mut entries = vec![Entry { path: path.to_owned(), below: PathBuf::new(), stat, content: None }];
         if is_dir {
             let directory = Place::new(&fd, c".").open_dir().act(act)?;
             walk(directory.as_fd(), &mut |found| {
@@ -152,7 +157,8 @@ impl Source<'_> {
                     return Ok(if self.may_include_below(&path) { Way::Down } else { Way::On });
                 }
                 if FileType::from_raw_mode(found.stat.st_mode) != FileType::Socket {
-                    entries.push(Entry { path, below: found.path.to_owned(), stat: *found.stat });
+                    let below = found.path.to_owned();
+                    entries.push(Entry { path, below, stat: *found.stat, content: None });
                 }
                 Ok(Way::Down)
             })
@@ -186,14 +192,15 @@ impl Source<'_> {
         Ok(readlinkat(&fd, c"", Vec::new()).act(act)?.into_bytes())
     }
 
-    /// A digest of everything about a match that a copy of it shows, times left out: touching a file is no change.
-    pub(super) fn digest(&self, found: &Match, hasher: &mut Sha256) -> Result<()> {
+    /// A digest of everything about a match that a copy of it shows, times left out: touching a file is no change. What
+    /// was read stands in the entries, so that the copy can be held to it.
+    pub(super) fn digest(&self, found: &mut Match, hasher: &mut Sha256) -> Result<()> {
         let mut field = |bytes: &[u8]| {
             hasher.update((bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
         field(&found.name);
-        for entry in &found.entries {
+        for entry in &mut found.entries {
             interrupt::check()?;
             let stat = &entry.stat;
             field(entry.below.as_os_str().as_bytes());
@@ -203,7 +210,15 @@ impl Source<'_> {
                 field(&stat.st_gid.to_le_bytes());
             }
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => field(self.file_digest(&entry.path)?.hex().as_bytes()),
+                FileType::RegularFile => {
+                    let content = self.file_digest(&entry.path)?;
+                    field(content.hex().as_bytes());
+                    for (name, value) in self.xattrs(&entry.path)? {
+                        field(&name);
+                        field(&value);
+                    }
+                    entry.content = Some(content);
+                }
                 FileType::Symlink => field(&self.link(&entry.path)?),
                 FileType::BlockDevice | FileType::CharacterDevice => {
                     field(&major(stat.st_rdev).to_le_bytes());
@@ -219,8 +234,8 @@ impl Source<'_> {
     pub(super) fn digest_of(&self, patterns: &[&str]) -> Result<Digest> {
         let mut hasher = Sha256::new();
         for pattern in patterns {
-            for found in self.find(pattern)? {
-                self.digest(&found, &mut hasher)?;
+            for mut found in self.find(pattern)? {
+                self.digest(&mut found, &mut hasher)?;
             }
         }
         Ok(Digest::finish(hasher))

@@ -47,8 +47,8 @@ impl Stage {
         }
         let exclude = Ignore::of(transfer.exclude.iter().map(String::as_str))?;
         build.with_source(transfer.from.as_deref(), self.index, |source| {
-            let pieces = pieces(source, &exclude, transfer, is_add)?;
-            let digest = digest(source, &pieces)?;
+            let mut pieces = pieces(source, &exclude, transfer, is_add)?;
+            let digest = digest(source, &mut pieces)?;
             let verb = if is_add { "ADD" } else { "COPY" };
             let options = shown_options(transfer);
             let created_by = format!("{verb} {options}{} {}", shown_sources(transfer), transfer.dest);
@@ -110,7 +110,9 @@ fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bo
             }
             dockerfile::Source::Path(path) => {
                 for mut found in source.find(path)? {
-                    found.leave_out(exclude);
+                    if found.leave_out(exclude) {
+                        continue;
+                    }
                     let is_archive = is_add && transfer.unpack != Some(false) && is_archive(source, &found)?;
                     pieces.push(if is_archive { Piece::Archive(found) } else { Piece::Found(found) });
                 }
@@ -120,7 +122,7 @@ fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bo
     Ok(pieces)
 }
 
-fn digest(source: &Source<'_>, pieces: &[Piece]) -> Result<Digest> {
+fn digest(source: &Source<'_>, pieces: &mut [Piece]) -> Result<Digest> {
     let mut hasher = Sha256::new();
     for piece in pieces {
         match piece {

@@ -19,6 +19,7 @@ WORKDIR /w
 COPY a renamed
 COPY a sub/
 COPY *.txt /texts/
+COPY --exclude=y.* --exclude=deep *.txt tree /some/
 COPY tree /tree
 COPY --chown=www --chmod=640 a /owned
 COPY --chown=5:6 tree /numbers
@@ -62,6 +63,9 @@ COPY a /link/new/deep/
         expect_eq!((path, fs::read_to_string(root.join(path))?.as_str()), (path, content));
     }
     expect!(!root.join("texts/z.md").exists(), "a pattern takes what fits");
+    for (path, there) in [("some/x.txt", true), ("some/y.txt", false), ("some/b", true), ("some/deep", false)] {
+        expect_eq!((path, root.join(path).exists()), (path, there));
+    }
     expect_eq!(fs::read_link(root.join("tree/to-b"))?.to_string_lossy(), "b");
     expect_eq!(fs::read_link(root.join("link"))?.to_string_lossy(), "usr/real");
     let owned =

@@ -27,8 +27,11 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
         ("FROM base\nEXPOSE eighty\n", "invalid containerPort: eighty"),
         ("FROM --platform=linux/s390x base\n", "cannot be built on this machine"),
         ("FROM base\nCOPY Dockerfile Dockerfile /one\n", "must be a directory and end with a /"),
+        ("FROM base\nCOPY hides /\n", "copy to /.wh.bin: in a layer, a name that begins with '.wh.' removes another"),
+        ("FROM base\nCOPY file /\n", "copy to /bin: it is a directory in the image, and would be a file"),
+        ("FROM base\nCOPY tree /\n", "copy to /bin/busybox: it is a file in the image, and would be a directory"),
     ] {
-        context(host, dockerfile, &[])?;
+        context(host, dockerfile, &[("hides/.wh.bin", ""), ("file/bin", ""), ("tree/bin/busybox/x", "")])?;
         // The stage that is asked for is the first where there are two.
         let more: &[&str] = if dockerfile.contains("AS later") { &["--target", "0"] } else { &[] };
         let said = build(host, more)?;
