@@ -127,7 +127,9 @@ impl FromStr for Bytes {
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| bad())?;
-        let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        let unit = unit.to_ascii_lowercase();
+        let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
+        let shift = match unit {
             "" => 0,
             "k" => 10,
             "m" => 20,

@@ -66,7 +66,8 @@ impl LoopFile {
     /// The loop device that holds the file at `path` already.
     ///
     /// # Errors
-    /// `NotFound` without the file; when a loop device cannot be asked.
+    /// `NotFound` without the file; `InUse` if somebody attached it otherwise than [`LoopFile::attach`] does; when a loop
+    /// device cannot be asked.
     pub fn find(path: &Path) -> Result<Option<Self>> {
         let act = || format!("look for the loop device of {}", path.display());
         let wanted = backing_of(&open_regular(path).act(act)?).act(act)?;
@@ -78,6 +79,15 @@ impl LoopFile {
             }
             let device = Path::new("/dev").join(entry.file_name());
             if held_by(&device).act(|| format!("ask {}", device.display())).act(act)? == Some(wanted) {
+                let is_whole = File::open(&device).and_then(loop_dev::is_whole).act(act)?;
+                if !is_whole {
+                    let device = device.display();
+                    let what = format!(
+                        "{}: {device} shows a part of it, or not to be written; end that with 'losetup -d {device}'",
+                        act()
+                    );
+                    return Err(Error::new(Kind::InUse, what));
+                }
                 let number = number_of(&device).act(act)?;
                 return Ok(Some(Self { file: path.to_owned(), backing: wanted, device, number }));
             }

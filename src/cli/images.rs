@@ -8,7 +8,7 @@ use super::{Global, human, output};
 use crate::{
     id::{CacheId, ChainId, DiffId, Digest, ImageId},
     image::{
-        catalog::{Catalog, Image},
+        catalog::{Catalog, Image, Sharing},
         reference::Reference,
     },
     store::{Blob, Store},
@@ -92,9 +92,10 @@ impl Args {
 
     fn rows(&self, store: &Store) -> Result<Vec<Row>> {
         let catalog = Catalog::new(store);
+        let sharing = catalog.sharing()?;
         let mut rows = Vec::new();
         for image in self.listed(&catalog)? {
-            match rows_of(&catalog, &image) {
+            match rows_of(&catalog, &image, &sharing) {
                 Ok(found) => rows.extend(found),
                 // Another command removed it while this one listed.
                 Err(_) if catalog.find(&image.id.to_string()).is_err() => {}
@@ -131,22 +132,21 @@ impl Args {
     }
 }
 
-fn rows_of(catalog: &Catalog<'_>, image: &Image) -> Result<Vec<Row>> {
+fn rows_of(catalog: &Catalog<'_>, image: &Image, sharing: &Sharing) -> Result<Vec<Row>> {
     let none = || "<none>".to_owned();
-    let row = |name: Option<&Reference>| -> Result<Row> {
-        Ok(Row {
-            id: image.id,
-            repository: name.map_or_else(none, Reference::familiar_name),
-            tag: name.and_then(Reference::tag).map_or_else(none, str::to_owned),
-            digest: name.and_then(Reference::digest),
-            size_bytes: catalog.size(image)?,
-            own_bytes: catalog.own(image)?,
-            created: image.config.created().map(str::to_owned),
-            layers: layer_rows(catalog, image)?,
-        })
+    let (layers, own) = (layer_rows(catalog, image)?, catalog.own(image, sharing)?);
+    let row = |name: Option<&Reference>| Row {
+        id: image.id,
+        repository: name.map_or_else(none, Reference::familiar_name),
+        tag: name.and_then(Reference::tag).map_or_else(none, str::to_owned),
+        digest: name.and_then(Reference::digest),
+        size_bytes: layers.iter().map(|layer| layer.size_bytes).sum(),
+        own_bytes: own,
+        created: image.config.created().map(str::to_owned),
+        layers: layers.clone(),
     };
     match image.references.as_slice() {
-        [] => Ok(vec![row(None)?]),
-        names => names.iter().map(|name| row(Some(name))).collect(),
+        [] => Ok(vec![row(None)]),
+        names => Ok(names.iter().map(|name| row(Some(name))).collect()),
     }
 }

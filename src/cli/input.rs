@@ -13,7 +13,7 @@ use signal_hook::consts::TERM_SIGNALS;
 
 use crate::interrupt;
 
-/// Standard input; a read fails with `Interrupted`-like words once a signal came.
+/// Standard input; a read fails with our `Interrupted` once a signal came.
 #[derive(Debug)]
 pub(super) struct Input {
     stdin: io::Stdin,
@@ -34,9 +34,7 @@ impl Input {
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if interrupt::asked() {
-                return Err(io::Error::other("interrupted"));
-            }
+            interrupt::check().map_err(io::Error::other)?;
             let mut ready = [
                 PollFd::from_borrowed_fd(self.stdin.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(self.signalled.as_fd(), PollFlags::IN),

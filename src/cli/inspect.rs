@@ -9,6 +9,7 @@ use super::{
     Global,
     images::{LayerRow, layer_rows},
     output, pool,
+    ps::{self, SizeRow},
 };
 use crate::{
     container::{Container, Containers},
@@ -48,9 +49,8 @@ struct ContainerView {
     image_reference: String,
     created: String,
     mounted_at: Option<PathBuf>,
-    size_rw_bytes: Bytes,
-    size_virtual_bytes: Bytes,
-    own_bytes: Bytes,
+    #[serde(flatten)]
+    sizes: SizeRow,
     snapshot: Info,
 }
 
@@ -80,7 +80,7 @@ fn image_view(catalog: &Catalog<'_>, image: &Image) -> Result<ImageView> {
         references: image.references.iter().map(ToString::to_string).collect(),
         created: image.config.created().map(str::to_owned),
         size_bytes: catalog.size(image)?,
-        own_bytes: catalog.own(image)?,
+        own_bytes: catalog.own(image, &catalog.sharing()?)?,
         layers: layer_rows(catalog, image)?,
         config: serde_json::from_slice(image.config.bytes())?,
     })
@@ -88,8 +88,8 @@ fn image_view(catalog: &Catalog<'_>, image: &Image) -> Result<ImageView> {
 
 fn container_view(store: &Store, container: Container) -> Result<ContainerView> {
     let containers = Containers::new(store);
-    let sizes = containers.sizes(&container)?;
-    let rw = sizes.rw?;
+    let gone = || Error::new(Kind::NotFound, format!("container {} was removed meanwhile", container.name));
+    let sizes = ps::sizes(&containers, &container)?.ok_or_else(gone)?;
     Ok(ContainerView {
         mounted_at: containers.mounted_at(&container)?,
         snapshot: containers.snapshot(&container)?,
@@ -98,8 +98,6 @@ fn container_view(store: &Store, container: Container) -> Result<ContainerView> 
         image: container.image,
         image_reference: container.reference,
         created: container.created,
-        size_rw_bytes: rw,
-        size_virtual_bytes: sizes.image + rw,
-        own_bytes: sizes.own,
+        sizes,
     })
 }

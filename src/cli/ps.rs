@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Global, human, output};
 use crate::{
     container::{Container, Containers, Sizes},
+    error::Kind,
     id::ContainerId,
     store::Store,
     units::Bytes,
@@ -38,10 +39,24 @@ struct Row {
 
 /// `null` where it could not be found out.
 #[derive(Serialize)]
-struct SizeRow {
-    size_rw_bytes: Option<Bytes>,
-    size_virtual_bytes: Option<Bytes>,
-    own_bytes: Bytes,
+pub(super) struct SizeRow {
+    pub(super) size_rw_bytes: Option<Bytes>,
+    pub(super) size_virtual_bytes: Option<Bytes>,
+    pub(super) own_bytes: Bytes,
+}
+
+/// The sizes of a container; why one could not be found out is told. `None` for one that was removed since it was listed.
+pub(super) fn sizes(containers: &Containers<'_>, container: &Container) -> Result<Option<SizeRow>> {
+    match containers.sizes(container) {
+        Ok(Sizes { rw, image, own }) => {
+            // A pool too full to hold a container still must be listed all the more.
+            let rw = rw.inspect_err(|error| eprintln!("lamina: size of container {}: {error}", container.name)).ok();
+            let size_virtual_bytes = rw.map(|rw| image + rw);
+            Ok(Some(SizeRow { size_rw_bytes: rw, size_virtual_bytes, own_bytes: own }))
+        }
+        Err(_) if containers.find(container.id.as_str()).is_err_and(|error| error.kind() == Kind::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Args {
@@ -72,22 +87,14 @@ impl Args {
             if !self.all && !mounted {
                 continue;
             }
-            let sizes = match self.size.then(|| containers.sizes(&container)).transpose() {
-                Ok(sizes) => sizes.map(|sizes| self.size_row(&container.name, sizes)),
-                // Another command removed it while this one listed.
-                Err(_) if containers.find(container.id.as_str()).is_err() => continue,
-                Err(error) => return Err(error.into()),
-            };
+            let sizes = if self.size { sizes(&containers, &container)? } else { None };
+            if self.size && sizes.is_none() {
+                continue;
+            }
             let Container { id, name, reference, created, .. } = container;
             rows.push(Row { id, name, image: reference, created, mounted, sizes });
         }
         Ok(rows)
-    }
-
-    fn size_row(&self, name: &str, sizes: Sizes) -> SizeRow {
-        // A pool too full to hold a container still must be listed all the more.
-        let rw = sizes.rw.inspect_err(|error| eprintln!("lamina: size of container {name}: {error}")).ok();
-        SizeRow { size_rw_bytes: rw, size_virtual_bytes: rw.map(|rw| sizes.image + rw), own_bytes: sizes.own }
     }
 
     fn print(&self, rows: Vec<Row>) -> Result<()> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Global, images, output, pool, ps};
 use crate::{
     container::Containers,
+    error::Kind,
     id::{ChainId, ImageId},
     image::catalog::{Catalog, Image, Layer},
     store::Store,
@@ -35,9 +36,10 @@ struct Row {
     total: usize,
     /// Images that a container was made from; containers that are mounted.
     active: usize,
-    size_bytes: Bytes,
+    /// `None` where a container's could not be found out, as on a full pool.
+    size_bytes: Option<Bytes>,
     /// Of what is not active.
-    reclaimable_bytes: Bytes,
+    reclaimable_bytes: Option<Bytes>,
     /// In the pool.
     own_bytes: Bytes,
     /// Of the archives that layers came from.
@@ -72,14 +74,16 @@ impl DfArgs {
 }
 
 fn cells(row: Row) -> Vec<String> {
-    let percent = (row.reclaimable_bytes.0 * 100).checked_div(row.size_bytes.0);
+    let shown = |size: Option<Bytes>| size.map_or_else(|| "?".to_owned(), Bytes::docker);
+    let percent = row.reclaimable_bytes.zip(row.size_bytes);
+    let percent = percent.and_then(|(part, whole)| (u128::from(part.0) * 100).checked_div(whole.0.into()));
     let percent = percent.map(|percent| format!(" ({percent}%)")).unwrap_or_default();
     vec![
         row.r#type.to_owned(),
         row.total.to_string(),
         row.active.to_string(),
-        row.size_bytes.docker(),
-        row.reclaimable_bytes.docker() + &percent,
+        shown(row.size_bytes),
+        shown(row.reclaimable_bytes) + &percent,
         row.own_bytes.docker(),
         row.archive_bytes.docker(),
     ]
@@ -98,14 +102,19 @@ fn image_row(store: &Store) -> Result<Row> {
     all.extend(needed);
     let mut own = Bytes(0);
     for layer in all.values() {
-        own += store.usage(&layer.info.key)?.exclusive;
+        match store.usage(&layer.info.key) {
+            Ok(usage) => own += usage.exclusive,
+            // Another command removed it since it was listed.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(Row {
         r#type: "Images",
         total: active.len() + idle.len(),
         active: active.len(),
-        size_bytes: size(&all),
-        reclaimable_bytes: reclaimable,
+        size_bytes: Some(size(&all)),
+        reclaimable_bytes: Some(reclaimable),
         own_bytes: own,
         archive_bytes: all.values().filter_map(|layer| layer.info.blob).map(|blob| blob.size).sum(),
     })
@@ -118,15 +127,15 @@ fn size(layers: &BTreeMap<ChainId, Layer>) -> Bytes {
 fn container_row(store: &Store) -> Result<Row> {
     let containers = Containers::new(store);
     let all = containers.list()?;
-    let (mut active, mut size, mut reclaimable, mut own) = (0, Bytes(0), Bytes(0), Bytes(0));
+    let (mut active, mut size, mut reclaimable, mut own) = (0, Some(Bytes(0)), Some(Bytes(0)), Bytes(0));
+    let add = |sum: Option<Bytes>, more: Option<Bytes>| sum.zip(more).map(|(sum, more)| sum + more);
     for container in &all {
-        let sizes = containers.sizes(container)?;
-        let written = sizes.rw?;
-        size += written;
-        own += sizes.own;
+        let Some(sizes) = ps::sizes(&containers, container)? else { continue };
+        size = add(size, sizes.size_rw_bytes);
+        own += sizes.own_bytes;
         match containers.mounted_at(container)? {
             Some(_) => active += 1,
-            None => reclaimable += written,
+            None => reclaimable = add(reclaimable, sizes.size_rw_bytes),
         }
     }
     Ok(Row {

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
 use super::{config::Config, reference::Reference};
@@ -45,6 +46,21 @@ pub struct Layer {
     pub chain_id: ChainId,
     /// The snapshot.
     pub info: Info,
+}
+
+/// How many images have each layer; those between the steps of a build do not count.
+#[derive(Clone, Debug)]
+pub struct Sharing {
+    images: BTreeSet<ImageId>,
+    users: BTreeMap<ChainId, usize>,
+}
+
+impl Sharing {
+    /// Whether an image other than this one has the layer.
+    fn is_shared(&self, image: &Image, layer: ChainId) -> bool {
+        let itself = usize::from(self.images.contains(&image.id));
+        self.users.get(&layer).is_some_and(|users| *users > itself)
+    }
 }
 
 /// What removing a reference did.
@@ -216,7 +232,8 @@ impl<'store> Catalog<'store> {
     /// When the database cannot be read.
     pub fn list(&self) -> Result<Vec<Image>> {
         let mut images = self.query("", &[])?;
-        images.sort_by_key(|image| Reverse(image.config.created().map(str::to_owned)));
+        let created = |image: &Image| image.config.created().and_then(|created| created.parse::<Timestamp>().ok());
+        images.sort_by_key(|image| Reverse(created(image)));
         Ok(images)
     }
 
@@ -282,16 +299,25 @@ impl<'store> Catalog<'store> {
             .collect()
     }
 
-    /// The layers of these images, each once however many have it.
+    /// The layers of those of these images that are still there, each once however many have it.
     ///
     /// # Errors
     /// As [`Catalog::layers`].
     pub fn layers_of(&self, images: &[Image]) -> Result<BTreeMap<ChainId, Layer>> {
         let mut found = BTreeMap::new();
         for image in images {
-            found.extend(self.layers(image)?.into_iter().map(|layer| (layer.chain_id, layer)));
+            match self.layers(image) {
+                Ok(layers) => found.extend(layers.into_iter().map(|layer| (layer.chain_id, layer))),
+                // Another command removed it since it was listed.
+                Err(error) if error.kind() == Kind::NotFound && !self.exists(image.id)? => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(found)
+    }
+
+    fn exists(&self, id: ImageId) -> Result<bool> {
+        Ok(!self.query("WHERE i.id = :id", named_params! {":id": id.to_string()})?.is_empty())
     }
 
     /// Docker's size of an image: apparent bytes of the files of all its layers.
@@ -306,16 +332,24 @@ impl<'store> Catalog<'store> {
     ///
     /// # Errors
     /// As [`Catalog::layers`], or the driver's.
-    pub fn own(&self, image: &Image) -> Result<Bytes> {
-        let others: Vec<Image> = self.list_results()?.into_iter().filter(|other| other.id != image.id).collect();
-        let shared: Vec<ChainId> = others.iter().flat_map(|other| ChainId::chain(other.config.diff_ids())).collect();
-        let mut own = Bytes(0);
-        for chain in ChainId::chain(image.config.diff_ids()) {
-            if !shared.contains(&chain) {
-                own += self.store.usage(&Key::layer(chain))?.exclusive;
-            }
+    pub fn own(&self, image: &Image, sharing: &Sharing) -> Result<Bytes> {
+        let chains = ChainId::chain(image.config.diff_ids()).into_iter();
+        chains
+            .filter(|chain| !sharing.is_shared(image, *chain))
+            .try_fold(Bytes(0), |own, chain| Ok(own + self.store.usage(&Key::layer(chain))?.exclusive))
+    }
+
+    /// Which layers several images have.
+    ///
+    /// # Errors
+    /// As [`Catalog::list`].
+    pub fn sharing(&self) -> Result<Sharing> {
+        let images = self.list_results()?;
+        let mut users = BTreeMap::new();
+        for chain in images.iter().flat_map(|image| ChainId::chain(image.config.diff_ids())) {
+            *users.entry(chain).or_insert(0) += 1;
         }
-        Ok(own)
+        Ok(Sharing { images: images.into_iter().map(|image| image.id).collect(), users })
     }
 
     /// Removes a reference, and the image with it if that was the last; given an ID, all references and the image.
@@ -354,13 +388,18 @@ impl<'store> Catalog<'store> {
             if is_named(tx, image.id)? {
                 return Ok(Vec::new());
             }
-            refuse_if_used(tx, name, image.id)?;
+            if let Some(user) = user_of(tx, image.id)? {
+                let what = format!(
+                    "remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"
+                );
+                return Err(Error::new(Kind::InUse, what));
+            }
             let mut deleted = Vec::new();
             let mut open = vec![image.id];
             while let Some(id) = open.pop() {
                 let Some(config) = config_of(tx, id)? else { continue };
                 // A step that led to it goes too, if it led to nothing else.
-                let needed = || Ok(is_named(tx, id)? || is_followed(tx, id)? || refuse_if_used(tx, name, id).is_err());
+                let needed = || Ok(is_named(tx, id)? || is_followed(tx, id)? || user_of(tx, id)?.is_some());
                 if id != image.id && needed()? {
                     continue;
                 }
@@ -444,22 +483,8 @@ fn is_followed(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {
     tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()
 }
 
-fn refuse_if_used(tx: &Transaction<'_>, name: &str, id: ImageId) -> Result<()> {
-    let user: Option<String> = tx
-        .query_row(
-            "SELECT name FROM containers WHERE image = :id ORDER BY created LIMIT 1",
-            named_params! {":id": id.to_string()},
-            |row| row.get(0),
-        )
-        .optional()
-        .sql()?;
-    match user {
-        Some(user) => Err(Error::new(
-            Kind::InUse,
-            format!(
-                "remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"
-            ),
-        )),
-        None => Ok(()),
-    }
+/// The first container that was made from this image.
+fn user_of(tx: &Transaction<'_>, id: ImageId) -> Result<Option<String>> {
+    let question = "SELECT name FROM containers WHERE image = :id ORDER BY created LIMIT 1";
+    tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).optional().sql()
 }

@@ -86,9 +86,11 @@ impl<R: Read> Read for Tee<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let count = self.inner.read(buffer)?;
+        // Never beyond what a chunk was made for.
+        let most = buffer.len().min(CHUNK - self.chunk.len());
+        let count = self.inner.read(&mut buffer[..most])?;
         self.chunk.extend_from_slice(&buffer[..count]);
-        if self.chunk.len() >= CHUNK || (count == 0 && !self.chunk.is_empty()) {
+        if self.chunk.len() == CHUNK || (count == 0 && !self.chunk.is_empty()) {
             self.pass()?;
         }
         if count == 0 {

@@ -2,8 +2,9 @@
 //!
 //! Invariant: an image that a container was made from stays, and so does one that gets a name meanwhile.
 
-use super::catalog::{Catalog, Image, Removed};
+use super::catalog::{Catalog, Image, Layer, Removed};
 use crate::{
+    driver::Usage,
     error::{Kind, Result},
     interrupt,
     store::Store,
@@ -30,7 +31,12 @@ pub fn prune(store: &Store, all: bool) -> Result<Pruned> {
     let wanted = |image: &Image| all || image.references.is_empty();
     let images: Vec<Image> = catalog.list_results()?.into_iter().filter(wanted).collect();
     let before = catalog.layers_of(&images)?;
-    let sizes = before.values().map(|layer| store.usage(&layer.info.key)).collect::<Result<Vec<_>>>()?;
+    // What another command removed meanwhile did not go by this one.
+    let usage = |layer: &Layer| match store.usage(&layer.info.key) {
+        Err(error) if error.kind() == Kind::NotFound => Ok(Usage::default()),
+        usage => usage,
+    };
+    let sizes = before.values().map(usage).collect::<Result<Vec<_>>>()?;
     let mut pruned = Pruned::default();
     for image in &images {
         interrupt::check()?;

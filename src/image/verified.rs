@@ -1,4 +1,4 @@
-//! A reader that checks what it read.
+//! A reader that checks what it read, and that a signal ends.
 //!
 //! Invariant: its end is only told when all bytes before it have the digest that was expected.
 
@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     error::{Error, Kind},
     id::Digest,
+    interrupt,
 };
 
 /// See the module's comment.
@@ -27,9 +28,9 @@ impl<R: Read> Verified<R> {
     }
 
     fn finish(&mut self) -> io::Result<usize> {
-        let Some((expected, hasher)) = self.check.take() else { return Ok(0) };
-        let found = Digest::finish(hasher);
-        if found == expected {
+        let Some((expected, hasher)) = &self.check else { return Ok(0) };
+        let found = Digest::finish(hasher.clone());
+        if found == *expected {
             return Ok(0);
         }
         let what = format!("{} has digest {found} and {expected} was expected", self.name);
@@ -42,6 +43,7 @@ impl<R: Read> Read for Verified<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
+        interrupt::check().map_err(io::Error::other)?;
         let count = self.inner.read(buffer)?;
         if count == 0 {
             return self.finish();

@@ -13,8 +13,8 @@ use crate::error::{Error, Kind, Result};
 /// The schema version that this program writes.
 const VERSION: i64 = 2;
 
-/// What makes a database of version N one of version N + 1, from N = 1 on.
-const UPGRADES: [&str; 1] = [include_str!("upgrade-2.sql")];
+/// What makes a database of version N one of version N + 1, from N = 0 on.
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("upgrade-2.sql")];
 
 /// How long to wait for another command's transaction; they take milliseconds each.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ impl Database {
         if database.version()? < VERSION {
             // SQLite does not wait for another connection that changes the journal's mode: it fails at once.
             let _lock = locks.pool()?;
-            database.make().and_then(|()| database.upgrade()).map_err(|error| error.within(act()))?;
+            database.upgrade().map_err(|error| error.within(act()))?;
         }
         match database.version()? {
             VERSION => Ok(database),
@@ -62,28 +62,23 @@ impl Database {
         }
     }
 
-    /// Makes the tables, unless another command has made them meanwhile.
-    fn make(&self) -> Result<()> {
-        if self.version()? != 0 {
-            return Ok(());
+    /// Brings a database up to date, one version after the other, unless another command has done so meanwhile.
+    fn upgrade(&self) -> Result<()> {
+        if self.version()? == 0 {
+            self.connection.pragma_update(None, "journal_mode", "WAL").sql()?;
         }
-        self.connection.pragma_update(None, "journal_mode", "WAL").sql()?;
         self.write("make the database's tables", |tx| {
-            tx.execute_batch(include_str!("schema.sql")).sql()?;
+            let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).sql()?;
+            let done = usize::try_from(version).unwrap_or(STEPS.len());
+            STEPS.iter().skip(done).try_for_each(|step| tx.execute_batch(step).sql())?;
+            if version > 0 {
+                return Ok(());
+            }
             // Grows the log and the file once, so that later commits find their place there.
             tx.execute_batch(&format!(
                 "CREATE TABLE room (bytes BLOB); INSERT INTO room VALUES (zeroblob({LOG_PAGES} * 4096)); DROP TABLE room;"
             ))
             .sql()
-        })
-    }
-
-    /// Brings an older database up to date, one version after the other.
-    fn upgrade(&self) -> Result<()> {
-        self.write("bring the database up to date", |tx| {
-            let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).sql()?;
-            let done = usize::try_from(version - 1).unwrap_or(UPGRADES.len());
-            UPGRADES.iter().skip(done).try_for_each(|upgrade| tx.execute_batch(upgrade).sql())
         })
     }
 
@@ -153,7 +148,7 @@ fn failed(error: rusqlite::Error, act: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Database, VERSION};
+    use super::{Database, STEPS, VERSION};
     use crate::store::lock::Locks;
 
     #[test]
@@ -161,20 +156,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lamina.db");
         let locks = Locks::new(&directory.path().join("locks"));
-        let columns = |database: &Database| -> Vec<String> {
-            let mut statement = database.connection.prepare("SELECT name FROM pragma_table_info('snapshots')").unwrap();
-            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-        };
+        let old = rusqlite::Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO snapshots (key, kind, state, kept, cache_id, created) VALUES ('k', 'committed', 'ready', 1, 'c', '')",
+        )
+        .unwrap();
+        drop(old);
         let database = Database::open(&path, &locks).unwrap();
-        let new = columns(&database);
-        for column in ["blob_format", "blob_digest", "blob_size", "blob_plain"] {
-            database.connection.execute_batch(&format!("ALTER TABLE snapshots DROP COLUMN {column}")).unwrap();
-        }
-        database.connection.execute_batch("DROP TABLE steps").unwrap();
-        database.connection.pragma_update(None, "user_version", 1).unwrap();
-        drop(database);
-        let database = Database::open(&path, &locks).unwrap();
-        assert_eq!((database.version().unwrap(), columns(&database)), (VERSION, new));
+        assert_eq!(database.version().unwrap(), VERSION);
+        let question = "SELECT key FROM snapshots WHERE blob_format IS NULL AND NOT EXISTS (SELECT 1 FROM steps)";
+        let kept: String = database.connection.query_row(question, [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, "k");
         database.connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
         drop(database);
         let error = Database::open(&path, &locks).unwrap_err().to_string();

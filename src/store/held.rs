@@ -96,8 +96,8 @@ impl<'store> Held<'store> {
     /// # Errors
     /// As [`Store::capture`].
     pub fn captured(&self) -> Result<Held<'store>> {
-        let rows = self.store.database.read("look up a snapshot", Info::all)?;
-        let parent = rows.into_iter().find(|info| info.volume == self.volume).and_then(|info| info.parent);
+        let own = self.store.database.read("look up a snapshot", |tx| Info::of_volume(tx, self.volume))?;
+        let parent = own.and_then(|info| info.parent);
         let stack = self.store.stack(self.volume)?;
         self.store.begin_with(SnapshotKind::Active, &temporary_key()?, parent.as_ref(), |volume| {
             self.store.driver.capture(volume, self.volume, &stack.parents)

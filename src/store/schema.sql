@@ -1,3 +1,5 @@
+-- Version 1; what came later stands in upgrade-N.sql.
+--
 -- What volumes mean. The pool is the truth about which volumes exist; this is the truth about what they are.
 
 -- The pool of this root directory; at most one.
@@ -28,13 +30,7 @@ CREATE TABLE snapshots (
     created  TEXT NOT NULL,
     -- Of a committed one: apparent bytes of its layer's files, and its own bytes in the pool once somebody asked.
     size     INTEGER,
-    own      INTEGER,
-    -- Of a layer that came from an archive: how it came, then sha256 and bytes of the file blobs/CACHE_ID, which is that
-    -- archive or the outline of a plain one, and bytes of the tar. All NULL for a layer that is packed again when it is wanted.
-    blob_format TEXT CHECK (blob_format IN ('gzip', 'zstd', 'plain')),
-    blob_digest TEXT,
-    blob_size   INTEGER,
-    blob_plain  INTEGER
+    own      INTEGER
 ) STRICT;
 CREATE INDEX snapshots_parent ON snapshots (parent);
 CREATE INDEX snapshots_unfinished ON snapshots (volume) WHERE state <> 'ready' OR kept = 0;
@@ -64,15 +60,4 @@ CREATE TABLE containers (
 ) STRICT;
 CREATE INDEX containers_image ON containers (image);
 
--- What each step of a build made: the cache, and which image came from which.
-CREATE TABLE steps (
-    -- The image before the step, which may be gone; '' for none.
-    parent TEXT NOT NULL,
-    -- The digest of what the step does.
-    act    TEXT NOT NULL,
-    image  TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
-    PRIMARY KEY (parent, act)
-) STRICT;
-CREATE INDEX steps_image ON steps (image);
-
-PRAGMA user_version = 2;
+PRAGMA user_version = 1;

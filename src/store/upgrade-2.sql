@@ -1,4 +1,6 @@
--- From version 1, which kept no blobs and built nothing: the layers that are there have none.
+-- Of a layer that came from an archive: how it came, then sha256 and bytes of the file blobs/CACHE_ID, which is that archive
+-- or the outline of a plain one, and bytes of the tar. All NULL for a layer that is packed again when it is wanted, and for
+-- those of version 1, which kept nothing.
 ALTER TABLE snapshots ADD COLUMN blob_format TEXT CHECK (blob_format IN ('gzip', 'zstd', 'plain'));
 ALTER TABLE snapshots ADD COLUMN blob_digest TEXT;
 ALTER TABLE snapshots ADD COLUMN blob_size INTEGER;

@@ -14,6 +14,7 @@ use loopdev::LoopDevice;
 use super::{Ioctl, call};
 
 /// The device goes away with its last user.
+const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 /// The backing file is read and written past the page cache.
 const LO_FLAGS_DIRECT_IO: u32 = 16;
@@ -119,6 +120,16 @@ pub fn backing(fd: impl AsFd) -> io::Result<Option<Backing>> {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the device shows the whole file, to be written: no offset, no limit, not read-only.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn is_whole(fd: impl AsFd) -> io::Result<bool> {
+    let mut info = NO_INFO;
+    call::<GetStatus64>(fd, &mut info)?;
+    Ok(info.offset == 0 && info.sizelimit == 0 && info.flags & LO_FLAGS_READ_ONLY == 0)
 }
 
 /// Whether I/O to the backing file goes past the page cache.

@@ -16,7 +16,7 @@ type Case = fn() -> Result<Completion, Failed>;
 
 /// All cases of this file.
 pub fn trials() -> Vec<Trial> {
-    let cases: [(&str, Case); 12] = [
+    let cases: [(&str, Case); 13] = [
         ("hostile_archives_are_refused_and_reach_nothing", hostile::refused),
         ("symlinks_of_earlier_layers_never_lead_outside", hostile::earlier_symlinks),
         ("archives_cut_at_any_block_are_told", hostile::cut_anywhere),
@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         ("trees_deeper_than_descriptors_make_way", layers::deep_trees),
         ("everything_about_a_file_is_kept", layers::metadata),
         ("sparse_members_keep_their_holes", layers::sparse),
+        ("whiteouts_reach_any_depth", layers::deep_whiteouts),
         ("unpack_of_pack_gives_the_child", layers::round_trip),
         ("memory_stays_small_for_a_large_layer", layers::memory),
         ("archives_of_skopeo_and_umoci_load_alike", archives::real),

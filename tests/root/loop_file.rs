@@ -16,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         as_root("loop::a_file_is_attached_found_grown_and_let_go", round_trip),
         as_root("loop::a_missing_file_or_a_directory_is_refused", refusals),
+        as_root("loop::what_others_attached_in_part_is_not_taken", attached_in_part),
         as_root("loop::a_device_that_is_claimed_stays_attached", claimed),
         as_root("loop::xfs_gives_up_at_once", xfs_gives_up_at_once),
     ]
@@ -80,6 +81,25 @@ fn refusals() -> Result<Completion, Failed> {
     assert!(LoopFile::attach(directory.path()).is_err());
     let device = LoopFile::attach(Path::new("/dev/null")).unwrap_err();
     assert_eq!(device.kind(), Kind::Invalid, "{device}");
+    Ok(Completion::Completed)
+}
+
+/// A device that somebody made with losetup to look into a pool's file is no device for the pool.
+fn attached_in_part() -> Result<Completion, Failed> {
+    let directory = tempfile::Builder::new().prefix("lamina-test-").tempdir()?;
+    let path = directory.path().join("lamina-test-part");
+    File::create(&path)?.set_len(8 << 20)?;
+    for option in ["--offset=1048576", "--sizelimit=1048576", "--read-only"] {
+        let losetup = |arguments: &[&std::ffi::OsStr]| std::process::Command::new("losetup").args(arguments).output();
+        let made = losetup(&["--find".as_ref(), "--show".as_ref(), option.as_ref(), path.as_os_str()])?;
+        assert!(made.status.success(), "{made:?}");
+        let device = String::from_utf8(made.stdout)?.trim().to_owned();
+        let found = LoopFile::find(&path);
+        assert!(losetup(&["--detach".as_ref(), device.as_ref()])?.status.success());
+        let error = found.expect_err(option);
+        assert!(error.kind() == Kind::InUse && error.to_string().contains(&device), "{option}: {error}");
+    }
+    assert!(LoopFile::find(&path)?.is_none());
     Ok(Completion::Completed)
 }
 

@@ -30,6 +30,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{FilePair, MountSpec, Verdict, compare, mount_table, subvolume},
     id::VolumeId,
+    interrupt,
     sys::btrfs::{self, Range, SubvolumeInfo},
     units::Bytes,
 };
@@ -130,6 +131,7 @@ impl Btrfs {
         let mut result = work();
         if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSPC)) {
             self.clean().act(&act)?;
+            interrupt::check()?;
             result = work();
         }
         result.map_err(|error| self.told(&error, act))
@@ -145,13 +147,13 @@ impl Btrfs {
     /// Waits until the kernel has given back the space of deleted volumes, and makes it space for anything.
     ///
     /// The kernel's cleaner works on its own and tells nobody when it is done before Linux 6.13, so this asks again,
-    /// a little later each time.
+    /// a little later each time. A signal ends the waiting.
     fn clean(&self) -> io::Result<()> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         // A commit wakes the cleaner, and another one frees what it let go of.
         btrfs::commit(&self.root)?;
-        while subvolume::any_deleted(&self.root)? && start.elapsed() < CLEANING {
+        while subvolume::any_deleted(&self.root)? && start.elapsed() < CLEANING && !interrupt::asked() {
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(200));
         }
@@ -159,7 +161,9 @@ impl Btrfs {
         loop {
             match btrfs::take_back_empty_groups(&self.root).map_err(|error| error.raw_os_error()) {
                 // Without room for this the kernel still does it by itself, a little later.
-                Err(Some(libc::ENOSPC)) if start.elapsed() < CLEANING && space::holds_back(&self.root)? => {
+                Err(Some(libc::ENOSPC))
+                    if start.elapsed() < CLEANING && !interrupt::asked() && space::holds_back(&self.root)? =>
+                {
                     thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(500));
                     btrfs::commit(&self.root)?;

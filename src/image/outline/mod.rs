@@ -14,7 +14,7 @@
 //!
 //! Invariant: what a record names is in the snapshot when the archive has been unpacked. A file whose path leads through
 //! a symlink is not named, and before something of the layer goes again, all that was named is written out
-//! ([`Writer::write_out`]).
+//! ([`Outline::write_out`]).
 
 mod read;
 mod write;

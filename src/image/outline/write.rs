@@ -12,6 +12,7 @@ use crate::{
     error::{Act as _, Result},
     id::Digest,
     image::{read_error, tar::Input},
+    interrupt,
     store::BlobFile,
     units::Bytes,
 };
@@ -75,6 +76,7 @@ impl Outline {
         let mut old = Outlined::new(state.file.begin_again()?, root)?;
         state.records.extend_from_slice(&MAGIC);
         loop {
+            interrupt::check()?;
             let read = (&mut old).take(LITERALS as u64).read_to_end(&mut state.literals);
             if read.map_err(|error| read_error(error, "read the outline of what was unpacked"))? == 0 {
                 return Ok(());

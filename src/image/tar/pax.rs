@@ -72,7 +72,8 @@ fn take(pax: &mut Pax, key: &[u8], value: &[u8]) -> Option<()> {
     match key {
         b"path" => pax.path = Some(value.to_vec()),
         b"linkpath" => pax.link = Some(value.to_vec()),
-        b"size" => pax.size = Some(decimal(value)?),
+        // Sizes are signed in Go's archive/tar, and offsets behind them must not overflow here.
+        b"size" => pax.size = Some(decimal(value).filter(|size| i64::try_from(*size).is_ok())?),
         b"uid" => pax.uid = Some(decimal(value)?),
         b"gid" => pax.gid = Some(decimal(value)?),
         b"mtime" => pax.mtime = Some(time(value)?),

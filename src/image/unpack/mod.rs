@@ -140,6 +140,10 @@ struct Unpacker<'a> {
     outline: Option<&'a Outline>,
 }
 
+fn path_of(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, name].join(&b'/') }
+}
+
 impl Unpacker<'_> {
     fn member<I: Input>(&mut self, member: &Member, members: &mut Members<'_, I>) -> Result<()> {
         let act = || format!("entry {} at byte {}", super::shown(&member.name), member.offset);
@@ -152,13 +156,10 @@ impl Unpacker<'_> {
                 if member.kind != MemberKind::File {
                     return self.tree.place(member, parent, name).act(act);
                 }
-                let path = [&parent[..], &name].join(&b'/');
+                let path = self.outline.map(|outline| (outline, path_of(&parent, &name)));
                 let file = self.tree.create(parent, name).act(act)?;
-                match self.outline {
-                    Some(outline) if file.named && member.segments.is_none() => {
-                        outline.content(path.strip_prefix(b"/").unwrap_or(&path), member.size)?;
-                    }
-                    _ => {}
+                if let Some((outline, path)) = path.filter(|_| file.named && member.segments.is_none()) {
+                    outline.content(&path, member.size)?;
                 }
                 // An archive's own errors name their place themselves.
                 node::write(&file, member, members, &mut |bytes| self.room.take(bytes))?;

@@ -5,70 +5,111 @@
 use std::{
     ffi::CString,
     os::fd::{AsFd as _, BorrowedFd},
+    vec,
 };
 
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags},
-    io::{Errno, Result},
+    fs::{self, AtFlags, Mode, OFlags, Timespec},
+    io::Errno,
 };
 
 use super::{
     node,
     placed::Placed,
-    tree::{DIRECTORY, Dir},
+    tree::{DIRECTORY, Dir, restore_mtime},
 };
-use crate::{error::Act as _, fs::remove_tree};
+use crate::{
+    error::{Act as _, Result},
+    fs::{Descent, names, remove_tree},
+    image::shown,
+};
 
 /// Removes `name` and everything below it. Missing is success.
-pub(super) fn all(parent: BorrowedFd<'_>, name: &[u8]) -> crate::error::Result<()> {
-    let name = CString::new(name).map_err(std::io::Error::from).act(|| "remove a name with a zero in it")?;
-    remove_tree(parent, &name)
+pub(super) fn all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    remove_tree(parent, &c_name(name)?)
 }
 
 /// Removes `name` in `dir` as far as it is not this layer's. Missing is success.
 pub(super) fn lower(placed: &Placed, dir: &Dir, name: &[u8]) -> Result<()> {
-    let kept = placed.has(dir.ino, name);
-    if !kept {
-        match fs::unlinkat(&dir.fd, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => {}
-            Err(Errno::NOENT) => return Ok(()),
-            done => return done,
-        }
-    }
-    let fd = match fs::openat(&dir.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
-        // This layer's file, with nothing of earlier layers below it.
-        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-        fd => Dir::new(fd?, placed)?,
-    };
-    if fd.ours {
-        return Ok(());
-    }
-    lower_content(placed, &fd)?;
-    if kept {
-        return fd.close();
-    }
-    match fs::unlinkat(&dir.fd, name, AtFlags::REMOVEDIR) {
-        // It holds something of this layer that has no member for its directory: that directory is then one that was
-        // made on the way.
-        Err(Errno::NOTEMPTY) => {
-            node::plain(&fd.fd)?;
-            fd.close()
-        }
-        done => done,
-    }
+    empty(placed, dir, vec![c_name(name)?])
 }
 
 /// Removes everything in `dir` that is not this layer's.
 pub(super) fn lower_content(placed: &Placed, dir: &Dir) -> Result<()> {
-    each(dir.fd.as_fd(), |child| lower(placed, dir, child))
+    empty(placed, dir, names(dir.fd.as_fd())?)
 }
 
-/// Runs `act` on every name in the directory, which may remove it. Nothing is open for reading meanwhile: one descriptor
-/// for each level is enough of the thousand that a process has.
-fn each(dir: BorrowedFd<'_>, mut act: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let mut names = Vec::new();
-    for entry in fs::Dir::read_from(dir)? {
-        names.push(entry?.file_name().to_owned());
+/// A directory that is being emptied.
+struct Level {
+    ino: u64,
+    left: vec::IntoIter<CString>,
+    /// `None` for the first.
+    entered: Option<Entered>,
+}
+
+struct Entered {
+    name: CString,
+    /// This layer has a member for it.
+    kept: bool,
+    mtime: Timespec,
+}
+
+fn empty(placed: &Placed, dir: &Dir, names: Vec<CString>) -> Result<()> {
+    let mut descent = Descent::new(dir.fd.as_fd())?;
+    let mut levels = vec![Level { ino: dir.ino, left: names.into_iter(), entered: None }];
+    while let Some(level) = levels.last_mut() {
+        if let Some(name) = level.left.next() {
+            let kept = placed.has(level.ino, name.to_bytes());
+            levels.extend(remove_or_enter(placed, &mut descent, name, kept)?);
+        } else if let Some(entered) = levels.pop().and_then(|level| level.entered) {
+            leave(&mut descent, &entered)?;
+        }
     }
-    names.iter().map(|name| name.to_bytes()).filter(|name| !matches!(*name, b"." | b"..")).try_for_each(&mut act)
+    Ok(())
+}
+
+/// Removes `name`; a directory that may hold something of earlier layers is entered instead.
+fn remove_or_enter(placed: &Placed, descent: &mut Descent, name: CString, kept: bool) -> Result<Option<Level>> {
+    if !kept {
+        match fs::unlinkat(descent.here(), &name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {}
+            Ok(()) | Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno).act(|| format!("remove {}", shown(name.to_bytes()))),
+        }
+    }
+    match descent.enter(&name) {
+        // This layer's file, with nothing of earlier layers below it.
+        Err(error) if matches!(error.errno(), Some(libc::ENOTDIR | libc::ELOOP)) => return Ok(None),
+        entered => entered?,
+    }
+    let stat = fs::fstat(descent.here()).act(|| "look at a directory")?;
+    if placed.is_ours(stat.st_ino) {
+        return descent.leave().map(|()| None);
+    }
+    let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+    let left = names(descent.here())?.into_iter();
+    Ok(Some(Level { ino: stat.st_ino, left, entered: Some(Entered { name, kept, mtime }) }))
+}
+
+/// Goes back up from a directory that was emptied, and removes it unless it is this layer's.
+fn leave(descent: &mut Descent, entered: &Entered) -> Result<()> {
+    let act = || format!("remove {}", shown(entered.name.to_bytes()));
+    if entered.kept {
+        restore_mtime(descent.here(), entered.mtime).act(act)?;
+        return descent.leave();
+    }
+    descent.leave()?;
+    match fs::unlinkat(descent.here(), &entered.name, AtFlags::REMOVEDIR) {
+        // It holds something of this layer that has no member for its directory: that directory is then one that was
+        // made on the way.
+        Err(Errno::NOTEMPTY) => {
+            let fd = fs::openat(descent.here(), &entered.name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).act(act)?;
+            node::plain(&fd).and_then(|()| restore_mtime(fd.as_fd(), entered.mtime)).act(act)
+        }
+        done => done.act(act),
+    }
+}
+
+fn c_name(name: &[u8]) -> Result<CString> {
+    CString::new(name).map_err(std::io::Error::from).act(|| "remove a name with a zero in it")
 }

@@ -51,9 +51,13 @@ impl Dir {
 
     /// Gives it back the modification time that it had.
     pub(super) fn close(self) -> rustix::io::Result<()> {
-        let unchanged = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        fs::futimens(&self.fd, &Timestamps { last_access: unchanged, last_modification: self.mtime })
+        restore_mtime(self.fd.as_fd(), self.mtime)
     }
+}
+
+pub(super) fn restore_mtime(dir: BorrowedFd<'_>, mtime: Timespec) -> rustix::io::Result<()> {
+    let unchanged = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    fs::futimens(dir, &Timestamps { last_access: unchanged, last_modification: mtime })
 }
 
 /// A regular file being written.

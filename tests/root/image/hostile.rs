@@ -35,6 +35,7 @@ const REFUSED: &[(&str, Build)] = &[
         t.pax(&map).raw(b'0', b"x", b"", &[&b"2\n4\n1\n0\n1\n"[..], &[0; 503]].concat())
     }),
     ("cut off", |t| t.pax(&[("size", b"9223372036854775807")]).file("x", "y")),
+    ("size", |t| t.pax(&[("size", b"18446744073709551615")]).file("x", "y")),
 ];
 
 struct Place {

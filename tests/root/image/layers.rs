@@ -100,6 +100,25 @@ pub fn metadata() -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
+/// More levels than a process has descriptors.
+pub fn deep_whiteouts() -> Result<Completion, Failed> {
+    let mut lower = Tarball::default();
+    for level in 1..=1_300 {
+        lower = lower.pax(&[("path", "d/".repeat(level).as_bytes())]).dir("x");
+    }
+    let root = tempfile::tempdir().unwrap();
+    unpack(root.path(), &lower.end()[..]).unwrap();
+    // Of this layer, half-way down; above it the whiteout spares the directories that lead there.
+    let kept = format!("{}kept", "d/".repeat(700));
+    let upper = Tarball::default().pax(&[("path", kept.as_bytes())]).file("x", "kept").file(".wh.d", "");
+    unpack(root.path(), &upper.end()[..]).unwrap();
+    assert_eq!(fs::read(root.path().join(&kept)).unwrap(), b"kept");
+    assert!(!root.path().join("d/".repeat(701)).exists());
+    unpack(root.path(), &Tarball::default().file(".wh.d", "").end()[..]).unwrap();
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    Ok(Completion::Completed)
+}
+
 /// GNU tar's four ways to store holes.
 pub fn sparse() -> Result<Completion, Failed> {
     let base = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write as _},
+    io::{Read, Write},
     process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
@@ -30,10 +30,10 @@ pub(super) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The head of a whiteout with `size` bytes, which nobody's disk need hold.
-fn whiteout(size: u64) -> Outcome<tar::Header> {
+/// The head of a member with `size` bytes; those of a whiteout nobody's disk need hold.
+fn head(name: &str, size: u64) -> Outcome<tar::Header> {
     let mut header = tar::Header::new_gnu();
-    header.set_path(".wh.big")?;
+    header.set_path(name)?;
     header.set_mode(0o600);
     header.set_uid(0);
     header.set_gid(0);
@@ -82,7 +82,7 @@ fn full_disk(driver: DriverKind) -> Result<Completion, Failed> {
         let size = 600 << 20;
         let mut child = host.spawn(&["import", "-", "big:1"], Stdio::piped())?;
         let mut input = child.stdin.take().ok_or("no standard input")?;
-        input.write_all(whiteout(size)?.as_bytes())?;
+        input.write_all(head(".wh.big", size)?.as_bytes())?;
         let noise: Vec<u8> =
             (0..1u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()).collect();
         // It ends reading when it has failed.
@@ -103,26 +103,62 @@ fn peak(child: &Child) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
-/// 2 GiB of a layer that was kept, and of one that is packed again, go in and out.
-fn memory(host: &Host) -> Outcome {
-    const SIZE: u64 = 2 << 30;
-    const MOST: u64 = 128 << 10;
-    host.pool("512M")?;
-    let mut child = host.spawn(&["import", "-", "kept:1"], Stdio::piped())?;
-    let mut input = child.stdin.take().ok_or("no standard input")?;
-    input.write_all(whiteout(SIZE)?.as_bytes())?;
-    let block = vec![1; 1 << 20];
-    (0..SIZE >> 20).try_for_each(|_| input.write_all(&block))?;
-    let most = peak(&child);
-    input.write_all(&[0; 1024])?;
-    drop(input);
-    expect!(child.wait()?.success() && most > 0 && most < MOST, "importing took {most} KiB");
+/// What a stream of a layer's tar is compressed with.
+enum Form {
+    Plain,
+    Gzip,
+    /// With the largest window that is taken.
+    Zstd,
+}
 
-    host.ok(&["create", "--name", "box", "kept:1"])?;
+/// The most memory of an import of 2 GiB below the name `member`, in KiB.
+fn import(host: &Host, form: &Form, member: &str, image: &str) -> Outcome<u64> {
+    let mut child = host.spawn(&["import", "-", image], Stdio::piped())?;
+    let input = child.stdin.take().ok_or("no standard input")?;
+    let mut out: Box<dyn Write> = match form {
+        Form::Plain => Box::new(input),
+        Form::Gzip => Box::new(flate2::write::GzEncoder::new(input, flate2::Compression::fast())),
+        Form::Zstd => {
+            let mut encoder = zstd::Encoder::new(input, 1)?;
+            encoder.set_parameter(zstd::zstd_safe::CParameter::WindowLog(25))?;
+            Box::new(encoder.auto_finish())
+        }
+    };
+    out.write_all(head(member, SIZE)?.as_bytes())?;
+    // Nothing repeats within a window, or memory would never be filled.
+    let block: Vec<u8> = (0..1u32 << 20).map(|n| (n.wrapping_mul(n) >> 7).to_le_bytes()[0]).collect();
+    let mut most = 0;
+    for _ in 0..SIZE >> 20 {
+        out.write_all(&block)?;
+        most = most.max(peak(&child));
+    }
+    out.write_all(&[0; 1024])?;
+    drop(out);
+    expect!(child.wait()?.success(), "{image} is not imported");
+    Ok(most)
+}
+
+const SIZE: u64 = 2 << 30;
+
+/// 2 GiB of layers go in and out: named in an outline, standing in it, compressed, and packed again.
+fn memory(host: &Host) -> Outcome {
+    const MOST: u64 = 64 << 10;
+    host.pool("512M")?;
+    for (form, member, image) in [
+        (Form::Plain, "named", "named:1"),
+        (Form::Plain, ".wh.standing", "standing:1"),
+        (Form::Gzip, ".wh.gzip", "gzip:1"),
+        (Form::Zstd, ".wh.zstd", "zstd:1"),
+    ] {
+        let most = import(host, &form, member, image)?;
+        expect!(most > 0 && most < MOST, "importing {image} took {most} KiB");
+    }
+    host.ok(&["create", "--name", "box", "gzip:1"])?;
     fs::File::create(host.mount("box")?.join("sparse"))?.set_len(SIZE)?;
     host.ok(&["umount", "box"])?;
     host.ok(&["commit", "box", "packed:1"])?;
-    for (format, image, least) in [("docker", "kept:1", SIZE), ("oci", "packed:1", 1 << 20)] {
+    let saved = [("docker", "named:1", SIZE), ("docker", "standing:1", SIZE), ("oci", "packed:1", 1 << 20)];
+    for (format, image, least) in saved {
         let mut child = host.spawn(&["save", "--format", format, image], Stdio::null())?;
         let mut output = child.stdout.take().ok_or("no standard output")?;
         let (mut buffer, mut length, mut most) = (vec![0; 1 << 20], 0u64, 0);
