@@ -91,7 +91,7 @@ fn container_view(store: &Store, container: Container) -> Result<ContainerView> 
     let sizes = containers.sizes(&container)?;
     let rw = sizes.rw?;
     Ok(ContainerView {
-        mounted_at: containers.mounted_at(&container)?,
+        mounted_at: if containers.is_mounted(&container)? { containers.mounted_at(&container)? } else { None },
         snapshot: containers.snapshot(&container)?,
         id: container.id,
         name: container.name,

@@ -124,9 +124,10 @@ fn container_row(store: &Store) -> Result<Row> {
         let written = sizes.rw?;
         size += written;
         own += sizes.own;
-        match containers.mounted_at(container)? {
-            Some(_) => active += 1,
-            None => reclaimable += written,
+        if containers.is_mounted(container)? {
+            active += 1;
+        } else {
+            reclaimable += written;
         }
     }
     Ok(Row {

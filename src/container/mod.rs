@@ -164,10 +164,34 @@ impl<'store> Containers<'store> {
     /// Where the container is mounted, if it is.
     ///
     /// # Errors
-    /// When the mount table cannot be read.
+    /// `NotOurs` if something else is mounted in its place; when the mount table cannot be read.
     pub fn mounted_at(&self, container: &Container) -> Result<Option<PathBuf>> {
         let target = self.store.layout().mount_point(&container.id);
-        Ok(mounts_below(&target)?.into_iter().any(|mount| mount.target == target).then_some(target))
+        let topmost = mounts_below(&target)?.into_iter().find(|mount| mount.target == target);
+        let Some(mount) = topmost else { return Ok(None) };
+        if self.store.recognises(&mount, self.snapshot(container)?.volume)? {
+            return Ok(Some(target));
+        }
+        Err(Error::new(
+            Kind::NotOurs,
+            format!(
+                "a {} is mounted at {}, where only container {} belongs; unmount it with 'umount {1}'",
+                mount.fstype,
+                target.display(),
+                container.name
+            ),
+        ))
+    }
+
+    /// Whether it is mounted where the user sees it, and not something else in its place.
+    ///
+    /// # Errors
+    /// When the mount table cannot be read.
+    pub fn is_mounted(&self, container: &Container) -> Result<bool> {
+        match self.mounted_at(container) {
+            Err(error) if error.kind() == Kind::NotOurs => Ok(false),
+            found => Ok(found?.is_some()),
+        }
     }
 
     /// Mounts the container and tells where. Mounted already, it only tells.
@@ -186,7 +210,10 @@ impl<'store> Containers<'store> {
             .create(&target)
             .act(|| format!("make mount point {}", target.display()))?;
         let attach = || {
-            let mounted = Mounted::detached(&self.store.mounts(&container.key())?)?;
+            let spec = self.store.mounts(&container.key())?;
+            crash::point(crash::Point::MountReady);
+            let mounted = Mounted::detached(&spec)?;
+            crash::point(crash::Point::MountDetached);
             // From here on the volume's device goes with the mount, whoever ends that and whenever this process dies.
             self.store.release(&container.key())?;
             mounted.attach(&target)
@@ -238,6 +265,7 @@ impl<'store> Containers<'store> {
             ));
         }
         let volume = self.store.stat(&container.key())?.volume;
+        self.store.retire(volume, &format!("remove container {}", container.name))?;
         self.store.database().write(&format!("remove container {}", container.name), |tx| {
             tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
             self.store.disown(tx, volume)

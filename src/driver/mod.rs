@@ -22,6 +22,7 @@
 //! it: `snapshot(2, [1])`, mount, write. Its changes: `capture(3, 2, [1])`, `changes(3, [1])`, `delete(3)`.
 
 pub mod btrfs;
+mod making;
 pub mod overlay;
 pub mod pool;
 mod shelf;
@@ -35,7 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::fs::{Access, Change, ChangeKind, Changes};
 use crate::{
     error::{Error, Kind, Result},
-    fs::MountSpec,
+    fs::{MountEntry, MountSpec},
     id::VolumeId,
     units::Bytes,
 };
@@ -146,6 +147,9 @@ pub struct PoolStatus {
     pub health: Health,
 }
 
+/// Tells of a mount whether it shows a certain volume.
+pub type Recogniser = Box<dyn Fn(&MountEntry) -> bool>;
+
 /// See the module's comment for the model and for what holds of every method.
 pub trait Driver: fmt::Debug + Send + Sync {
     /// Which mechanism this is.
@@ -190,6 +194,15 @@ pub trait Driver: fmt::Debug + Send + Sync {
 
     /// The volumes that are in use by the kernel at present (mounted or activated), in ascending order.
     fn active(&self) -> Result<Vec<VolumeId>>;
+
+    /// Tells of mounts, also those of other namespaces, whether they show `id`.
+    fn recognise(&self, id: VolumeId) -> Result<Recogniser>;
+
+    /// Those of [`Driver::active`] that no mount and no process holds: activated, and not mounted. None where mounting
+    /// is one step.
+    fn idle(&self) -> Result<Vec<VolumeId>> {
+        Ok(Vec::new())
+    }
 
     /// How full and how well the pool is.
     fn status(&self) -> Result<PoolStatus>;

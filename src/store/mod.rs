@@ -23,6 +23,7 @@ mod ground;
 mod held;
 mod layout;
 mod lock;
+mod lost;
 mod pool;
 mod recovery;
 mod repair;
@@ -48,7 +49,7 @@ use crate::{
     crash,
     driver::{Access, Changes, Driver, PoolStatus, Usage},
     error::{Error, Kind, Result},
-    fs::MountSpec,
+    fs::{MountEntry, MountSpec, holders, mounts_everywhere},
     id::{CacheId, VolumeId},
 };
 
@@ -148,12 +149,18 @@ impl Store {
     }
 
     /// Ends the use of a volume, or refuses: a mounted one would go on changing.
-    fn retire(&self, volume: VolumeId, act: &str) -> Result<()> {
+    pub(crate) fn retire(&self, volume: VolumeId, act: &str) -> Result<()> {
         self.driver.release(volume)?;
-        if self.driver.active()?.contains(&volume) {
-            return Err(Error::new(Kind::InUse, format!("{act}: it is mounted; unmount it first")));
+        let found = mounts_everywhere(self.driver.recognise(volume)?)?;
+        if !found.is_empty() || self.driver.active()?.contains(&volume) {
+            return Err(Error::new(Kind::InUse, format!("{act}: it is in use: {}", holders(&found))));
         }
         Ok(())
+    }
+
+    /// Whether `mount` shows `volume`.
+    pub(crate) fn recognises(&self, mount: &MountEntry, volume: VolumeId) -> Result<bool> {
+        Ok(self.driver.recognise(volume)?(mount))
     }
 
     /// From this transaction on nobody wants `volume`; [`Store::recover_volume`] removes it.
@@ -164,6 +171,9 @@ impl Store {
     }
 
     /// How to mount the snapshot `key`: read-write if it is active, else read-only.
+    ///
+    /// What it activates is to be mounted, or opened, before another command opens the store, or with the snapshot's
+    /// lock held: recovery takes an active volume that nobody holds and nobody locks for what a dead process left.
     ///
     /// # Errors
     /// `NotFound`, or the driver's.

@@ -95,8 +95,7 @@ impl Store {
     /// The driver's, when the pool cannot be brought up.
     pub fn open(root: &Path) -> Result<Option<Self>> {
         let Some(ground) = Ground::existing(root)? else { return Ok(None) };
-        let Some((spec, state)) = ground.pool()? else { return Ok(None) };
-        if state == PoolState::Ready
+        if let Some((spec, PoolState::Ready)) = ground.pool()?
             && let Some(driver) = pool::open_up(&spec)?
         {
             return Ok(Some(ground.store(driver)));

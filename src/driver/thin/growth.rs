@@ -4,6 +4,7 @@
 //! finished by the next one.
 
 use super::{
+    backing::Backing,
     lifecycle::{Backings, LARGEST_METADATA, metadata_size, open},
     pool::{Pool, health},
 };
@@ -30,7 +31,7 @@ pub(super) fn grow(spec: &PoolSpec, size: Bytes) -> Result<()> {
     }
     let metadata = metadata_size(length, spec.chunk);
     if !backings.metadata.is_device()? && backings.metadata.size()? < metadata {
-        backings.metadata.allocate(metadata).act(act)?;
+        lengthen(&backings.metadata, metadata).act(act)?;
         backings.metadata.refresh().act(act)?;
     }
     if backings.data.size()? < size {
@@ -54,12 +55,21 @@ pub(super) fn extend_metadata(spec: &PoolSpec, pool: &Pool) -> Result<bool> {
     let act = || format!("grow the pool's metadata from {now} to {size}");
     // What an earlier growth took and the kernel has not seen is taken over, not doubled again.
     if backing.size()? < size {
-        backing.allocate(size).act(act)?;
+        lengthen(&backing, size).act(act)?;
     }
     backing.refresh().act(act)?;
     take_over(pool, pool.table.length.bytes()).act(act)?;
+    crash::point(crash::Point::MetadataGrown);
     // One that had stopped for want of metadata writes again (maybe_resize_metadata_dev, drivers/md/dm-thin.c).
     Ok(matches!(health(&pool.status()?), Health::Ok | Health::OutOfSpace))
+}
+
+/// Makes the metadata's file longer, with the disk space for all of it.
+pub(super) fn lengthen(metadata: &Backing, size: Bytes) -> Result<()> {
+    crash::point(crash::Point::MetadataShort);
+    metadata.allocate(size)?;
+    crash::point(crash::Point::MetadataLengthened);
+    Ok(())
 }
 
 /// Has the kernel look at the sizes of both devices again, which it does when a pool resumes (`pool_preresume`).

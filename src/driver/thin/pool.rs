@@ -3,7 +3,7 @@
 //! Invariant: a [`Pool`] is up when it is made; every refusal of the kernel is told with the pool's numbers.
 
 use std::{
-    fs, io,
+    fs,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use crate::{
     },
     driver::Health,
     error::{Act as _, Error, Kind, Result},
+    fs::{holders, mounts_everywhere},
     units::Bytes,
 };
 
@@ -194,9 +195,12 @@ pub(super) fn remove_patiently(control: &Control, name: &DmName) -> Result<()> {
     let mut pause = Duration::from_millis(1);
     while !control.remove(name)? {
         if Instant::now() >= deadline {
-            let error = io::Error::from_raw_os_error(libc::EBUSY);
-            let what = format!("remove device {} (mounted, or open elsewhere)", name.name);
-            return Err(Error::with_source(Kind::InUse, what, error));
+            let device = control.info(name)?.map(|info| info.number);
+            let found = mounts_everywhere(|mount| Some(mount.device) == device)?;
+            return Err(Error::new(
+                Kind::InUse,
+                format!("remove device {}, which is busy: {}", name.name, holders(&found)),
+            ));
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(100));
