@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Driver, DriverKind, btrfs, overlay, thin, vfs};
+use super::{Driver, DriverKind, btrfs, overlay, shelf, thin, vfs};
 use crate::{
     block,
     error::{Act as _, Error, Kind, Result},
@@ -198,7 +198,8 @@ pub fn close(spec: &PoolSpec) -> Result<()> {
     match spec.kind {
         DriverKind::Thin => thin::close(spec),
         DriverKind::Btrfs => btrfs::close(spec),
-        DriverKind::Overlay | DriverKind::Vfs => Ok(()),
+        // There is nothing to take down.
+        DriverKind::Overlay | DriverKind::Vfs => shelf::refuse_if_mounted(spec),
     }
 }
 

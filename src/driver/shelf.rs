@@ -15,6 +15,8 @@
 
 mod mounted;
 
+pub(super) use mounted::refuse_if_mounted;
+
 use std::{
     ffi::{CStr, CString, OsStr},
     fs::{self, File},
@@ -135,10 +137,7 @@ pub(super) fn destroy(spec: &PoolSpec) -> Result<()> {
         // A creation that died has made no more than these.
         return remove_unmarked(spec);
     }
-    let whole = ["volumes", "work"].iter().all(|name| spec.directory.join(name).exists());
-    if whole {
-        Shelf::open(spec)?.refuse_if_mounted("destroy pool")?;
-    }
+    refuse_if_mounted(spec)?;
     let directory = open_dir(&spec.directory)?;
     for name in [c"volumes", c"work", MARK_DRAFT, c"pool"] {
         remove_tree(directory.as_fd(), name).act(|| format!("destroy pool in {}", spec.directory.display()))?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Shelf;
 use crate::{
-    driver::Recogniser,
+    driver::{Recogniser, pool::PoolSpec},
     error::{Act as _, Error, Kind, Result},
     fs::{MountEntry, holders, home, mount_table, mounts_everywhere},
     id::VolumeId,
@@ -39,13 +39,20 @@ impl Shelf {
         let shown = self.shown()?;
         Ok(Box::new(move |mount| shown(mount) == Some(id)))
     }
+}
 
-    pub(super) fn refuse_if_mounted(&self, act: &str) -> Result<()> {
-        let shown = self.shown()?;
-        let found = mounts_everywhere(|mount| shown(mount).is_some())?;
-        match found.first().and_then(|first| shown(&first.mount)) {
-            None => Ok(()),
-            Some(id) => Err(Error::new(Kind::InUse, format!("{act}: volume {id} is {}", holders(&found)))),
-        }
+/// Fails if a volume of a whole pool is mounted in any namespace.
+///
+/// # Errors
+/// `InUse` with who has it.
+pub(in crate::driver) fn refuse_if_mounted(spec: &PoolSpec) -> Result<()> {
+    if !["pool", "volumes", "work"].iter().all(|name| spec.directory.join(name).exists()) {
+        return Ok(());
+    }
+    let shown = Shelf::open(spec)?.shown()?;
+    let found = mounts_everywhere(|mount| shown(mount).is_some())?;
+    match found.first().and_then(|first| shown(&first.mount)) {
+        None => Ok(()),
+        Some(id) => Err(Error::new(Kind::InUse, format!("volume {id} is {}", holders(&found)))),
     }
 }
