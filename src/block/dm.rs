@@ -326,19 +326,6 @@ pub fn node(number: (u32, u32)) -> Result<PathBuf> {
     }
 }
 
-/// The names of the device-mapper devices that lie on `device`, directly or on each other, those on top first.
-pub fn mapped_on(device: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let name = device.file_name().unwrap_or_default();
-    // Gone meanwhile is as good as not there.
-    let holders = std::fs::read_dir(Path::new("/sys/class/block").join(name).join("holders"));
-    for holder in holders.into_iter().flatten().flatten() {
-        found.extend(mapped_on(&holder.path()));
-        found.extend(std::fs::read_to_string(holder.path().join("dm/name")).map(|name| name.trim().to_owned()));
-    }
-    found
-}
-
 fn is_node(path: &Path, number: (u32, u32)) -> bool {
     let found = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_block_device());
     found && rustix::fs::stat(path).is_ok_and(|stat| stat.st_rdev == makedev(number.0, number.1))

@@ -21,6 +21,7 @@ mod check;
 mod database;
 mod ground;
 mod held;
+mod in_use;
 mod layout;
 mod lock;
 mod lost;
@@ -49,7 +50,7 @@ use crate::{
     crash,
     driver::{Access, Changes, Driver, PoolStatus, Usage},
     error::{Error, Kind, Result},
-    fs::{MountEntry, MountSpec, holders, mounts_everywhere},
+    fs::MountSpec,
     id::{CacheId, VolumeId},
 };
 
@@ -146,21 +147,6 @@ impl Store {
         })?;
         drop(lock);
         self.recover_volume(info.volume)
-    }
-
-    /// Ends the use of a volume, or refuses: a mounted one would go on changing.
-    pub(crate) fn retire(&self, volume: VolumeId, act: &str) -> Result<()> {
-        self.driver.release(volume)?;
-        let found = mounts_everywhere(self.driver.recognise(volume)?)?;
-        if !found.is_empty() || self.driver.active()?.contains(&volume) {
-            return Err(Error::new(Kind::InUse, format!("{act}: it is in use: {}", holders(&found))));
-        }
-        Ok(())
-    }
-
-    /// Whether `mount` shows `volume`.
-    pub(crate) fn recognises(&self, mount: &MountEntry, volume: VolumeId) -> Result<bool> {
-        Ok(self.driver.recognise(volume)?(mount))
     }
 
     /// From this transaction on nobody wants `volume`; [`Store::recover_volume`] removes it.
