@@ -76,20 +76,46 @@ points! {
     VolumeUnnamed = "volume-unnamed",
     /// A new pool has its files or directories, and not what makes them a pool.
     PoolHalf = "pool-half",
+    /// A new pool is whole, and what tells that it is being made is still there.
+    PoolMade = "pool-made",
     /// A part of the pool is gone.
     DestroyHalf = "destroy-half",
     /// thin, btrfs: the backing file is longer, and the kernel does not know it.
     GrowLengthened = "grow-lengthened",
+    /// thin: the pool's metadata is about to grow.
+    MetadataShort = "metadata-short",
+    /// thin: the metadata's file is longer, and the kernel does not know it.
+    MetadataLengthened = "metadata-lengthened",
+    /// thin: the kernel has the longer metadata.
+    MetadataGrown = "metadata-grown",
+    /// thin: damaged metadata is found, and nothing done about it.
+    RepairStart = "repair-start",
+    /// thin: new metadata is made of damaged one, and lies beside it.
+    RepairRebuilt = "repair-rebuilt",
+    /// thin: the damaged metadata has the name under which it is kept, besides its own.
+    RepairKept = "repair-kept",
+    /// thin: the new metadata has the name of the damaged one, which is not durable yet.
+    RepairNamed = "repair-named",
+    /// thin: the new metadata is in place.
+    RepairReplaced = "repair-replaced",
+    /// thin: the mark that the pool must be checked is taken away.
+    RepairCleared = "repair-cleared",
     /// thin: the pool is suspended to take over another size.
     PoolSuspended = "pool-suspended",
     /// thin, btrfs: a backing file is attached, and the pool is not up.
     UpHalf = "up-half",
+    /// thin: both files are attached, and no device is on them; btrfs: the mount point is bound to itself, with no pool on it.
+    UpBound = "up-bound",
     /// thin, btrfs: the pool is down, and its backing file still attached.
     DownHalf = "down-half",
     /// An archive is saved whole, and has not got its name.
     ArchiveSaved = "archive-saved",
     /// An image and its layers are published.
     ImagePublished = "image-published",
+    /// A container's volume is active (thin: its device is there) and not mounted.
+    MountReady = "mount-ready",
+    /// A container is mounted where nobody sees it; nothing tells yet that its device goes with the mount.
+    MountDetached = "mount-detached",
     /// A container is mounted where the user sees it.
     MountAttached = "mount-attached",
     /// A container is unmounted, its volume not yet deactivated.
@@ -100,13 +126,26 @@ impl Point {
     /// Whether commands come by this point on pools of `driver`.
     pub const fn is_of(self, driver: DriverKind) -> bool {
         match self {
-            Self::CaptureSuspended | Self::CaptureTaken | Self::SpaceGivenBack | Self::PoolSuspended => {
-                matches!(driver, DriverKind::Thin)
-            }
+            Self::CaptureSuspended
+            | Self::CaptureTaken
+            | Self::SpaceGivenBack
+            | Self::MetadataShort
+            | Self::MetadataLengthened
+            | Self::MetadataGrown
+            | Self::RepairStart
+            | Self::RepairRebuilt
+            | Self::RepairKept
+            | Self::RepairNamed
+            | Self::RepairReplaced
+            | Self::RepairCleared
+            | Self::PoolSuspended => matches!(driver, DriverKind::Thin),
             Self::VolumeFilled | Self::VolumeUnnamed => matches!(driver, DriverKind::Overlay | DriverKind::Vfs),
-            Self::GrowIntent | Self::GrowActed | Self::GrowLengthened | Self::UpHalf | Self::DownHalf => {
-                matches!(driver, DriverKind::Thin | DriverKind::Btrfs)
-            }
+            Self::GrowIntent
+            | Self::GrowActed
+            | Self::GrowLengthened
+            | Self::UpHalf
+            | Self::UpBound
+            | Self::DownHalf => matches!(driver, DriverKind::Thin | DriverKind::Btrfs),
             _ => true,
         }
     }

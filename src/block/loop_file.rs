@@ -169,6 +169,19 @@ impl LoopFile {
     }
 }
 
+/// The names of the device-mapper devices that lie on `device`, directly or on each other, those on top first.
+pub fn mapped_on(device: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let name = device.file_name().unwrap_or_default();
+    // Gone meanwhile is as good as not there.
+    let holders = fs::read_dir(Path::new("/sys/class/block").join(name).join("holders"));
+    for holder in holders.into_iter().flatten().flatten() {
+        found.extend(mapped_on(&holder.path()));
+        found.extend(fs::read_to_string(holder.path().join("dm/name")).map(|name| name.trim().to_owned()));
+    }
+    found
+}
+
 /// What the device holds now.
 fn held_by(device: &Path) -> io::Result<Option<Backing>> {
     match File::open(device) {

@@ -6,7 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Global, output, pool};
-use crate::{container::Containers, driver::ChangeKind};
+use crate::{
+    container::Containers,
+    driver::{Change, ChangeKind},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -20,8 +23,11 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Row {
     kind: char,
-    /// JSON has no bytes: what is not UTF-8 in a name is replaced here; the plain output has the byte.
+    /// JSON has no bytes: what is not UTF-8 in a name is replaced here.
     path: String,
+    /// All bytes of such a path, two hexadecimal digits each; left out where `path` says it all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
 }
 
 impl Args {
@@ -30,10 +36,6 @@ impl Args {
         let containers = Containers::new(&store);
         let changes = containers.changes(&containers.find(&self.container)?)?;
         if self.json {
-            let row = |change: &crate::driver::Change| Row {
-                kind: letter(change.kind),
-                path: format!("/{}", change.path.to_string_lossy()),
-            };
             return output::json(&changes.iter().map(row).collect::<Vec<_>>());
         }
         for change in changes {
@@ -41,6 +43,16 @@ impl Args {
             output::bytes(&[&prefix[..], &output::on_one_line(change.path.as_os_str().as_bytes())].concat())?;
         }
         Ok(())
+    }
+}
+
+fn row(change: &Change) -> Row {
+    let bytes = [b"/", change.path.as_os_str().as_bytes()].concat();
+    let lossy = change.path.to_str().is_none();
+    Row {
+        kind: letter(change.kind),
+        path: String::from_utf8_lossy(&bytes).into_owned(),
+        path_hex: lossy.then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
     }
 }
 

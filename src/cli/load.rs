@@ -1,6 +1,6 @@
 //! `lamina load`.
 
-use std::path::PathBuf;
+use std::{fs::File, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
@@ -57,6 +57,10 @@ impl LoadEvents for Bars {
 
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
+        // Before a pool is made for it.
+        if self.input.as_os_str() != "-" {
+            File::open(&self.input).with_context(|| format!("load {}", self.input.display()))?;
+        }
         let store = global.store()?;
         // Beside the pool: a compressed archive is as large as its images.
         let spool = store.layout().root();

@@ -83,7 +83,7 @@ impl Args {
         let containers = Containers::new(store);
         let mut rows = Vec::new();
         for container in containers.list()? {
-            let mounted = containers.mounted_at(&container)?.is_some();
+            let mounted = containers.is_mounted(&container)?;
             if !self.all && !mounted {
                 continue;
             }

@@ -133,9 +133,10 @@ fn container_row(store: &Store) -> Result<Row> {
         let Some(sizes) = ps::sizes(&containers, container)? else { continue };
         size = add(size, sizes.size_rw_bytes);
         own += sizes.own_bytes;
-        match containers.mounted_at(container)? {
-            Some(_) => active += 1,
-            None => reclaimable = add(reclaimable, sizes.size_rw_bytes),
+        if containers.is_mounted(container)? {
+            active += 1;
+        } else {
+            reclaimable = add(reclaimable, sizes.size_rw_bytes);
         }
     }
     Ok(Row {

@@ -3,24 +3,20 @@
 //! Invariant: a container's row and its snapshot appear and disappear together, and it is mounted where the mount
 //! table says so and nowhere else; no state about mounts is kept that a reboot would make wrong.
 
-use std::{
-    collections::HashSet,
-    fs::DirBuilder,
-    io,
-    os::{fd::BorrowedFd, unix::fs::DirBuilderExt as _},
-    path::PathBuf,
-};
+mod mounts;
+
+use std::{collections::HashSet, os::fd::BorrowedFd};
 
 use jiff::Timestamp;
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use rustix::fs::FileType;
 
+use self::mounts::remove_mount_point;
 use crate::{
-    crash,
     driver::{Access, ChangeKind, Changes},
-    error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, file_type, identity, locate, mounts_below, unmount},
+    error::{Error, Kind, Result},
+    fs::{file_type, identity, locate},
     id::{ContainerId, ImageId, VolumeId},
     image::{
         catalog::{Catalog, Image},
@@ -161,66 +157,6 @@ impl<'store> Containers<'store> {
         }
     }
 
-    /// Where the container is mounted, if it is.
-    ///
-    /// # Errors
-    /// When the mount table cannot be read.
-    pub fn mounted_at(&self, container: &Container) -> Result<Option<PathBuf>> {
-        let target = self.store.layout().mount_point(&container.id);
-        Ok(mounts_below(&target)?.into_iter().any(|mount| mount.target == target).then_some(target))
-    }
-
-    /// Mounts the container and tells where. Mounted already, it only tells.
-    ///
-    /// # Errors
-    /// The driver's or the kernel's.
-    pub fn mount(&self, container: &Container) -> Result<PathBuf> {
-        let _lock = self.lock(container)?;
-        if let Some(target) = self.mounted_at(container)? {
-            return Ok(target);
-        }
-        let target = self.store.layout().mount_point(&container.id);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&target)
-            .act(|| format!("make mount point {}", target.display()))?;
-        let attach = || {
-            let mounted = Mounted::detached(&self.store.mounts(&container.key())?)?;
-            // From here on the volume's device goes with the mount, whoever ends that and whenever this process dies.
-            self.store.release(&container.key())?;
-            mounted.attach(&target)
-        };
-        if let Err(error) = attach() {
-            let undone = self.store.release(&container.key());
-            return Err(error.within(format!("mount container {}", container.name)).and_undo(undone));
-        }
-        crash::point(crash::Point::MountAttached);
-        Ok(target)
-    }
-
-    /// Unmounts the container.
-    ///
-    /// # Errors
-    /// `Invalid` if it is not mounted, `InUse` if somebody works in it.
-    pub fn unmount(&self, container: &Container) -> Result<()> {
-        let _lock = self.lock(container)?;
-        let Some(target) = self.mounted_at(container)? else {
-            return Err(Error::new(Kind::Invalid, format!("container {} is not mounted", container.name)));
-        };
-        unmount(&target).map_err(|error| match error.kind() {
-            Kind::InUse => error.within(format!(
-                "a process works in container {}; find it with 'fuser -vm {}' and end it first",
-                container.name,
-                target.display()
-            )),
-            _ => error,
-        })?;
-        crash::point(crash::Point::Unmounted);
-        self.store.release(&container.key())?;
-        remove_mount_point(&target)
-    }
-
     /// Removes the container and what it wrote; the image stays as it is.
     ///
     /// # Errors
@@ -238,13 +174,14 @@ impl<'store> Containers<'store> {
             ));
         }
         let volume = self.store.stat(&container.key())?.volume;
+        self.store.retire(volume, &format!("remove container {}", container.name))?;
         self.store.database().write(&format!("remove container {}", container.name), |tx| {
             tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
             self.store.disown(tx, volume)
         })?;
         drop(lock);
-        remove_mount_point(&self.store.layout().mount_point(&container.id))?;
-        self.store.recover_volume(volume)
+        let removed = self.store.recover_volume(volume);
+        removed.and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
     }
 
     /// Its writable snapshot.
@@ -310,15 +247,6 @@ fn apparent_size(root: BorrowedFd<'_>, changes: &Changes) -> Result<Bytes> {
         }
     }
     Ok(Bytes(size))
-}
-
-fn remove_mount_point(target: &std::path::Path) -> Result<()> {
-    match std::fs::remove_dir(target) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).act(|| format!("remove mount point {}", target.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn insert(tx: &Transaction<'_>, container: &Container, volume: VolumeId) -> Result<()> {

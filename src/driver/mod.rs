@@ -22,6 +22,7 @@
 //! it: `snapshot(2, [1])`, mount, write. Its changes: `capture(3, 2, [1])`, `changes(3, [1])`, `delete(3)`.
 
 pub mod btrfs;
+mod making;
 pub mod overlay;
 pub mod pool;
 mod shelf;
@@ -35,7 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::fs::{Access, Change, ChangeKind, Changes};
 use crate::{
     error::{Error, Kind, Result},
-    fs::MountSpec,
+    fs::{MountEntry, MountSpec},
     id::VolumeId,
     units::Bytes,
 };
@@ -146,6 +147,9 @@ pub struct PoolStatus {
     pub health: Health,
 }
 
+/// Tells of a mount whether it shows a certain volume.
+pub type Recogniser = Box<dyn Fn(&MountEntry) -> bool>;
+
 /// See the module's comment for the model and for what holds of every method.
 pub trait Driver: fmt::Debug + Send + Sync {
     /// Which mechanism this is.
@@ -191,11 +195,25 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// The volumes that are in use by the kernel at present (mounted or activated), in ascending order.
     fn active(&self) -> Result<Vec<VolumeId>>;
 
+    /// Tells of mounts, also those of other namespaces, whether they show `id`.
+    fn recognise(&self, id: VolumeId) -> Result<Recogniser>;
+
+    /// Those of [`Driver::active`] that no mount and no process holds: activated, and not mounted. None where mounting
+    /// is one step.
+    fn idle(&self) -> Result<Vec<VolumeId>> {
+        Ok(Vec::new())
+    }
+
     /// How full and how well the pool is.
     fn status(&self) -> Result<PoolStatus>;
 
     /// Enlarges the pool's data space to `size`, online. Shrinking is refused.
     fn grow(&self, size: Bytes) -> Result<()>;
+
+    /// Gives what is free in the pool back to the disk below, where deleting does not do so at once.
+    fn give_back(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Enlarges the space for the mechanism's own metadata, online, where that is a thing of its own and its backing can
     /// grow. Tells whether it did. Called by one process at a time, as [`Driver::grow`] is.

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Driver, DriverKind, btrfs, overlay, thin, vfs};
+use super::{Driver, DriverKind, btrfs, overlay, shelf, thin, vfs};
 use crate::{
     block,
     error::{Act as _, Error, Kind, Result},
@@ -88,6 +88,44 @@ pub fn examine(spec: &PoolSpec) -> Result<()> {
     Ok(())
 }
 
+/// What the kernel holds of files in a directory.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Names of device-mapper devices, those on top first.
+    pub mapped: Vec<String>,
+    /// Loop devices.
+    pub loops: Vec<PathBuf>,
+}
+
+/// What a pool in `directory`, of which nothing else is known, has left up.
+///
+/// # Errors
+/// When the directory or a device cannot be looked at.
+pub fn held(directory: &Path) -> Result<Held> {
+    let mut held = Held::default();
+    let act = || format!("look into {}", directory.display());
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(held),
+        entries => entries.act(act)?,
+    };
+    for entry in entries {
+        let entry = entry.act(act)?;
+        if !entry.file_type().act(act)?.is_file() {
+            continue;
+        }
+        if let Some(attached) = block::LoopFile::find(&entry.path())? {
+            for name in block::mapped_on(attached.device()) {
+                // The data's and the metadata's are the same.
+                if !held.mapped.contains(&name) {
+                    held.mapped.push(name);
+                }
+            }
+            held.loops.push(attached.device().to_owned());
+        }
+    }
+    Ok(held)
+}
+
 /// Whether both paths lead to one file or device.
 fn is_same(one: &Path, other: &Path) -> Result<bool> {
     let identity = |path: &Path| match fs::metadata(path) {
@@ -160,7 +198,8 @@ pub fn close(spec: &PoolSpec) -> Result<()> {
     match spec.kind {
         DriverKind::Thin => thin::close(spec),
         DriverKind::Btrfs => btrfs::close(spec),
-        DriverKind::Overlay | DriverKind::Vfs => Ok(()),
+        // There is nothing to take down.
+        DriverKind::Overlay | DriverKind::Vfs => shelf::refuse_if_mounted(spec),
     }
 }
 

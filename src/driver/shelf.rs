@@ -13,6 +13,10 @@
 //! by a rename before anything of it goes. A volume is sealed if and only if it has no `work/N`; the caller's mounts
 //! keep a sealed one unchanged, since directories themselves cannot be made unchangeable without a walk.
 
+mod mounted;
+
+pub(super) use mounted::refuse_if_mounted;
+
 use std::{
     ffi::{CStr, CString, OsStr},
     fs::{self, File},
@@ -33,7 +37,7 @@ use super::{Access, DriverKind, Health, PoolStatus, Space, pool::PoolSpec};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
-    fs::{Place, copy_tree, mount_table, names, remove_tree},
+    fs::{Place, copy_tree, names, remove_tree},
     id::VolumeId,
     units::Bytes,
 };
@@ -72,14 +76,16 @@ pub(super) fn create(spec: &PoolSpec, suits: fn(BorrowedFd<'_>) -> Result<()>) -
         Mark::None => {}
         Mark::Ours => return Ok(()),
     }
-    let make = || {
+    let make = || -> Result<()> {
         let directory = open_dir(&spec.directory)?;
         for name in [c"volumes", c"work"] {
             make_empty(&directory, name)?;
         }
         suits(Place::new(&directory, c"work").open_dir()?.as_fd())?;
         crash::point(crash::Point::PoolHalf);
-        write_mark(spec)
+        write_mark(spec)?;
+        crash::point(crash::Point::PoolMade);
+        Ok(())
     };
     make().map_err(|error| {
         let undo = || {
@@ -131,10 +137,7 @@ pub(super) fn destroy(spec: &PoolSpec) -> Result<()> {
         // A creation that died has made no more than these.
         return remove_unmarked(spec);
     }
-    let whole = ["volumes", "work"].iter().all(|name| spec.directory.join(name).exists());
-    if whole && let Some(id) = Shelf::open(spec)?.active()?.first() {
-        return Err(Error::new(Kind::InUse, format!("destroy pool: volume {id} is mounted; unmount it first")));
-    }
+    refuse_if_mounted(spec)?;
     let directory = open_dir(&spec.directory)?;
     for name in [c"volumes", c"work", MARK_DRAFT, c"pool"] {
         remove_tree(directory.as_fd(), name).act(|| format!("destroy pool in {}", spec.directory.display()))?;
@@ -265,35 +268,6 @@ impl Shelf {
         for dir in [&self.volumes, &self.work] {
             found.extend(names(dir.as_fd())?.iter().filter_map(|name| parse(name)));
         }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
-    }
-
-    /// The volumes that are mounted: a bind mount shows its directory as its root, an overlay as its source.
-    pub(super) fn active(&self) -> Result<Vec<VolumeId>> {
-        let base = self.base().canonicalize().act(|| format!("find {}", self.base().display()))?;
-        let table = mount_table()?;
-        // The mount that the pool lies on: the deepest at or above it, and of several at one place the last.
-        let Some(host) = table
-            .iter()
-            .filter(|mount| base.starts_with(&mount.target))
-            .max_by_key(|mount| mount.target.as_os_str().len())
-        else {
-            return Ok(Vec::new());
-        };
-        let inside = host.root.join(base.strip_prefix(&host.target).unwrap_or(&base));
-        let volume = |path: &Path, base: &Path| -> Option<VolumeId> {
-            path.strip_prefix(base).ok()?.components().next()?.as_os_str().to_str()?.parse().ok()
-        };
-        let mut found: Vec<VolumeId> = table
-            .iter()
-            .filter_map(|mount| match mount.fstype.as_str() {
-                "overlay" => volume(&mount.source, &base).or_else(|| volume(&mount.source, &self.base())),
-                _ if mount.device == host.device => volume(&mount.root, &inside),
-                _ => None,
-            })
-            .collect();
         found.sort_unstable();
         found.dedup();
         Ok(found)

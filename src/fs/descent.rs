@@ -14,7 +14,10 @@ use std::{
     vec,
 };
 
-use rustix::fs::{Dir, Stat, fstat};
+use rustix::{
+    fs::{Dir, Mode, OFlags, ResolveFlags, Stat, fstat, openat2},
+    io::Errno,
+};
 
 use super::entry::{Place, identity, is_dir};
 use crate::{
@@ -59,6 +62,27 @@ impl Descent {
     /// When it cannot be opened; then we stay.
     pub fn enter(&mut self, name: &CStr) -> Result<()> {
         let below = Place::new(&self.here, name).open_dir()?;
+        self.go_to(below)
+    }
+
+    /// [`Descent::enter`], but not into what is mounted there.
+    ///
+    /// # Errors
+    /// Also `InUse` if something is.
+    pub fn enter_unmounted(&mut self, name: &CStr) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        match openat2(&self.here, name, flags, Mode::empty(), resolve) {
+            Err(Errno::XDEV) => {
+                let what = "something is mounted on it, which is not touched; unmount that first";
+                Err(Error::new(Kind::InUse, what))
+            }
+            opened => self.go_to(opened.act(|| "open it")?),
+        }
+        .act(|| format!("go into directory '{}'", name.to_string_lossy().escape_debug()))
+    }
+
+    fn go_to(&mut self, below: OwnedFd) -> Result<()> {
         let identity = identity(&fstat(&self.here).act(|| "look at a directory")?);
         let left = mem::replace(&mut self.here, below);
         let dir = (self.above.len() < OPEN_LEVELS).then_some(left);

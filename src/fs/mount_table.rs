@@ -29,8 +29,22 @@ pub struct MountEntry {
 /// # Errors
 /// When /proc is not there or a line has another form than the kernel documents.
 pub fn mount_table() -> Result<Vec<MountEntry>> {
-    let table = fs::read("/proc/self/mountinfo").act(|| "read /proc/self/mountinfo")?;
+    parse_table(&fs::read("/proc/self/mountinfo").act(|| "read /proc/self/mountinfo")?)
+}
+
+/// The mounts that a `mountinfo` tells of, in mount order.
+pub(super) fn parse_table(table: &[u8]) -> Result<Vec<MountEntry>> {
     table.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect()
+}
+
+/// On which file system of the `table` the directory `path` lies, and where in it: what a bind mount of it shows as
+/// device and root. Of the mounts at or above it that is the deepest, and of several at one place the last.
+pub fn home(table: &[MountEntry], path: &Path) -> Option<((u32, u32), PathBuf)> {
+    let above = table.iter().filter(|mount| path.starts_with(&mount.target));
+    let mount = above.max_by_key(|mount| mount.target.as_os_str().len())?;
+    let rest = path.strip_prefix(&mount.target).unwrap_or(path);
+    // Joining nothing would add a slash.
+    Some((mount.device, if rest == Path::new("") { mount.root.clone() } else { mount.root.join(rest) }))
 }
 
 /// The mounts at or below `directory`, deepest last mounted first, so that unmounting in this order works.

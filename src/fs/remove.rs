@@ -20,11 +20,11 @@ use super::{
 };
 use crate::error::{Act as _, Result};
 
-/// Removes the entry `name` of `dir` with all below it; nothing there is success. Does not ask for interruption: it is
+/// Removes the entry `name` of `dir` with all below it; nothing there is success. What is mounted below is not entered. Does not ask for interruption: it is
 /// what undoes interrupted work.
 ///
 /// # Errors
-/// The kernel's reason; what could be removed before is gone.
+/// The kernel's reason; `InUse` for what has something mounted on it; what could be removed before is gone.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let place = Place { dir, name };
     let Some(stat) = place.stat()? else { return Ok(()) };
@@ -41,7 +41,7 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
             if !matches!(error.errno(), Some(libc::EISDIR | libc::EPERM)) || !holds_dir(&descent, &name)? {
                 return Err(error);
             }
-            descent.enter(&name)?;
+            descent.enter_unmounted(&name)?;
             levels.push((name, names(descent.here())?.into_iter()));
         }
         while let Some((own, left)) = levels.last_mut() {

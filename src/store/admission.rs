@@ -39,6 +39,11 @@ impl Store {
                 }
             }
         }
+        if is_disk_below_full(&status).is_some() {
+            // What was deleted may be free in the pool and still taken below.
+            self.driver.give_back()?;
+            status = self.driver.status()?;
+        }
         judge(&status, self.driver.kind())
     }
 
@@ -64,12 +69,23 @@ fn is_short_of_metadata(status: &PoolStatus) -> bool {
     metadata.total > Bytes(0) && metadata.free() < Bytes(metadata.total.0 / 4)
 }
 
+/// Says so if the disk below a pool of sparse files is what is full.
+fn is_disk_below_full(status: &PoolStatus) -> Option<String> {
+    let free = status.backing_free.filter(|free| *free < BACKING_RESERVE)?;
+    Some(format!(
+        "the disk below the pool is full ({free} free, {BACKING_RESERVE} are kept back); free some space there"
+    ))
+}
+
 fn numbers(kind: DriverKind, status: &PoolStatus) -> String {
     if matches!(kind, DriverKind::Overlay | DriverKind::Vfs) {
         return format!(
             "the file system that the {kind} pool lies on is full ({} of {} used); remove something",
             status.data.used, status.data.total
         );
+    }
+    if let Some(error) = is_disk_below_full(status) {
+        return error;
     }
     let backing = status.backing_free.map(|free| format!(", {free} free on the disk below")).unwrap_or_default();
     format!(
@@ -101,15 +117,7 @@ fn judge(status: &PoolStatus, kind: DriverKind) -> Result<()> {
     if full {
         return Err(Error::new(Kind::Full, numbers(kind, status)));
     }
-    match status.backing_free {
-        Some(free) if free < BACKING_RESERVE => Err(Error::new(
-            Kind::Full,
-            format!(
-                "the disk below the pool is full ({free} free, {BACKING_RESERVE} are kept back); free some space there"
-            ),
-        )),
-        _ => Ok(()),
-    }
+    is_disk_below_full(status).map_or(Ok(()), |what| Err(Error::new(Kind::Full, what)))
 }
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 //! Invariant: it may run beside other commands. A volume is only called foreign if no row had it before and after the
 //! pool was listed, and it is still there then; a row only lost if it was ready before and after.
 
-use std::{collections::BTreeMap, ffi::OsStr, fs};
+use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path};
 
 use serde::Serialize;
 
 use super::{
-    SnapshotKind, Store, blob,
+    Lock, SnapshotKind, Store, blob,
     ground::mounted_containers,
     snapshot::{Info, State},
 };
 use crate::{
     error::{Act as _, Result},
-    fs::unmount,
+    fs::{MountEntry, mounts_below, unmount},
     id::VolumeId,
 };
 
@@ -132,10 +132,12 @@ impl Store {
     fn damaged_volumes(&self, repair: bool) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         for (volume, what) in self.driver.damaged()? {
-            let Some(info) = self.rows()?.remove(&volume) else { continue };
-            let finding = Finding::new(format!("volume {volume} of snapshot {:.12}: {what}", info.key.as_str()));
             // Looked at with the lock held, so that nobody is about to mount it.
             let lock = self.locks.try_volume(volume)?;
+            // What is being made or removed has no file system, or no more.
+            let row = self.rows()?.remove(&volume).filter(|info| info.state == State::Ready && info.kept);
+            let Some(info) = row else { continue };
+            let finding = Finding::new(format!("volume {volume} of snapshot {:.12}: {what}", info.key.as_str()));
             let mounted = mounted_containers(&self.layout)?.values().any(|id| id == info.key.as_str());
             findings.push(match lock {
                 // A layer never changes, not even for the better.
@@ -147,39 +149,50 @@ impl Store {
         Ok(findings)
     }
 
-    /// A mount below `mounts/` whose container is gone.
+    /// Mounts below `mounts/` whose container is gone, and what is no container's. Only ours are unmounted.
     fn stray_mounts(&self, repair: bool) -> Result<Vec<Finding>> {
-        let mounted = mounted_containers(&self.layout)?;
         let rows = self.rows()?;
-        let known = |id: &str| rows.values().any(|info| info.key.as_str() == id);
-        // The deepest first, as they must be unmounted.
-        let stray = mounted.into_iter().rev().filter(|(_, id)| !known(id));
-        Ok(stray
-            .map(|(target, _)| {
-                Finding::new(format!("{} is mounted and belongs to no container", target.display()))
-                    .repaired_by(repair, || unmount(&target))
-            })
-            .collect())
-    }
-
-    /// An active volume that is neither mounted nor worked on: a command died between activating and mounting.
-    fn stray_devices(&self, repair: bool) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        for volume in self.driver.active()? {
-            let Some(_lock) = self.locks.try_volume(volume)? else { continue };
-            let rows = self.rows()?;
-            // Asked with the lock held, so that no command is between activating it and mounting it.
-            let mounted = mounted_containers(&self.layout)?;
-            let in_use = rows.get(&volume).is_some_and(|info| mounted.values().any(|id| id == info.key.as_str()));
-            // A layer is looked at without a lock, and let go by whoever looked last.
-            let looked_at = rows.get(&volume).is_some_and(|info| info.kind == SnapshotKind::Committed);
-            if in_use || looked_at || !self.driver.active()?.contains(&volume) {
+        // The deepest first, as they must be unmounted. What is mounted inside a container is its user's.
+        for mount in mounts_below(&self.layout.mounts())? {
+            let Ok(below) = mount.target.strip_prefix(self.layout.mounts()) else { continue };
+            let owner = rows.values().find(|info| below == Path::new(info.key.as_str()));
+            let inside = rows.values().any(|info| below.starts_with(info.key.as_str()));
+            if owner.map_or(Ok(inside), |info| self.recognises(&mount, info.volume))? {
                 continue;
             }
-            let finding = Finding::new(format!("volume {volume} is active and nobody uses it"));
-            findings.push(finding.repaired_by(repair, || self.driver.release(volume)));
+            let target = &mount.target;
+            findings.push(if owner.is_none() && self.is_ours(&mount)? {
+                Finding::new(format!("{} is mounted and belongs to no container", target.display()))
+                    .repaired_by(repair, || unmount(target))
+            } else {
+                Finding::new(format!(
+                    "a {} is mounted at {}, where only containers belong; unmount it with 'umount {1}'",
+                    mount.fstype,
+                    target.display()
+                ))
+            });
         }
         Ok(findings)
+    }
+
+    /// Whether the mount shows any volume of the pool.
+    fn is_ours(&self, mount: &MountEntry) -> Result<bool> {
+        for volume in self.driver.active()? {
+            if self.recognises(mount, volume)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What should have been released when this store was opened, and could not be.
+    fn stray_devices(&self, repair: bool) -> Result<Vec<Finding>> {
+        let finding = |(volume, _lock): (VolumeId, Lock)| {
+            Finding::new(format!("volume {volume} is active and nobody uses it"))
+                .repaired_by(repair, || self.driver.release(volume))
+        };
+        Ok(self.abandoned()?.into_iter().map(finding).collect())
     }
 
     /// What should have been removed when this store was opened, and could not be.

@@ -82,6 +82,13 @@ impl Database {
         })
     }
 
+    /// Puts what stands in the write-ahead log into its place, so that whoever copies the file alone copies all of it.
+    pub(super) fn settle(&self) -> Result<()> {
+        let act = "write the database's log into its file";
+        // A command that reads just now keeps part of the log, which stays good.
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| failed(error, act))
+    }
+
     fn version(&self) -> Result<i64> {
         self.connection.pragma_query_value(None, "user_version", |row| row.get(0)).sql()
     }

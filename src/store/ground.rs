@@ -17,6 +17,7 @@ use super::{
     database::{Database, Sql as _},
     layout::{DATABASE, Layout},
     lock::Locks,
+    lost::refuse_if_lost,
 };
 use crate::{
     crash,
@@ -57,12 +58,19 @@ pub(super) struct Ground {
 impl Ground {
     /// The ground of a root directory that was used before; looking at another must not make anything in it.
     pub(super) fn existing(root: &Path) -> Result<Option<Self>> {
-        let database = root.join(DATABASE);
-        let there = database.try_exists().act(|| format!("look for {}", database.display()))?;
-        there.then(|| Self::new(root)).transpose()
+        if is_there(root)? { Self::at(root).map(Some) } else { not_lost(root).map(|()| None) }
     }
 
+    /// The ground of a root directory that is to be used. A new database beside an old pool would be in the way of the
+    /// right one, whose write-ahead log has the same name.
     pub(super) fn new(root: &Path) -> Result<Self> {
+        if !is_there(root)? {
+            not_lost(root)?;
+        }
+        Self::at(root)
+    }
+
+    fn at(root: &Path) -> Result<Self> {
         let layout = Layout::new(root)?;
         let locks = Locks::new(&layout.locks());
         let database = Database::open(&layout.database(), &locks)?;
@@ -119,7 +127,7 @@ impl Ground {
     /// With the lock held: removes a pool that a dead command left half made or half destroyed; returns a ready one.
     pub(super) fn settle(&self) -> Result<Option<PoolSpec>> {
         match self.pool()? {
-            None => Ok(None),
+            None => refuse_if_lost(self.layout.root()).map(|()| None),
             Some((spec, PoolState::Ready)) => Ok(Some(spec)),
             Some((spec, PoolState::Creating | PoolState::Destroying)) => self
                 .remove(&spec)
@@ -146,7 +154,14 @@ impl Ground {
     }
 
     pub(super) fn set_state(&self, state: PoolState) -> Result<()> {
+        self.set_state_if(state, || Ok(()))
+    }
+
+    /// Sets the state unless `refuse` does. Nobody begins a snapshot meanwhile: that takes a transaction of its own,
+    /// which looks at the state.
+    pub(super) fn set_state_if(&self, state: PoolState, refuse: impl FnOnce() -> Result<()>) -> Result<()> {
         self.database.write("note the pool's state", |tx| {
+            refuse()?;
             tx.execute("UPDATE pool SET state = :state", named_params! {":state": state.name()}).sql().map(drop)
         })
     }
@@ -161,11 +176,14 @@ impl Ground {
 
     /// While a container is mounted, or another command works on a volume, the pool must stay.
     pub(super) fn refuse_if_used(&self, act: &str) -> Result<()> {
-        let mounted: BTreeSet<String> = mounted_containers(&self.layout)?.into_values().collect();
-        if let Some(first) = mounted.first() {
+        let mounted = mounted_containers(&self.layout)?;
+        if let Some((target, id)) = mounted.first_key_value() {
+            let containers: BTreeSet<&String> = mounted.values().collect();
             let what = format!(
-                "{act}: {} containers are mounted, among them {first:.12}; unmount them with 'lamina umount'",
-                mounted.len()
+                "{act}: {} containers are mounted, among them {id:.12} at {}; unmount them with 'lamina umount', or with \
+                 'umount' what is mounted there and no container",
+                containers.len(),
+                target.display()
             );
             return Err(Error::new(Kind::InUse, what));
         }
@@ -187,6 +205,20 @@ impl Ground {
         store.recover_or_tell();
         store
     }
+}
+
+/// Fails if a pool has lost its database.
+fn not_lost(root: &Path) -> Result<()> {
+    match refuse_if_lost(root) {
+        // Another first command has made database and pool since the database was looked for.
+        Err(_) if is_there(root)? => Ok(()),
+        result => result,
+    }
+}
+
+fn is_there(root: &Path) -> Result<bool> {
+    let database = root.join(DATABASE);
+    database.try_exists().act(|| format!("look for {}", database.display()))
 }
 
 /// The length of a file or block device that is there and not empty.

@@ -21,12 +21,16 @@ mod check;
 mod database;
 mod ground;
 mod held;
+mod in_use;
 mod layout;
 mod lock;
+mod lost;
 mod pool;
 mod recovery;
 mod repair;
 mod snapshot;
+
+use std::path::Path;
 
 use rusqlite::{Transaction, named_params};
 
@@ -147,15 +151,6 @@ impl Store {
         self.recover_volume(info.volume)
     }
 
-    /// Ends the use of a volume, or refuses: a mounted one would go on changing.
-    fn retire(&self, volume: VolumeId, act: &str) -> Result<()> {
-        self.driver.release(volume)?;
-        if self.driver.active()?.contains(&volume) {
-            return Err(Error::new(Kind::InUse, format!("{act}: it is mounted; unmount it first")));
-        }
-        Ok(())
-    }
-
     /// From this transaction on nobody wants `volume`; [`Store::recover_volume`] removes it.
     pub(crate) fn disown(&self, tx: &Transaction<'_>, volume: VolumeId) -> Result<()> {
         tx.execute("UPDATE snapshots SET kept = 0 WHERE volume = :v", named_params! {":v": volume.get()})
@@ -164,6 +159,9 @@ impl Store {
     }
 
     /// How to mount the snapshot `key`: read-write if it is active, else read-only.
+    ///
+    /// What it activates is to be mounted, or opened, before another command opens the store, or with the snapshot's
+    /// lock held: recovery takes an active volume that nobody holds and nobody locks for what a dead process left.
     ///
     /// # Errors
     /// `NotFound`, or the driver's.
@@ -322,6 +320,7 @@ impl Store {
                 };
                 return Err(Error::new(Kind::Exists, format!("make snapshot {key}: it {what}")));
             }
+            refuse_without_pool(tx, self.layout.root())?;
             let parent = parent.map(|parent| self.usable_parent(tx, parent)).transpose()?;
             let volume = next_volume(tx)?;
             let cache_id = CacheId::random();
@@ -376,6 +375,12 @@ impl Store {
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
+}
+
+/// Another command may have destroyed the pool since this one opened it.
+fn refuse_without_pool(tx: &Transaction<'_>, root: &Path) -> Result<()> {
+    let mut statement = tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM pool WHERE state = 'ready')").sql()?;
+    if statement.query_row([], |row| row.get(0)).sql()? { Ok(()) } else { Err(no_pool(root)) }
 }
 
 fn gone(key: &Key) -> Error {

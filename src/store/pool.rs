@@ -95,8 +95,7 @@ impl Store {
     /// The driver's, when the pool cannot be brought up.
     pub fn open(root: &Path) -> Result<Option<Self>> {
         let Some(ground) = Ground::existing(root)? else { return Ok(None) };
-        let Some((spec, state)) = ground.pool()? else { return Ok(None) };
-        if state == PoolState::Ready
+        if let Some((spec, PoolState::Ready)) = ground.pool()?
             && let Some(driver) = pool::open_up(&spec)?
         {
             return Ok(Some(ground.store(driver)));
@@ -173,7 +172,8 @@ impl Store {
         let was_up = pool::is_up(&spec)?;
         ground.refuse_if_used("take the pool down")?;
         // Also one that is down: a process that died on the way up or down may have left a loop device.
-        pool::close(&spec).map(|()| was_up)
+        pool::close(&spec)?;
+        ground.database.settle().map(|()| was_up)
     }
 
     /// Destroys the pool of `root` with everything in it.
@@ -187,7 +187,7 @@ impl Store {
         ground.refuse_if_used("destroy the pool")?;
         // What refuses must refuse before the intent is written, or the next command would destroy instead.
         pool::close(&spec)?;
-        ground.set_state(PoolState::Destroying)?;
+        ground.set_state_if(PoolState::Destroying, || ground.refuse_if_used("destroy the pool"))?;
         crash::point(crash::Point::DestroyIntent);
         ground.remove(&spec)
     }

@@ -6,7 +6,7 @@
 use rusqlite::named_params;
 
 use super::{
-    Store, blob,
+    Lock, Store, blob,
     database::Sql as _,
     snapshot::{Info, State, has_children, volume},
 };
@@ -19,6 +19,7 @@ impl Store {
     /// # Errors
     /// The first failure, after all others have been tried.
     pub fn recover(&self) -> Result<()> {
+        let idle = self.release_idle();
         let unfinished = self.database.read("look for unfinished snapshots", |tx| {
             let mut statement = tx
                 .prepare("SELECT volume FROM snapshots WHERE state <> 'ready' OR kept = 0 ORDER BY volume DESC")
@@ -27,11 +28,35 @@ impl Store {
         })?;
         // On a pool that the kernel has stopped nothing can be removed; the one who repairs it comes by here again.
         if unfinished.is_empty() || self.driver.status()?.health.is_stopped() {
-            return Ok(());
+            return idle;
         }
         // Children mostly have higher numbers than their parents, so this order takes them first; where not, removing
         // the child takes the parent.
-        unfinished.into_iter().map(|volume| self.recover_volume(volume)).fold(Ok(()), Result::and)
+        unfinished.into_iter().map(|volume| self.recover_volume(volume)).fold(idle, Result::and)
+    }
+
+    fn release_idle(&self) -> Result<()> {
+        let release = |(volume, _lock)| self.driver.release(volume);
+        self.abandoned()?.into_iter().map(release).fold(Ok(()), Result::and)
+    }
+
+    /// The volumes that a command activated and died before it mounted them, with their locks.
+    ///
+    /// Whoever is about to mount one holds its lock. A layer is looked at without; whoever does finds it gone and
+    /// activates it again.
+    pub(super) fn abandoned(&self) -> Result<Vec<(VolumeId, Lock)>> {
+        let idle = self.driver.idle()?;
+        if idle.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut locked = Vec::new();
+        for volume in idle {
+            locked.extend(self.locks.try_volume(volume)?.map(|lock| (volume, lock)));
+        }
+        // Asked again with the locks held, so that none was mounted between.
+        let still = self.driver.idle()?;
+        locked.retain(|(volume, _)| still.contains(volume));
+        Ok(locked)
     }
 
     /// [`Store::recover`] for those who came to do something else: what cannot be removed now must not keep anybody from

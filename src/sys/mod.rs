@@ -15,6 +15,9 @@ pub mod dm;
 pub mod loop_dev;
 pub mod mount;
 pub mod signal;
+mod trim;
+
+pub use trim::trim;
 
 /// One ioctl: its number and the type that the kernel reads or writes.
 ///

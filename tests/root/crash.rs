@@ -1,6 +1,8 @@
 //! SIGKILL at every failpoint of every command: the next command finds a consistent state, no volume leaked, no layer
 //! lost, and the killed command simply works when it is given again.
 
+mod metadata;
+
 use std::{fs, path::Path};
 
 use lamina::{crash::Point, driver::DriverKind};
@@ -16,7 +18,11 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     let case = |driver: DriverKind, point: Point| {
         Trial::ignorable_test(format!("crash::{driver}::{}", point.name()), move || {
-            with_host(driver, |host| kill_at(host, point))
+            with_host(driver, |host| match point {
+                Point::MetadataGrown => metadata::kill_extending(host),
+                point if metadata::IN_REPAIR.contains(&point) => metadata::kill_repairing(host, point),
+                point => kill_at(host, point),
+            })
         })
     };
     let cases = DriverKind::ALL.into_iter().flat_map(|driver| Point::ALL.iter().map(move |point| (driver, *point)));
@@ -140,7 +146,8 @@ fn unmount(host: &Host, container: Option<&str>) -> Outcome {
 
 fn argument(host: &Host, arg: &str) -> String {
     match arg {
-        "GROWN" => "640M".to_owned(),
+        // So large that a thin pool's metadata must grow with it.
+        "GROWN" => "8G".to_owned(),
         file if Path::new(file).extension().is_some_and(|extension| extension == "tar") => {
             host.file(file).display().to_string()
         }

@@ -214,7 +214,7 @@ fn the_disk_below_ends(host: &Host, disk: &Path) -> Outcome {
 }
 
 /// Gives a container `count` leaves of its own in the pool's tree of mappings, past its file system.
-fn scatter(store: &Store, key: &Key, count: u64) -> Outcome {
+pub fn scatter(store: &Store, key: &Key, count: u64) -> Outcome {
     let MountSpec::Device { device, .. } = store.mounts(key)? else { return Err("a thin volume is a device".into()) };
     let file = File::options().write(true).open(device)?;
     let chunk = vec![1; 64 << 10];
@@ -225,7 +225,8 @@ fn scatter(store: &Store, key: &Key, count: u64) -> Outcome {
     Ok(written?)
 }
 
-fn store_and_layer(host: &Host) -> Outcome<(Store, Key)> {
+/// A pool of 512 MiB with the image 'base', and a layer whose mappings take many leaves.
+pub fn store_and_layer(host: &Host) -> Outcome<(Store, Key)> {
     expect_messages();
     host.pool("512M")?;
     host.image("base", &[("layer", &layer())])?;

@@ -29,6 +29,7 @@ mod loop_file;
 mod save;
 mod store;
 mod thin;
+mod trouble;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -51,6 +52,7 @@ fn main() {
         crash::trials(),
         damage::trials(),
         full::trials(),
+        trouble::trials(),
         bench::trials(),
     ]
     .into_iter()

@@ -13,7 +13,7 @@ use std::{
 use nix::mount::MsFlags;
 
 use super::{
-    super::pool::PoolSpec,
+    super::{making::Making, pool::PoolSpec},
     ballast, chunks, mkfs,
     superblock::{dashed, parse_uuid, verify},
 };
@@ -22,7 +22,7 @@ use crate::{
     crash,
     driver::Access,
     error::{Act as _, Error, Kind, Result},
-    fs::{BlockFs, MountEntry, MountSpec, Mounted, mount_table, unmount},
+    fs::{BlockFs, MountEntry, MountSpec, Mounted, holders, home, mount_table, mounts_everywhere, unmount},
     program::MKFS_BTRFS,
     sys::{self, btrfs},
     units::Bytes,
@@ -63,13 +63,39 @@ impl Place {
         fs::metadata(&self.data).is_ok_and(|metadata| metadata.file_type().is_block_device())
     }
 
-    /// The topmost mount of the pool in this namespace.
-    pub(super) fn mounted(&self) -> Result<Option<MountEntry>> {
+    /// What is mounted at the mount point, the topmost last: private bind mounts of the place itself, and the pool.
+    ///
+    /// # Errors
+    /// `NotOurs` for anything else: it is neither used nor unmounted.
+    fn mounts(&self) -> Result<Vec<MountEntry>> {
         let target = self.mount_point();
-        let is_pool = |mount: &MountEntry| mount.target == target && mount.fstype == "btrfs";
-        // The private bind mount of the place itself, on a disk that is btrfs too, shows a directory and not a root.
-        Ok(mount_table()?.into_iter().rfind(|mount| is_pool(mount) && mount.root == Path::new("/")))
+        let table = mount_table()?;
+        let place = home(&table, &self.directory).map(|(device, root)| (device, root.join("mnt")));
+        let ours = |mount: &MountEntry| is_root(mount) || place == Some((mount.device, mount.root.clone()));
+        let (ours, foreign): (Vec<_>, Vec<_>) =
+            table.into_iter().filter(|mount| mount.target == target).partition(|mount| ours(mount));
+        match foreign.first() {
+            None => Ok(ours),
+            Some(foreign) => Err(Error::new(
+                Kind::NotOurs,
+                format!(
+                    "a {} is mounted at {}, where only the pool belongs; unmount it with 'umount {1}'",
+                    foreign.fstype,
+                    target.display()
+                ),
+            )),
+        }
     }
+
+    /// The mount of the pool in this namespace.
+    pub(super) fn mounted(&self) -> Result<Option<MountEntry>> {
+        Ok(self.mounts()?.into_iter().rfind(is_root))
+    }
+}
+
+/// The root of a btrfs. The private bind mount of the place itself, on a disk that is btrfs too, shows a directory.
+fn is_root(mount: &MountEntry) -> bool {
+    mount.fstype == "btrfs" && mount.root == Path::new("/")
 }
 
 pub(in crate::driver) fn supported() -> Result<()> {
@@ -90,6 +116,7 @@ pub(in crate::driver) fn create(spec: &PoolSpec) -> Result<()> {
     let made = if place.given { create_on_given(&place, spec.size) } else { create_own(&place, spec.size) };
     let made = made.act(|| format!("make btrfs pool {}", dashed(place.uuid)))?;
     // Opening also finishes a pool whose making was cut off after the file system was whole.
+    crash::point(crash::Point::PoolMade);
     let opened = super::Btrfs::open(spec).map(drop);
     if made { opened.map_err(|error| error.and_undo(destroy(spec))) } else { opened }
 }
@@ -123,30 +150,37 @@ fn discard_draft(draft: &Path) -> Result<()> {
 
 /// Tells whether there was none before.
 fn create_on_given(place: &Place, size: Bytes) -> Result<bool> {
-    if !place.data.exists() {
+    let new = !place.data.exists();
+    if new {
         ensure_size(size)?;
         new_sparse(&place.data, size)?;
-        return format_file(&place.data, place.uuid).map(|()| true).map_err(|error| {
-            let undo = fs::remove_file(&place.data).act(|| format!("remove {}", place.data.display()));
-            error.and_undo(undo)
-        });
-    }
-    if verify(&place.data, place.uuid).is_ok() {
+    } else if verify(&place.data, place.uuid).is_ok() {
         return Ok(false);
     }
     let length = block::ensure_blank(&place.data)?;
-    let wipe = |error: Error| error.and_undo(block::make_blank(&place.data));
-    if place.is_device() {
-        ensure_size(length)?;
-        return mkfs::mkfs(&place.data, place.uuid).map(|()| true).map_err(wipe);
+    let empty = length == Bytes(0) && !place.is_device();
+    ensure_size(if empty { size } else { length })?;
+    let making = Making::of(&place.directory);
+    // Of a half-made file system nothing else tells whose it is.
+    making.write(&[&*place.data])?;
+    let make = || {
+        if place.is_device() {
+            return mkfs::mkfs(&place.data, place.uuid);
+        }
+        if empty {
+            set_length(&place.data, size)?;
+        }
+        format_file(&place.data, place.uuid)
+    };
+    let undo = || match new {
+        true => fs::remove_file(&place.data).act(|| format!("remove {}", place.data.display())),
+        false => block::make_blank(&place.data),
+    };
+    let made = make().map_err(|error| error.and_undo(undo()));
+    match (made, making.remove()) {
+        (Ok(()), removed) => removed.map(|()| true),
+        (Err(error), removed) => Err(error.and_undo(removed)),
     }
-    if length == Bytes(0) {
-        ensure_size(size)?;
-        set_length(&place.data, size)?;
-    } else {
-        ensure_size(length)?;
-    }
-    format_file(&place.data, place.uuid).map(|()| true).map_err(wipe)
 }
 
 fn ensure_size(size: Bytes) -> Result<()> {
@@ -218,7 +252,12 @@ pub(super) fn find(place: &Place) -> Result<Option<File>> {
         found => found.act(|| "ask the kernel for the pool's identity")?,
     };
     if found.uuid != place.uuid {
-        let message = format!("{} is the btrfs {}", target.display(), dashed(found.uuid));
+        let message = format!(
+            "{} is the btrfs {}, and the pool is {}; unmount it with 'umount {0}'",
+            target.display(),
+            dashed(found.uuid),
+            dashed(place.uuid)
+        );
         return Err(Error::new(Kind::NotOurs, message));
     }
     Ok(Some(root))
@@ -260,9 +299,14 @@ fn mount(place: &Place, device: &Path) -> Result<()> {
     };
     let mounted = Mounted::detached(&spec)?;
     // On a shared mount (systemd makes '/' shared) the pool would show up in every namespace that shares it, and keep
-    // the device busy there: mount it on a private bind mount of the directory itself.
+    // the device busy there: mount it on a private bind mount of the directory itself. One that is there was left by a
+    // killed process.
+    for _ in place.mounts()? {
+        unmount(&target)?;
+    }
     let flags = MsFlags::MS_BIND;
     nix::mount::mount(Some(&target), &target, None::<&str>, flags, None::<&str>).act(|| "make the place private")?;
+    crash::point(crash::Point::UpBound);
     let private = nix::mount::mount(None::<&str>, &target, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>);
     private
         .act(|| "make the place private")
@@ -275,6 +319,16 @@ pub(in crate::driver) fn is_up(spec: &PoolSpec) -> Result<bool> {
 }
 
 pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
+    if Place::of(spec)?.mounted()?.is_some() {
+        // Unmounted, the kernel forgets what it has yet to discard.
+        if let Err(error) = super::Btrfs::open(spec).and_then(|pool| crate::driver::Driver::give_back(&pool)) {
+            tracing::warn!("{error}; the disk below keeps it until the pool needs it");
+        }
+    }
+    take_down(spec)
+}
+
+fn take_down(spec: &PoolSpec) -> Result<()> {
     let place = Place::of(spec)?;
     let act = || format!("take down btrfs pool {}", dashed(place.uuid));
     let mounted = place.mounted()?;
@@ -285,10 +339,10 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
             return Err(Error::new(Kind::InUse, format!("{}: volumes {list} are mounted; unmount them", act())));
         }
     }
+    refuse_if_elsewhere(&place, mounted.as_ref()).act(act)?;
     // The pool, and the private bind mount under it.
-    let target = place.mount_point();
-    while mount_table()?.iter().any(|mount| mount.target == target) {
-        unmount(&target).act(act)?;
+    while !place.mounts().act(act)?.is_empty() {
+        unmount(&place.mount_point()).act(act)?;
     }
     crash::point(crash::Point::DownHalf);
     if place.is_device() {
@@ -304,16 +358,35 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
     Ok(())
 }
 
+/// A namespace that was made while the pool was up has a copy of its mount, and keeps the file system up.
+fn refuse_if_elsewhere(place: &Place, mounted: Option<&MountEntry>) -> Result<()> {
+    let held = if place.is_device() || !place.data.exists() { None } else { LoopFile::find(&place.data)? };
+    let device = held.as_ref().map(LoopFile::device);
+    let is_pool = |mount: &MountEntry| {
+        mounted.is_some_and(|here| here.device == mount.device)
+            || (mount.fstype == "btrfs" && device == Some(mount.source.as_path()))
+    };
+    let mut found = mounts_everywhere(is_pool)?;
+    found.retain(|sighting| sighting.process.is_some());
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::InUse, format!("it is {}", holders(&found))))
+}
+
 pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
-    close(spec)?;
+    take_down(spec)?;
     let place = Place::of(spec)?;
     let act = || format!("destroy btrfs pool {}", dashed(place.uuid));
     ballast::remove(&place)?;
     if place.given {
-        // Only what is this pool; somebody else may have the device by now.
-        if place.data.exists() && verify(&place.data, place.uuid).is_ok() {
+        // Only what is this pool, or was to become it; somebody else may have the device by now.
+        let making = Making::of(&place.directory);
+        let ours = || Ok::<_, Error>(verify(&place.data, place.uuid).is_ok() || making.took(&place.data)?);
+        if place.data.exists() && ours()? {
             block::make_blank(&place.data).act(act)?;
         }
+        making.remove()?;
     } else {
         discard_draft(&place.directory.join("data.new")).act(act)?;
         absent(fs::remove_file(&place.data)).act(act)?;

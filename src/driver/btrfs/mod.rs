@@ -25,13 +25,16 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec};
+use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, pool::PoolSpec};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{FilePair, MountSpec, Verdict, compare, mount_table, subvolume},
+    fs::{FilePair, MountEntry, MountSpec, Verdict, compare, mount_table, subvolume},
     id::VolumeId,
     interrupt,
-    sys::btrfs::{self, Range, SubvolumeInfo},
+    sys::{
+        self,
+        btrfs::{self, Range, SubvolumeInfo},
+    },
     units::Bytes,
 };
 
@@ -178,12 +181,7 @@ impl Btrfs {
     /// The volumes that are mounted in this mount namespace.
     fn used_volumes(&self) -> Result<Vec<VolumeId>> {
         let Some(pool) = self.place.mounted()? else { return Ok(Vec::new()) };
-        let mut used: Vec<VolumeId> = mount_table()?
-            .iter()
-            .filter(|mount| mount.device == pool.device)
-            .filter_map(|mount| mount.root.strip_prefix("/").ok()?.strip_prefix(VOLUMES).ok())
-            .filter_map(|below| below.iter().next()?.to_str()?.parse().ok())
-            .collect();
+        let mut used: Vec<VolumeId> = mount_table()?.iter().filter_map(|mount| shown(pool.device, mount)).collect();
         used.sort_unstable();
         used.dedup();
         Ok(used)
@@ -242,6 +240,13 @@ impl Btrfs {
     }
 }
 
+/// Which volume of the pool that is the file system `pool` this mount shows.
+fn shown(pool: (u32, u32), mount: &MountEntry) -> Option<VolumeId> {
+    let below = mount.root.strip_prefix("/").ok()?.strip_prefix(VOLUMES).ok()?;
+    let volume = below.iter().next()?.to_str()?.parse().ok()?;
+    (mount.device == pool).then_some(volume)
+}
+
 fn name(id: VolumeId) -> Result<CString> {
     CString::new(id.to_string()).map_err(|error| Error::with_source(Kind::Invalid, format!("name volume {id}"), error))
 }
@@ -290,6 +295,18 @@ impl Driver for Btrfs {
         }
         // Where space is short, somebody deletes in order to go on.
         if space::is_short(&self.root)? { self.clean() } else { btrfs::commit(&self.root) }.act(act)
+    }
+
+    fn give_back(&self) -> Result<()> {
+        let act = || "give the pool's free space back to the disk below";
+        if self.place.is_device() || !space::is_writable(&self.root).act(act)? {
+            return Ok(());
+        }
+        match self.clean().and_then(|()| sys::trim(&self.root)) {
+            // The disk below cannot take anything back.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            given => given.act(act),
+        }
     }
 
     fn mounts(&self, id: VolumeId, _: &[VolumeId], access: Access) -> Result<MountSpec> {
@@ -347,6 +364,11 @@ impl Driver for Btrfs {
 
     fn active(&self) -> Result<Vec<VolumeId>> {
         self.used_volumes()
+    }
+
+    fn recognise(&self, id: VolumeId) -> Result<Recogniser> {
+        let pool = self.place.mounted()?.map(|pool| pool.device);
+        Ok(Box::new(move |mount| pool.is_some_and(|pool| shown(pool, mount) == Some(id))))
     }
 
     fn status(&self) -> Result<PoolStatus> {

@@ -68,19 +68,23 @@ fn spaces(root: &File) -> Result<(Space, Space)> {
     Ok((data, metadata))
 }
 
+/// An I/O error while it commits makes btrfs read-only until it is mounted anew.
+pub(super) fn is_writable(root: &File) -> io::Result<bool> {
+    Ok(!rustix::fs::fstatvfs(root)?.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 pub(super) fn status(pool: &Btrfs) -> Result<PoolStatus> {
     let root = &pool.root;
     let (data, metadata) = spaces(root)?;
     let backing_free = if pool.place.is_device() { None } else { Some(free_space(&pool.place.data)?) };
-    let flags = rustix::fs::fstatvfs(root).act(|| "ask whether the pool is read-only")?.f_flag;
+    let is_writable = is_writable(root).act(|| "ask whether the pool is read-only")?;
     Ok(PoolStatus {
         data,
         metadata,
         backing_free,
         chunk: Bytes(btrfs::fs_info(root).act(|| "ask for the pool's block size")?.sector.into()),
         health: match data.free().min(metadata.free()) {
-            // An I/O error while it commits makes btrfs read-only until it is mounted anew.
-            _ if flags.contains(StatVfsMountFlags::RDONLY) => Health::ReadOnly,
+            _ if !is_writable => Health::ReadOnly,
             free if free < NEARLY_NOTHING => Health::OutOfSpace,
             _ => Health::Ok,
         },

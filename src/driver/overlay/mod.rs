@@ -21,7 +21,7 @@ use rustix::{
     mount::{FsOpenFlags, fsopen},
 };
 
-use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec, shelf, shelf::Shelf};
+use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, pool::PoolSpec, shelf, shelf::Shelf};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{MountSpec, Mounted, Place, Verdict, allocated, compare, remove_tree, set_metadata},
@@ -170,6 +170,10 @@ impl Driver for Overlay {
 
     fn active(&self) -> Result<Vec<VolumeId>> {
         self.shelf.active()
+    }
+
+    fn recognise(&self, id: VolumeId) -> Result<Recogniser> {
+        self.shelf.recognise(id)
     }
 
     fn status(&self) -> Result<PoolStatus> {

@@ -5,17 +5,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write as _,
-    os::{
-        fd::AsFd as _,
-        unix::ffi::OsStrExt as _,
-        unix::fs::{FileTypeExt as _, MetadataExt as _},
-    },
+    io::ErrorKind,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use crate::{
     block::{self, LoopFile},
+    crash,
     error::{Act as _, Error, Kind, Result},
     fs::free_space,
     sys,
@@ -50,7 +47,7 @@ impl Backing {
     pub(super) fn is_device(&self) -> Result<bool> {
         let kind = match fs::metadata(&self.path) {
             Ok(found) => found.file_type(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let what = format!("backing {} of the pool is missing", self.path.display());
                 return Err(Error::new(Kind::NotFound, what));
             }
@@ -125,19 +122,33 @@ impl Backing {
         block::make_blank(&self.path)
     }
 
+    /// Where [`Backing::replace_by`]'s new file is made. A user who repairs by hand will not take this name.
+    pub(super) fn draft(&self) -> Self {
+        Self { path: self.path.with_extension("lamina-repair"), own: true }
+    }
+
     /// Puts the file `new` in the place of this one, of which nothing is lost: it stays beside, under the returned name.
     pub(super) fn replace_by(&self, new: &Path) -> Result<PathBuf> {
         let act = || format!("put {} in the place of {}", new.display(), self.path.display());
+        // What wrote it may not have done so; a name must not be durable before what it names.
+        File::open(new).and_then(|file| file.sync_all()).act(act)?;
+        let inode = |path: &Path| fs::metadata(path).map(|found| found.ino()).act(act);
         let mut number = 1;
         // The old one has two names for a moment, so that at no instant there is none under its own.
         let aside = loop {
             let aside = self.aside(number);
             match fs::hard_link(&self.path, &aside) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                // A process that was killed right here has given it this name already.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && inode(&aside)? == inode(&self.path)? => {
+                    break aside;
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 linked => break linked.act(act).map(|()| aside)?,
             }
         };
+        crash::point(crash::Point::RepairKept);
         fs::rename(new, &self.path).act(act)?;
+        crash::point(crash::Point::RepairNamed);
         let directory = self.path.parent().unwrap_or(Path::new("."));
         File::open(directory).and_then(|directory| directory.sync_all()).act(act)?;
         Ok(aside)
@@ -147,8 +158,9 @@ impl Backing {
         self.path.with_extension(format!("damaged-{number}"))
     }
 
-    /// Removes what [`Backing::replace_by`] kept of a file of ours.
+    /// Removes what [`Backing::replace_by`] kept of a file of ours, and what it did not come to use.
     pub(super) fn remove_aside(&self) -> Result<()> {
+        self.draft().remove()?;
         let mut number = 1;
         let mut removed = self.own;
         while removed {
@@ -190,60 +202,5 @@ impl Backing {
             return Ok(());
         }
         LoopFile::find(&self.path)?.map_or(Ok(()), |attached| attached.refresh_capacity())
-    }
-}
-
-/// The note that a creation is under way, and what it has taken.
-#[derive(Debug)]
-pub(super) struct Making<'a> {
-    directory: &'a Path,
-}
-
-impl<'a> Making<'a> {
-    pub(super) fn of(directory: &'a Path) -> Self {
-        Self { directory }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.join("making")
-    }
-
-    pub(super) fn exists(&self) -> Result<bool> {
-        self.path().try_exists().act(|| format!("look for {}", self.path().display()))
-    }
-
-    /// Whether an unfinished creation took `backing`.
-    pub(super) fn took(&self, backing: &Backing) -> Result<bool> {
-        match fs::read(self.path()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            read => {
-                let taken = read.act(|| format!("read {}", self.path().display()))?;
-                Ok(taken.split(|byte| *byte == 0).any(|path| path == backing.path.as_os_str().as_bytes()))
-            }
-        }
-    }
-
-    pub(super) fn write(&self, takes: [&Backing; 2]) -> Result<()> {
-        let paths = takes.map(|backing| backing.path.as_os_str().as_bytes()).join(&0);
-        let write = || {
-            let mut file = File::create(self.path())?;
-            file.write_all(&paths)?;
-            file.sync_all()
-        };
-        write().act(|| format!("write {}", self.path().display()))?;
-        self.sync()
-    }
-
-    pub(super) fn remove(&self) -> Result<()> {
-        match fs::remove_file(self.path()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            result => result.act(|| format!("remove {}", self.path().display())),
-        }?;
-        self.sync()
-    }
-
-    fn sync(&self) -> Result<()> {
-        let directory = File::open(self.directory).act(|| format!("open {}", self.directory.display()))?;
-        rustix::fs::fsync(directory.as_fd()).act(|| format!("write {}", self.directory.display()))
     }
 }

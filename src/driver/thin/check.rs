@@ -6,11 +6,13 @@ use std::path::Path;
 
 use super::{
     backing::Backing,
+    growth::lengthen,
     lifecycle::{Backings, LARGEST_METADATA, close},
     pool::{Pool, health, tell},
 };
 use crate::{
     block::thin_metadata::{Metadata, Source},
+    crash,
     driver::{Health, pool::PoolSpec},
     error::{Error, Kind, Result},
     program::{THIN_CHECK, THIN_REPAIR},
@@ -53,6 +55,7 @@ pub(in crate::driver) fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
         return Err(Error::new(Kind::Io, format!("clear the check mark of {}: {said}", metadata.display())));
     }
     done.push(format!("metadata {} is sound; the pool may be written again", metadata.display()));
+    crash::point(crash::Point::RepairCleared);
     let source = Source::open(metadata)?;
     let superblock = Metadata::open(&source, 0)?.superblock().clone();
     // Full metadata is what most often brings a pool here, and without room not even a delete can be written. The
@@ -60,7 +63,7 @@ pub(in crate::driver) fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
     let free = superblock.metadata_blocks.saturating_sub(superblock.metadata_taken);
     if free < superblock.metadata_blocks / 4 && !backing.is_device()? {
         let size = Bytes(backing.size()?.0.saturating_mul(2)).min(LARGEST_METADATA);
-        backing.allocate(size)?;
+        lengthen(&backing, size)?;
         done.push(format!("metadata {} had {free} free blocks of 4 KiB; it has {size} now", metadata.display()));
     }
     Ok(done)
@@ -82,7 +85,8 @@ fn rebuild(backing: &Backing) -> Result<String> {
         );
         return Err(Error::new(Kind::Corrupt, what));
     }
-    let new = Backing { path: metadata.with_extension("repaired"), own: true };
+    crash::point(crash::Point::RepairStart);
+    let new = backing.draft();
     new.remove()?;
     let make = || {
         let size = new.prepare(backing.size()?)?;
@@ -90,13 +94,17 @@ fn rebuild(backing: &Backing) -> Result<String> {
         let path = new.path.to_string_lossy();
         THIN_REPAIR.succeed(&["-i", &*metadata.to_string_lossy(), "-o", &*path])?;
         match thin_check(&new.path, &["-q"])? {
-            (true, _) => backing.replace_by(&new.path),
+            (true, _) => {
+                crash::point(crash::Point::RepairRebuilt);
+                backing.replace_by(&new.path)
+            }
             (false, said) => {
                 Err(Error::new(Kind::Corrupt, format!("what thin_repair made of it is damaged too: {said}")))
             }
         }
     };
     let kept = make().map_err(|error| error.and_undo(new.remove()))?;
+    crash::point(crash::Point::RepairReplaced);
     Ok(format!(
         "metadata {} was damaged and is rebuilt; the damaged file is kept as {}",
         metadata.display(),

@@ -4,6 +4,7 @@
 //! finished by the next one.
 
 use super::{
+    backing::Backing,
     lifecycle::{Backings, LARGEST_METADATA, metadata_size, open},
     pool::{Pool, health},
 };
@@ -30,7 +31,7 @@ pub(super) fn grow(spec: &PoolSpec, size: Bytes) -> Result<()> {
     }
     let metadata = metadata_size(length, spec.chunk);
     if !backings.metadata.is_device()? && backings.metadata.size()? < metadata {
-        backings.metadata.allocate(metadata).act(act)?;
+        lengthen(&backings.metadata, metadata).act(act)?;
         backings.metadata.refresh().act(act)?;
     }
     if backings.data.size()? < size {
@@ -38,7 +39,7 @@ pub(super) fn grow(spec: &PoolSpec, size: Bytes) -> Result<()> {
     }
     crash::point(crash::Point::GrowLengthened);
     backings.data.refresh().act(act)?;
-    take_over(&pool, length).act(act)
+    take_over(&pool, Some(length)).act(act)
 }
 
 /// See [`crate::driver::Driver::extend_metadata`]: doubles the file.
@@ -54,21 +55,36 @@ pub(super) fn extend_metadata(spec: &PoolSpec, pool: &Pool) -> Result<bool> {
     let act = || format!("grow the pool's metadata from {now} to {size}");
     // What an earlier growth took and the kernel has not seen is taken over, not doubled again.
     if backing.size()? < size {
-        backing.allocate(size).act(act)?;
+        lengthen(&backing, size).act(act)?;
     }
     backing.refresh().act(act)?;
-    take_over(pool, pool.table.length.bytes()).act(act)?;
+    take_over(pool, None).act(act)?;
+    crash::point(crash::Point::MetadataGrown);
     // One that had stopped for want of metadata writes again (maybe_resize_metadata_dev, drivers/md/dm-thin.c).
     Ok(matches!(health(&pool.status()?), Health::Ok | Health::OutOfSpace))
 }
 
-/// Has the kernel look at the sizes of both devices again, which it does when a pool resumes (`pool_preresume`).
-fn take_over(pool: &Pool, length: Bytes) -> Result<()> {
+/// Makes the metadata's file longer, with the disk space for all of it.
+pub(super) fn lengthen(metadata: &Backing, size: Bytes) -> Result<()> {
+    crash::point(crash::Point::MetadataShort);
+    metadata.allocate(size)?;
+    crash::point(crash::Point::MetadataLengthened);
+    Ok(())
+}
+
+/// Has the kernel look at the sizes of both devices again, which it does when a pool resumes (`pool_preresume`). Without
+/// a `length` the pool keeps the one that it has now: another command may have grown it since it was found here, and a
+/// pool whose new table is shorter than its data cannot resume (`maybe_resize_data_dev`).
+fn take_over(pool: &Pool, length: Option<Bytes>) -> Result<()> {
     let name = pool.name();
-    let table = PoolTable { length: length.sectors(), ..pool.table.clone() };
-    pool.control.load(&name, &table.line(), false)?;
+    let live = PoolTable::parse(&pool.control.table(&name)?)?;
+    let length = length.map_or(live.length, Bytes::sectors);
+    pool.control.load(&name, &PoolTable { length, ..live.clone() }.line(), false)?;
     pool.control.suspend_no_lockfs(&name)?;
     crash::point(crash::Point::PoolSuspended);
-    // Suspended, the pool holds up every container; without the new size it is as good as it was.
-    pool.control.resume(&name).or_else(|error| pool.control.resume(&name).and(Err(error)))
+    // Suspended, the pool holds up every container; with the old table it is as good as it was.
+    pool.control.resume(&name).map_err(|error| {
+        let back = pool.control.load(&name, &live.line(), false).and_then(|()| pool.control.resume(&name));
+        error.and_undo(back)
+    })
 }

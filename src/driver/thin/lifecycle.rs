@@ -4,7 +4,7 @@
 //! metadata that is all zeros, and writes to metadata that is not.
 
 use super::{
-    backing::{Backing, Making},
+    backing::Backing,
     filesystem::{make, require_mkfs, uuid_of},
     pool::{Pool, control, device_path, remove_patiently},
 };
@@ -12,12 +12,12 @@ use std::fs;
 
 use crate::{
     block::{
-        LoopFile, Names,
+        Info, LoopFile, Names,
         thin_metadata::{Metadata, Source, Superblock},
         thin_pool::{METADATA_BLOCK, Message, PoolTable},
     },
     crash,
-    driver::{Access, pool::PoolSpec},
+    driver::{Access, making::Making, pool::PoolSpec},
     error::{Act as _, Error, Kind, Result},
     units::Bytes,
 };
@@ -60,6 +60,7 @@ impl Backings {
             Ok(attached) => attached,
             Err(error) => return Err(error.and_undo(data_loop.map_or(Ok(()), LoopFile::detach))),
         };
+        crash::point(crash::Point::UpBound);
         let up = || {
             let control = control()?;
             let chunk = spec.chunk;
@@ -117,15 +118,21 @@ pub(in crate::driver) fn create(spec: &PoolSpec) -> Result<()> {
         }
         missing
     };
-    let made = prepare(spec, &backings, &making).and_then(|()| build(spec, &backings)).and_then(|()| making.remove());
-    made.map_err(|error| {
-        if making.exists().unwrap_or(true) {
-            return error.and_undo(undo_creation(spec, &backings, &making));
-        }
-        // Nothing was taken yet; only files that did not exist before are ours to remove.
-        created.into_iter().map(Backing::remove).fold(error, Error::and_undo)
-    })
-    .act(|| format!("create a thin pool in {}", spec.directory.display()))
+    let make = || {
+        prepare(spec, &backings, &making)?;
+        build(spec, &backings)?;
+        crash::point(crash::Point::PoolMade);
+        making.remove()
+    };
+    make()
+        .map_err(|error| {
+            if making.exists().unwrap_or(true) {
+                return error.and_undo(undo_creation(spec, &backings, &making));
+            }
+            // Nothing was taken yet; only files that did not exist before are ours to remove.
+            created.into_iter().map(Backing::remove).fold(error, Error::and_undo)
+        })
+        .act(|| format!("create a thin pool in {}", spec.directory.display()))
 }
 
 fn prepare(spec: &PoolSpec, backings: &Backings, making: &Making<'_>) -> Result<()> {
@@ -140,7 +147,7 @@ fn prepare(spec: &PoolSpec, backings: &Backings, making: &Making<'_>) -> Result<
     for backing in backings.both() {
         backing.require_empty()?;
     }
-    making.write(backings.both())?;
+    making.write(&backings.both().map(|backing| &*backing.path))?;
     backings.metadata.allocate(metadata)?;
     crash::point(crash::Point::PoolHalf);
     Ok(())
@@ -157,7 +164,7 @@ fn build(spec: &PoolSpec, backings: &Backings) -> Result<()> {
 fn undo_creation(spec: &PoolSpec, backings: &Backings, making: &Making<'_>) -> Result<()> {
     close(spec)?;
     for backing in backings.both() {
-        if making.took(backing)? {
+        if making.took(&backing.path)? {
             backing.remove()?;
         }
     }
@@ -177,28 +184,26 @@ pub(super) fn open(spec: &PoolSpec) -> Result<Pool> {
 /// The pool if it is up.
 pub(super) fn open_up(spec: &PoolSpec) -> Result<Option<Pool>> {
     let Ok(pool) = Pool::find(control()?, Names::new(&spec.uuid)?)? else { return Ok(None) };
-    for id in active(&pool)? {
+    for (id, info) in active(&pool)? {
         let name = pool.names.volume(id);
-        if let Some(info) = pool.control.info(&name)?.filter(|info| info.live && info.suspended) {
+        if info.live && info.suspended {
             pool.resume_if_left(&name, info.number)?;
         }
     }
     Ok(Some(pool))
 }
 
-/// The volumes with a device.
-pub(super) fn active(pool: &Pool) -> Result<Vec<u32>> {
-    let mut ids = Vec::new();
+/// The volumes with a device, and its state.
+pub(super) fn active(pool: &Pool) -> Result<Vec<(u32, Info)>> {
+    let mut found = Vec::new();
     for name in pool.control.names()? {
         if let Some(id) = pool.names.volume_of(&name) {
             // The name alone may be somebody else's.
-            if pool.control.info(&pool.names.volume(id))?.is_some() {
-                ids.push(id);
-            }
+            found.extend(pool.control.info(&pool.names.volume(id))?.map(|info| (id, info)));
         }
     }
-    ids.sort_unstable();
-    Ok(ids)
+    found.sort_unstable_by_key(|(id, _)| *id);
+    Ok(found)
 }
 
 /// Reads the pool's metadata and the start of its base volume from the backings that no pool uses.
@@ -266,7 +271,7 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
                     held.extend(LoopFile::on(&device_path(number)?, &backing.path)?);
                 }
             }
-            for id in active(&pool)? {
+            for (id, _) in active(&pool)? {
                 remove_patiently(&pool.control, &names.volume(id))?;
             }
             remove_patiently(&pool.control, &names.pool())?;
@@ -288,11 +293,11 @@ pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
     let ours = given && open(spec).is_ok();
     if ours {
         // Killed when one of them is wiped already, the next try still knows whose the other is.
-        making.write(backings.both())?;
+        making.write(&backings.both().map(|backing| &*backing.path))?;
     }
     close(spec)?;
     for backing in backings.both() {
-        if backing.own || ours || making.took(backing)? {
+        if backing.own || ours || making.took(&backing.path)? {
             backing.remove()?;
             crash::point(crash::Point::DestroyHalf);
         }

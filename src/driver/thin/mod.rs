@@ -17,9 +17,12 @@ mod volume;
 
 use std::os::fd::BorrowedFd;
 
-use super::{Access, Changes, Driver, DriverKind, PoolStatus, Space, Usage, pool::PoolSpec};
+use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Space, Usage, pool::PoolSpec};
 use crate::{
-    block::thin_pool::{Filled, METADATA_BLOCK, Message, Status},
+    block::{
+        Info,
+        thin_pool::{Filled, METADATA_BLOCK, Message, Status},
+    },
     error::{Act as _, Error, Kind, Result},
     fs::MountSpec,
     id::VolumeId,
@@ -48,6 +51,12 @@ impl Thin {
 
     pub(super) fn open_up(spec: &PoolSpec) -> Result<Option<Self>> {
         Ok(lifecycle::open_up(spec)?.map(|pool| Self { spec: spec.clone(), pool }))
+    }
+
+    fn active_if(&self, wanted: impl Fn(&Info) -> bool) -> Result<Vec<VolumeId>> {
+        let active = lifecycle::active(&self.pool).act(|| "list active volumes")?;
+        let wanted = active.into_iter().filter(|(id, info)| *id != BASE && wanted(info));
+        wanted.map(|(id, _)| VolumeId::new(id.into())).collect()
     }
 
     fn reject_base(id: VolumeId) -> Result<u32> {
@@ -124,8 +133,16 @@ impl Driver for Thin {
     }
 
     fn active(&self) -> Result<Vec<VolumeId>> {
-        let active = lifecycle::active(&self.pool).act(|| "list active volumes")?;
-        active.into_iter().filter(|id| *id != BASE).map(|id| VolumeId::new(id.into())).collect()
+        self.active_if(|_| true)
+    }
+
+    fn recognise(&self, id: VolumeId) -> Result<Recogniser> {
+        let device = self.pool.control.info(&self.pool.names.volume(Self::reject_base(id)?))?.map(|info| info.number);
+        Ok(Box::new(move |mount| Some(mount.device) == device))
+    }
+
+    fn idle(&self) -> Result<Vec<VolumeId>> {
+        self.active_if(|info| info.open_count == 0)
     }
 
     fn status(&self) -> Result<PoolStatus> {

@@ -3,7 +3,7 @@
 //! Invariant: a [`Pool`] is up when it is made; every refusal of the kernel is told with the pool's numbers.
 
 use std::{
-    fs, io,
+    fs,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use crate::{
     },
     driver::Health,
     error::{Act as _, Error, Kind, Result},
+    fs::{holders, mounts_everywhere},
     units::Bytes,
 };
 
@@ -98,28 +99,17 @@ impl Pool {
     /// Shows `look` the metadata of this instant. One process at a time has the pool's one metadata snapshot: the lock
     /// on the device node says who. So one that exists when the lock is taken was left by a killed process.
     pub(super) fn with_metadata<T>(&self, look: impl FnOnce(&Metadata<'_>) -> Result<T>) -> Result<T> {
-        let held = self.hold_metadata()?;
-        let looked = Metadata::open(&held.source, held.root).and_then(|metadata| look(&metadata));
-        let released = self.message(Message::ReleaseMetadataSnap);
-        match looked {
-            Ok(found) => released.map(|()| found),
-            Err(error) => Err(error.and_undo(released)),
-        }
+        self.holding_metadata(|source, root| look(&Metadata::open(source, root)?))
     }
 
     /// Runs `look` on the metadata device while it holds a metadata snapshot.
     pub(super) fn with_metadata_device<T>(&self, look: impl FnOnce(&PathBuf) -> Result<T>) -> Result<T> {
         let device = self.metadata_device()?;
-        let _held = self.hold_metadata()?;
-        let looked = look(&device);
-        let released = self.message(Message::ReleaseMetadataSnap);
-        match looked {
-            Ok(found) => released.map(|()| found),
-            Err(error) => Err(error.and_undo(released)),
-        }
+        self.holding_metadata(|_, _| look(&device))
     }
 
-    fn hold_metadata(&self) -> Result<Held> {
+    /// Runs `look` while the metadata snapshot is held, which has its root there.
+    fn holding_metadata<T>(&self, look: impl FnOnce(&Source, u64) -> Result<T>) -> Result<T> {
         let source = Source::open(&self.metadata_device()?)?;
         flock(&source, FlockOperation::LockExclusive).act(|| "lock the pool's metadata device")?;
         match self.message(Message::ReserveMetadataSnap) {
@@ -129,20 +119,20 @@ impl Pool {
             }
             result => result,
         }?;
-        match self.status()? {
-            Status::Up { held_root: Some(root), .. } => Ok(Held { source, root }),
-            status => {
+        let looked = match self.status() {
+            Ok(Status::Up { held_root: Some(root), .. }) => look(&source, root),
+            Ok(status) => {
                 let what = format!("the kernel made a metadata snapshot and tells none ({})", tell(&status));
                 Err(Error::new(Kind::Corrupt, what))
             }
+            Err(error) => Err(error),
+        };
+        let released = self.message(Message::ReleaseMetadataSnap);
+        match looked {
+            Ok(found) => released.map(|()| found),
+            Err(error) => Err(error.and_undo(released)),
         }
     }
-}
-
-/// The metadata snapshot while we have it; dropping it gives up the lock, after the snapshot was released.
-struct Held {
-    source: Source,
-    root: u64,
 }
 
 fn metadata_is_full(status: &Status) -> bool {
@@ -194,9 +184,12 @@ pub(super) fn remove_patiently(control: &Control, name: &DmName) -> Result<()> {
     let mut pause = Duration::from_millis(1);
     while !control.remove(name)? {
         if Instant::now() >= deadline {
-            let error = io::Error::from_raw_os_error(libc::EBUSY);
-            let what = format!("remove device {} (mounted, or open elsewhere)", name.name);
-            return Err(Error::with_source(Kind::InUse, what, error));
+            let device = control.info(name)?.map(|info| info.number);
+            let found = mounts_everywhere(|mount| Some(mount.device) == device)?;
+            return Err(Error::new(
+                Kind::InUse,
+                format!("remove device {}, which is busy: {}", name.name, holders(&found)),
+            ));
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(100));

@@ -9,7 +9,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use super::{Access, Changes, Driver, DriverKind, PoolStatus, Usage, pool::PoolSpec, shelf, shelf::Shelf};
+use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, pool::PoolSpec, shelf, shelf::Shelf};
 use crate::{
     error::{Error, Kind, Result},
     fs::{MountSpec, Verdict, allocated, compare},
@@ -96,6 +96,10 @@ impl Driver for Vfs {
 
     fn active(&self) -> Result<Vec<VolumeId>> {
         self.shelf.active()
+    }
+
+    fn recognise(&self, id: VolumeId) -> Result<Recogniser> {
+        self.shelf.recognise(id)
     }
 
     fn status(&self) -> Result<PoolStatus> {

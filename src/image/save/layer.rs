@@ -190,6 +190,12 @@ struct Told<R> {
 
 impl<R: Read> Read for Told<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).map_err(|error| io::Error::other(read_error(error, format!("read {}", self.name))))
+        self.inner.read(buffer).map_err(|error| {
+            let act = format!(
+                "read {}; if it is damaged, remove its images with 'lamina rmi' and load them again",
+                self.name
+            );
+            io::Error::other(read_error(error, act))
+        })
     }
 }

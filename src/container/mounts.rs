@@ -1,0 +1,115 @@
+//! A container's place: mounted there, unmounted, and told from what somebody else has mounted in it.
+//!
+//! Invariant: what is mounted there and is not the container's volume is neither taken for it nor unmounted.
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{Container, Containers};
+use crate::{
+    crash,
+    error::{Act as _, Error, Kind, Result},
+    fs::{Mounted, mounts_below, unmount},
+};
+
+impl Containers<'_> {
+    /// Where the container is mounted, if it is.
+    ///
+    /// # Errors
+    /// `NotOurs` if something else is mounted in its place; when the mount table cannot be read.
+    pub fn mounted_at(&self, container: &Container) -> Result<Option<PathBuf>> {
+        let target = self.store.layout().mount_point(&container.id);
+        let topmost = mounts_below(&target)?.into_iter().find(|mount| mount.target == target);
+        let Some(mount) = topmost else { return Ok(None) };
+        if self.store.recognises(&mount, self.snapshot(container)?.volume)? {
+            return Ok(Some(target));
+        }
+        Err(Error::new(
+            Kind::NotOurs,
+            format!(
+                "a {} is mounted at {}, where only container {} belongs; unmount it with 'umount {1}'",
+                mount.fstype,
+                target.display(),
+                container.name
+            ),
+        ))
+    }
+
+    /// Whether it is mounted where the user sees it, and not something else in its place.
+    ///
+    /// # Errors
+    /// When the mount table cannot be read.
+    pub fn is_mounted(&self, container: &Container) -> Result<bool> {
+        match self.mounted_at(container) {
+            Err(error) if error.kind() == Kind::NotOurs => Ok(false),
+            found => Ok(found?.is_some()),
+        }
+    }
+
+    /// Mounts the container and tells where. Mounted already, it only tells.
+    ///
+    /// # Errors
+    /// The driver's or the kernel's.
+    pub fn mount(&self, container: &Container) -> Result<PathBuf> {
+        let _lock = self.lock(container)?;
+        if let Some(target) = self.mounted_at(container)? {
+            return Ok(target);
+        }
+        let target = self.store.layout().mount_point(&container.id);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&target)
+            .act(|| format!("make mount point {}", target.display()))?;
+        let attach = || {
+            let spec = self.store.mounts(&container.key())?;
+            crash::point(crash::Point::MountReady);
+            let mounted = Mounted::detached(&spec)?;
+            crash::point(crash::Point::MountDetached);
+            // From here on the volume's device goes with the mount, whoever ends that and whenever this process dies.
+            self.store.release(&container.key())?;
+            mounted.attach(&target)
+        };
+        if let Err(error) = attach() {
+            let undone = self.store.release(&container.key());
+            return Err(error.within(format!("mount container {}", container.name)).and_undo(undone));
+        }
+        crash::point(crash::Point::MountAttached);
+        Ok(target)
+    }
+
+    /// Unmounts the container.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not mounted, `InUse` if somebody works in it.
+    pub fn unmount(&self, container: &Container) -> Result<()> {
+        let _lock = self.lock(container)?;
+        let Some(target) = self.mounted_at(container)? else {
+            return Err(Error::new(Kind::Invalid, format!("container {} is not mounted", container.name)));
+        };
+        unmount(&target).map_err(|error| match error.kind() {
+            Kind::InUse => error.within(format!(
+                "a process works in container {}; find it with 'fuser -vm {}' and end it first",
+                container.name,
+                target.display()
+            )),
+            _ => error,
+        })?;
+        crash::point(crash::Point::Unmounted);
+        self.store.release(&container.key())?;
+        remove_mount_point(&target)
+    }
+}
+
+pub(super) fn remove_mount_point(target: &Path) -> Result<()> {
+    match std::fs::remove_dir(target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).act(|| format!("remove mount point {}", target.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,25 @@
+//! Whether somebody uses a volume, in this mount namespace or in another.
+
+use super::Store;
+use crate::{
+    error::{Error, Kind, Result},
+    fs::{MountEntry, holders, mounts_everywhere},
+    id::VolumeId,
+};
+
+impl Store {
+    /// Ends the use of a volume, or refuses: a mounted one would go on changing.
+    pub(crate) fn retire(&self, volume: VolumeId, act: &str) -> Result<()> {
+        self.driver.release(volume)?;
+        let found = mounts_everywhere(self.driver.recognise(volume)?)?;
+        if !found.is_empty() || self.driver.active()?.contains(&volume) {
+            return Err(Error::new(Kind::InUse, format!("{act}: it is in use: {}", holders(&found))));
+        }
+        Ok(())
+    }
+
+    /// Whether `mount` shows `volume`.
+    pub(crate) fn recognises(&self, mount: &MountEntry, volume: VolumeId) -> Result<bool> {
+        Ok(self.driver.recognise(volume)?(mount))
+    }
+}
