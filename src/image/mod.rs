@@ -12,6 +12,7 @@ mod keep;
 pub mod pack;
 pub mod prune;
 pub mod reference;
+pub mod registry;
 pub mod save;
 pub mod tar;
 pub mod unpack;

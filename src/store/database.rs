@@ -11,10 +11,10 @@ use super::lock::Locks;
 use crate::error::{Error, Kind, Result};
 
 /// The schema version that this program writes.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// What makes a database of version N one of version N + 1, from N = 1 on.
-const UPGRADES: [&str; 1] = [include_str!("upgrade-2.sql")];
+const UPGRADES: [&str; 2] = [include_str!("upgrade-2.sql"), include_str!("upgrade-3.sql")];
 
 /// How long to wait for another command's transaction; they take milliseconds each.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -170,7 +170,7 @@ mod tests {
         for column in ["blob_format", "blob_digest", "blob_size", "blob_plain"] {
             database.connection.execute_batch(&format!("ALTER TABLE snapshots DROP COLUMN {column}")).unwrap();
         }
-        database.connection.execute_batch("DROP TABLE steps").unwrap();
+        database.connection.execute_batch("DROP TABLE steps; DROP TABLE manifests").unwrap();
         database.connection.pragma_update(None, "user_version", 1).unwrap();
         drop(database);
         let database = Database::open(&path, &locks).unwrap();

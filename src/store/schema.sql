@@ -75,4 +75,10 @@ CREATE TABLE steps (
 ) STRICT;
 CREATE INDEX steps_image ON steps (image);
 
-PRAGMA user_version = 2;
+-- The manifest that an image was last pulled with: pushed, it has the same digest.
+CREATE TABLE manifests (
+    image    TEXT PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
+    manifest BLOB NOT NULL
+) STRICT;
+
+PRAGMA user_version = 3;

@@ -8,7 +8,7 @@
 //! is in the archive once; an archive without its last two blocks was not written to the end.
 
 mod layer;
-mod manifest;
+pub(super) mod manifest;
 mod writer;
 
 use std::{
