@@ -26,6 +26,14 @@ pub(super) struct Manifest {
     pub(super) parsed: ImageManifest,
 }
 
+/// Digests and sizes of what a manifest names.
+#[derive(Debug)]
+pub(super) struct Blobs {
+    pub(super) config: (Digest, u64),
+    /// Lowest first.
+    pub(super) layers: Vec<(Digest, u64)>,
+}
+
 /// An image at a registry.
 #[derive(Debug)]
 pub(super) struct RemoteImage {
@@ -57,11 +65,11 @@ impl Manifest {
         Digest::of(&self.bytes)
     }
 
-    /// Digest and size of the configuration, and of the layers from the lowest on.
-    pub(super) fn blobs(&self) -> Result<((Digest, u64), Vec<(Digest, u64)>)> {
+    /// What it is made of.
+    pub(super) fn blobs(&self) -> Result<Blobs> {
         let blob = |descriptor: &Descriptor| Ok((descriptor.digest().to_string().parse()?, descriptor.size()));
         let layers = self.parsed.layers().iter().map(|layer| check_type(layer).and_then(|()| blob(layer)));
-        Ok((blob(self.parsed.config())?, layers.collect::<Result<_>>()?))
+        Ok(Blobs { config: blob(self.parsed.config())?, layers: layers.collect::<Result<_>>()? })
     }
 }
 
@@ -113,7 +121,7 @@ pub(super) fn find(session: &Session, reference: &Reference, platform: Option<&P
 }
 
 fn image(session: &Session, digest: Digest, manifest: Manifest, platform: Option<&Platform>) -> Result<RemoteImage> {
-    let ((config, size), layers) = manifest.blobs()?;
+    let Blobs { config: (config, size), layers } = manifest.blobs()?;
     let config = Config::parse(small(session, config, size).act(|| "get the configuration")?)?;
     let (have, want) = (layers.len(), config.diff_ids().len());
     if have != want {
@@ -172,7 +180,7 @@ mod tests {
             "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
             "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
         ] {
-            assert_eq!(blobs(kind).unwrap().1[0].1, 2, "{kind}");
+            assert_eq!(blobs(kind).unwrap().layers[0].1, 2, "{kind}");
         }
         for kind in ["application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "application/wasm"] {
             assert!(blobs(kind).unwrap_err().to_string().contains("not supported"), "{kind}");

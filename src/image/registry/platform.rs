@@ -66,7 +66,7 @@ impl Platform {
     pub(super) fn choose<'a>(&self, index: &'a ImageIndex) -> Result<&'a Descriptor> {
         index.manifests().iter().find(|descriptor| self.fits(descriptor)).ok_or_else(|| {
             // Attestations call themselves unknown/unknown.
-            let others = index.manifests().iter().filter_map(|descriptor| Self::of(descriptor));
+            let others = index.manifests().iter().filter_map(Self::of);
             let others: Vec<String> = others.filter(|p| p.os != "unknown").map(|p| p.to_string()).collect();
             let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
             Error::new(Kind::NotFound, format!("there is no image for {self}; there are: {others}"))

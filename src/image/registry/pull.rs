@@ -114,7 +114,7 @@ struct Layer {
 impl Layer {
     fn all(remote: &RemoteImage) -> Result<Vec<Self>> {
         let diffs = remote.config.diff_ids();
-        let (_, blobs) = remote.manifest.blobs()?;
+        let blobs = remote.manifest.blobs()?.layers;
         let mut parent = None;
         let layers = ChainId::chain(diffs).into_iter().zip(diffs).zip(blobs);
         Ok(layers
