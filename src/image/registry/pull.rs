@@ -51,6 +51,15 @@ pub trait PullEvents: Sync {
     fn complete(&self, layer: Digest);
 }
 
+/// Nobody wants to know.
+impl PullEvents for () {
+    fn found(&self, _: &[(Digest, u64)]) {}
+    fn exists(&self, _: Digest) {}
+    fn downloaded(&self, _: Digest, _: u64) {}
+    fn unpacked(&self, _: Digest, _: u64) {}
+    fn complete(&self, _: Digest) {}
+}
+
 /// An image that was pulled.
 #[derive(Clone, Debug)]
 pub struct Pulled {
@@ -225,6 +234,7 @@ struct Downloading<'a> {
 
 impl Downloading<'_> {
     fn run(&self, next: &AtomicUsize) {
+        let _alarm = Alarm(self.board);
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(wanted) = self.wanted.get(index) else { return };
@@ -234,6 +244,17 @@ impl Downloading<'_> {
                 self.session.stop();
                 return;
             }
+        }
+    }
+}
+
+/// Lets nobody wait for a thread that has panicked.
+struct Alarm<'a>(&'a Board);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(Error::new(Kind::Io, "the downloading thread panicked"));
         }
     }
 }

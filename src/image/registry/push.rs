@@ -9,7 +9,7 @@
 use std::{
     io::{self, Read},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, sync_channel},
     },
     thread,
@@ -124,16 +124,20 @@ impl Sender<'_> {
     /// Sends all layers; returns what they are in the manifest.
     fn layers(&self, store: &Store, layers: &[Layer], came: Option<&Manifest>) -> Result<Vec<Descriptor>> {
         let (give, take) = sync_channel::<Ready>(0);
-        let (take, failure) = (Mutex::new(take), Mutex::new(None));
+        let failure = Mutex::new(None);
+        // It goes with the last of those who take, and then nothing can be given.
+        let take = Arc::new(Mutex::new(take));
         let descriptors = thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(layers.len()) {
-                scope.spawn(|| {
+                let (take, failure) = (Arc::clone(&take), &failure);
+                scope.spawn(move || {
                     if let Err(error) = self.work(&take) {
                         self.session.stop();
                         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     }
                 });
             }
+            drop(take);
             let mut seen: Vec<(DiffId, Descriptor)> = Vec::new();
             let mut descriptors = Vec::new();
             for (index, layer) in layers.iter().enumerate() {

@@ -273,7 +273,8 @@ impl Pauses<'_> {
     pub(super) fn after(&mut self, Failure { error, again }: Failure) -> Result<()> {
         let Some(pause) = self.left.next().filter(|_| again) else { return Err(error) };
         tracing::info!("{error}; trying again");
-        self.session.wait(sleep(*pause)).map_err(|failure| failure.error)
+        // A timer begins inside the runtime only.
+        self.session.wait(async { sleep(*pause).await }).map_err(|failure| failure.error)
     }
 
     /// Something went on meanwhile.

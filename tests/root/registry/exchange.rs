@@ -53,7 +53,7 @@ fn what_came_goes_on_unchanged(host: &Host) -> Outcome {
         expect_eq!(count(&said, "Pull complete"), layers, "{said}");
         expect!(said.contains(&format!("Digest: {}", Digest::of(&bytes))), "{said}");
         expect!(said.contains(&format!("Downloaded newer image for {there}")), "{said}");
-        let mine = host.json(&["images", &there])?;
+        let mine = host.json(&["inspect", &there])?;
         expect_eq!(mine[0]["id"], came["config"]["digest"], "{name}");
         // As the same image is from its archive.
         let file = from.split(':').nth(1).unwrap_or_default();

@@ -28,7 +28,8 @@ use crate::{
 
 pub(super) const KILLED: Case = ("a_killed_pull_is_gone_on_with", &[], killed);
 
-pub(super) const CASES: [Case; 6] = [
+pub(super) const CASES: [Case; 7] = [
+    ("a_build_pulls_its_base", &[], base),
     ("a_cut_connection_is_gone_on_with", &[], cut),
     ("other_content_is_refused", &[], other_content),
     ("trouble_at_the_registry_is_told", &[], trouble),
@@ -150,27 +151,25 @@ fn trouble(host: &Host) -> Outcome {
     server.image("some:1", std::slice::from_ref(&one), "amd64")?;
     let there = server.reference("some:1");
     host.fails(&["pull", "-q", "--plain-http", &server.reference("none:1")], "does not have it (404)")?;
-    for (status, words) in [
-        (401, "refuses access"),
-        (403, "refuses access"),
-        (404, "does not have it (404"),
-        (429, "too many requests (429"),
-        (500, "has failed (500"),
-        (503, "has failed (503"),
+    for (place, status, words) in [
+        ("/manifests/", 401, "refuses access"),
+        ("/manifests/", 403, "refuses access"),
+        ("/blobs/", 404, "does not have it (404"),
+        ("/manifests/", 429, "too many requests (429"),
+        ("/manifests/", 500, "has failed (500"),
+        ("/blobs/", 503, "has failed (503"),
     ] {
-        for place in ["/manifests/", "/blobs/"] {
-            server.answer(move |request, usual| match request.path.contains(place) {
-                true => Answer { status, body: b"why".to_vec().into(), ..Answer::default() },
-                false => usual,
-            });
-            host.fails(&["pull", "-q", "--plain-http", &there], words)?;
-        }
+        server.answer(move |request, usual| match request.path.contains(place) {
+            true => Answer { status, body: b"why".to_vec().into(), ..Answer::default() },
+            false => usual,
+        });
+        host.fails(&["pull", "-q", "--plain-http", &there], words)?;
     }
-    // It says nothing, from the start or in the middle of a layer.
-    for place in ["/v2/", "/manifests/", &one.digest.to_string()] {
+    // It falls silent in the middle of a manifest or a layer.
+    for place in ["/manifests/", &one.digest.to_string()] {
         let place = place.to_owned();
         server.answer(move |request, usual| match request.path.contains(&place) {
-            true => Answer { cut: Some(1000), hangs: true, ..usual },
+            true => Answer { cut: Some(10), hangs: true, ..usual },
             false => usual,
         });
         let args = ["pull", "-q", "--plain-http", "--registry-timeout=1", &there];
@@ -211,6 +210,26 @@ fn passing(host: &Host) -> Outcome {
     host.check()
 }
 
+/// What FROM names and is not here; once.
+fn base(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    let server = Server::start()?;
+    server.image("base:1", &[layer("one", 1)?], "amd64")?;
+    let there = server.reference("base:1");
+    let context = host.file("context");
+    fs::create_dir(&context)?;
+    fs::write(context.join("Dockerfile"), format!("FROM {there}\nCOPY Dockerfile /\n"))?;
+    let context = context.display().to_string();
+    let id = host.ok(&["build", "-q", "--plain-http", &context])?;
+    host.ok(&["create", "--name", "box", &id])?;
+    let root = host.mount("box")?;
+    expect!(root.join("one").exists() && root.join("Dockerfile").exists(), "both layers");
+    host.ok(&["umount", "box"])?;
+    drop(server);
+    expect_eq!(host.ok(&["build", "-q", &context])?, id);
+    host.fails(&["pull", "-q", "--plain-http", &there], "reach registry")
+}
+
 /// The upper layer hangs after a part of it.
 fn hanging(server: &Server, upper: &Layer) {
     let upper = upper.clone();
@@ -229,11 +248,13 @@ fn killed(host: &Host) -> Outcome {
     hanging(&server, &layers[1]);
     let mut child = host.spawn(&["pull", "--plain-http", &there], Stdio::null())?;
     server.wait_for_hanging()?;
-    // The bytes that came before are in its hands, or about to be.
-    let download = host.root().join("downloads").join(layers[1].digest.hex());
-    while fs::metadata(&download)?.len() < 100_000 {
-        expect!(child.try_wait()?.is_none(), "it ended by itself");
-        std::thread::yield_now();
+    // All of one layer, and of another what came before.
+    for (layer, size) in [(&layers[0], layers[0].body.size), (&layers[1], 100_000)] {
+        let download = host.root().join("downloads").join(layer.digest.hex());
+        while fs::metadata(&download)?.len() < size {
+            expect!(child.try_wait()?.is_none(), "it ended by itself");
+            std::thread::yield_now();
+        }
     }
     child.kill()?;
     expect!(!child.wait()?.success(), "it ended before it was killed");

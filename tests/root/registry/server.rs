@@ -300,7 +300,7 @@ fn usual(request: &Request, inner: &Inner) -> Answer {
 }
 
 fn write(mut out: &TcpStream, request: &Request, answer: &Answer, offset: u64) -> io::Result<()> {
-    let left = answer.body.size - offset;
+    let left = answer.body.size.saturating_sub(offset);
     let mut head = format!("HTTP/1.1 {} Test\r\nConnection: close\r\nContent-Length: {left}\r\n", answer.status);
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
