@@ -27,7 +27,7 @@ pub(super) struct Wanted {
     pub(super) file: Download,
 }
 
-/// Downloads `wanted`, and tells `board` how far it is under `index`.
+/// Downloads `wanted`, and tells `board`, where it is number `index`, and `told` how many bytes are there.
 pub(super) fn download(
     session: &Session,
     wanted: &Wanted,
@@ -35,16 +35,26 @@ pub(super) fn download(
     index: usize,
     told: &dyn Fn(u64),
 ) -> Result<()> {
-    let mut progress = Progress::found(wanted)?;
     let came = |there| {
         board.came(index, there);
         told(there);
     };
+    fetch(session, wanted, came).map_err(|error| match error.kind() {
+        // Of no use to the next one either.
+        Kind::Corrupt => error.and_undo(wanted.file.forget()),
+        _ => error,
+    })?;
+    board.whole(index);
+    Ok(())
+}
+
+fn fetch(session: &Session, wanted: &Wanted, came: impl Fn(u64)) -> Result<()> {
+    let mut progress = Progress::found(wanted)?;
     came(progress.length);
     let mut pauses = session.pauses();
     while progress.length < wanted.size {
         let before = progress.length;
-        let result = progress.go_on(session, wanted, came);
+        let result = progress.go_on(session, wanted, &came);
         if progress.length > before {
             pauses.forget();
         }
@@ -54,13 +64,10 @@ pub(super) fn download(
     }
     let found = Digest::finish(progress.hasher);
     if found != wanted.digest {
-        // Of no use to the next one either.
         let what = format!("it has digest {found} and {} was expected", wanted.digest);
-        return Err(Error::new(Kind::Corrupt, what).and_undo(wanted.file.forget()));
+        return Err(Error::new(Kind::Corrupt, what));
     }
-    wanted.file.sync()?;
-    board.whole(index);
-    Ok(())
+    wanted.file.sync()
 }
 
 struct Progress {
@@ -92,7 +99,7 @@ impl Progress {
     }
 
     /// One request for all that is missing; some of it may have come when it fails.
-    fn go_on(&mut self, session: &Session, wanted: &Wanted, mut came: impl FnMut(u64)) -> Result<(), Failure> {
+    fn go_on(&mut self, session: &Session, wanted: &Wanted, came: impl Fn(u64)) -> Result<(), Failure> {
         let mut remote = session.blob(wanted.digest, self.length)?;
         while let Some(part) = remote.next()? {
             if part.len() as u64 > wanted.size - self.length {

@@ -38,13 +38,12 @@ pub(super) const CASES: [Case; 7] = [
     ("memory_stays_small_for_a_large_layer", &[], memory),
 ];
 
-const SIZE: usize = 400_000;
+const SIZE: u32 = 400_000;
 
 /// A layer of one file whose bytes do not compress.
 fn layer(name: &str, seed: u32) -> Outcome<Layer> {
-    let noise: String = (0..SIZE as u32 / 8)
-        .map(|n| format!("{:08x}", (n ^ seed).wrapping_mul(2_654_435_761).rotate_left(n % 31)))
-        .collect();
+    let noise: String =
+        (0..SIZE / 8).map(|n| format!("{:08x}", (n ^ seed).wrapping_mul(2_654_435_761).rotate_left(n % 31))).collect();
     Layer::gzip(&Tarball::default().file(name, &noise).end())
 }
 
@@ -83,7 +82,7 @@ fn cut(host: &Host) -> Outcome {
         }
         host.ok(&["create", "--name", "box", &there])?;
         for name in ["one", "two"] {
-            expect_eq!(fs::metadata(host.mount("box")?.join(name))?.len(), SIZE as u64);
+            expect_eq!(fs::metadata(host.mount("box")?.join(name))?.len(), u64::from(SIZE));
         }
         host.ok(&["umount", "box"])?;
         host.ok(&["rm", "box"])?;
