@@ -40,6 +40,10 @@ points! {
     BlobMade = "blob-made",
     /// The archive of a new layer is durable, and no row tells of it.
     BlobWritten = "blob-written",
+    /// A layer is downloaded whole, and no row tells of it.
+    Downloaded = "downloaded",
+    /// What was downloaded is the archive of a new layer, and no row tells of it.
+    BlobAdopted = "blob-adopted",
     /// A new layer's volume is sealed, the database still calls it active.
     CommitSealed = "commit-sealed",
     /// The layer has its name; the image that needs it is not published.

@@ -39,6 +39,7 @@ use crate::{
     image::{
         catalog::{Catalog, Image},
         reference::Reference,
+        registry::Connection,
     },
     runtime::Network,
     store::Store,
@@ -64,6 +65,8 @@ pub struct Options {
     pub cache: bool,
     /// What `RUN` sees of the network.
     pub network: Network,
+    /// How to reach the registries of images that are not here.
+    pub registry: Connection,
     /// The time that everything made gets instead of the present (`SOURCE_DATE_EPOCH`).
     pub epoch: Option<Timestamp>,
 }

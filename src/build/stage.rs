@@ -14,6 +14,7 @@ use crate::{
     image::{
         catalog::{Catalog, Image},
         config::{self, Config},
+        registry::pull,
     },
     runtime::DEFAULT_PATH,
 };
@@ -236,12 +237,15 @@ impl Build<'_> {
         self.done.get(&index).ok_or_else(missing)
     }
 
-    /// An image of this store.
+    /// An image of this store, or of a registry.
     pub(super) fn image(&self, name: &str) -> Result<Image> {
-        Catalog::new(self.store).find(name).map_err(|error| match error.kind() {
-            Kind::NotFound => error.within("bring it here first with 'lamina load' or 'lamina import'"),
-            _ => error,
-        })
+        match (Catalog::new(self.store).find(name), name.parse()) {
+            (Err(missing), Ok(reference)) if missing.kind() == Kind::NotFound => {
+                let pulled = pull(self.store, &reference, None, &self.options.registry, &());
+                pulled.map(|pulled| pulled.image).map_err(|error| error.within(format!("{missing}; pull it")))
+            }
+            (found, _) => found,
+        }
     }
 
     fn refuse_other_platform(&self, index: usize) -> Result<()> {

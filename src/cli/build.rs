@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use jiff::Timestamp;
 
-use super::{Global, input::Input, output};
+use super::{Global, input::Input, output, registry::Reach};
 use crate::{
     build::{Events, Options, build, dockerfile::Dockerfile, ignore::Ignore},
     error::{Act as _, Error, Kind},
@@ -42,6 +42,8 @@ pub(super) struct Args {
     /// Print only the image's ID
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    reach: Reach,
     /// The directory that COPY and ADD take files from
     context: PathBuf,
 }
@@ -115,6 +117,7 @@ impl Args {
                 NetworkName::None => Network::None,
                 NetworkName::Host => Network::Host,
             },
+            registry: self.reach.connection(),
             epoch: epoch()?,
         })
     }

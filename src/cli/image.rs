@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 
-use super::{Global, history, images, import, inspect, load, output, pool, rmi, save, tag};
+use super::{Global, history, images, import, inspect, load, output, pool, pull, push, rmi, save, tag};
 use crate::image::prune::prune;
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +24,10 @@ pub(super) enum Verb {
     Inspect(inspect::Args),
     /// Make a one-layer image from a root file system tar
     Import(import::Args),
+    /// Get an image from a registry
+    Pull(pull::Args),
+    /// Send an image to a registry
+    Push(push::Args),
     /// Load images from an archive
     Load(load::Args),
     /// Write images to an archive
@@ -51,6 +55,8 @@ impl Verb {
             Self::History(args) => args.run(global),
             Self::Inspect(args) => args.run(global),
             Self::Import(args) => args.run(global),
+            Self::Pull(args) => args.run(global),
+            Self::Push(args) => args.run(global),
             Self::Load(args) => args.run(global),
             Self::Save(args) => args.run(global),
             Self::Prune(args) => args.run(global),

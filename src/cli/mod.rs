@@ -24,6 +24,9 @@ mod output;
 mod pool;
 mod progress;
 mod ps;
+mod pull;
+mod push;
+mod registry;
 mod rm;
 mod rmi;
 mod save;
@@ -78,6 +81,10 @@ enum Verb {
     Build(build::Args),
     /// Make a one-layer image from a root file system tar
     Import(import::Args),
+    /// Get an image from a registry
+    Pull(pull::Args),
+    /// Send an image to a registry
+    Push(push::Args),
     /// Load images from a docker-archive or OCI image archive, layer by layer
     Load(load::Args),
     /// Write images to a docker-archive or OCI image archive
@@ -148,6 +155,8 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Pool(verb) => verb.run(global),
         Verb::Build(args) => args.run(global),
         Verb::Import(args) => args.run(global),
+        Verb::Pull(args) => args.run(global),
+        Verb::Push(args) => args.run(global),
         Verb::Load(args) => args.run(global),
         Verb::Save(args) => args.run(global),
         Verb::Images(args) => args.run(global),

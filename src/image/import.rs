@@ -123,7 +123,7 @@ fn load_layer<'store>(
 }
 
 /// Unpacks a layer's archive, compressed or not, into a held snapshot, and keeps what gives it again as it came.
-fn fill(store: &Store, held: &Held<'_>, stored: impl Read + Send) -> Result<(Unpacked, Blob)> {
+pub(super) fn fill(store: &Store, held: &Held<'_>, stored: impl Read + Send) -> Result<(Unpacked, Blob)> {
     let (compression, stored) = compression::recognise(stored)?;
     let format = match compression {
         Compression::None => BlobFormat::Plain,
@@ -141,7 +141,12 @@ fn fill(store: &Store, held: &Held<'_>, stored: impl Read + Send) -> Result<(Unp
     Ok((unpacked, Blob { format, digest, size, plain: unpacked.length }))
 }
 
-fn fill_tree(store: &Store, held: &Held<'_>, tar: impl Read + Send, outline: Option<&Outline>) -> Result<Unpacked> {
+pub(super) fn fill_tree(
+    store: &Store,
+    held: &Held<'_>,
+    tar: impl Read + Send,
+    outline: Option<&Outline>,
+) -> Result<Unpacked> {
     let mounted = held.mounted(Access::ReadWrite)?;
     let volume = held.volume();
     let mut room = |bytes| store.driver().reserve(volume, mounted.root(), bytes);

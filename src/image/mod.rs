@@ -14,6 +14,7 @@ mod outline;
 pub mod pack;
 pub mod prune;
 pub mod reference;
+pub mod registry;
 pub mod save;
 pub mod tar;
 pub mod unpack;

@@ -18,7 +18,7 @@ pub struct Pruned {
     pub removed: Vec<Removed>,
     /// Bytes in the pool that were the own ones of the layers which went with them.
     pub own: Bytes,
-    /// Bytes of the archives that these layers came from.
+    /// Bytes of the archives that these layers came from, and of downloads that were not finished.
     pub blobs: Bytes,
 }
 
@@ -47,6 +47,7 @@ pub fn prune(store: &Store, all: bool) -> Result<Pruned> {
             _ => {}
         }
     }
+    pruned.blobs += store.prune_downloads()?;
     for (layer, usage) in before.values().zip(sizes) {
         if !catalog.has_layer(layer.chain_id)? {
             pruned.own += usage.exclusive;

@@ -155,6 +155,6 @@ pub(super) fn list(layout: &Layout) -> Result<BTreeMap<OsString, Bytes>> {
 }
 
 /// A name is durable when its directory is.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

@@ -15,6 +15,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use super::{
     PoolOptions, Store, blob,
     database::{Database, Sql as _},
+    download,
     layout::{DATABASE, Layout},
     lock::Locks,
     lost::refuse_if_lost,
@@ -170,6 +171,7 @@ impl Ground {
     pub(super) fn remove(&self, spec: &PoolSpec) -> Result<()> {
         pool::destroy(spec)?;
         blob::remove_all(&self.layout)?;
+        download::remove_all(&self.layout)?;
         crash::point(crash::Point::DestroyActed);
         self.database.write("forget the pool", forget_everything)
     }

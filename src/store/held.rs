@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use rusqlite::{Transaction, named_params};
 
-use super::{Blob, BlobFile, Info, Key, SnapshotKind, Store, database::Sql as _, lock::Lock, temporary_key};
+use super::{Blob, BlobFile, Info, Key, Layout, SnapshotKind, Store, database::Sql as _, lock::Lock, temporary_key};
 use crate::{
     crash,
     driver::{Access, Changes},
@@ -35,6 +35,14 @@ impl<'store> Held<'store> {
     /// The volume.
     pub fn volume(&self) -> VolumeId {
         self.volume
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.store.layout
+    }
+
+    pub(super) fn cache_id(&self) -> &CacheId {
+        &self.cache_id
     }
 
     /// Mounts it where nobody else sees it.

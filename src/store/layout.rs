@@ -4,6 +4,7 @@
 //! ROOT/lamina.db     what volumes mean (SQLite, write-ahead log)
 //! ROOT/locks         one byte per volume, locked by whoever works on it; byte 0 is the pool
 //! ROOT/blobs/CACHE   the archive that a layer came from, or its outline, for 'lamina save'
+//! ROOT/downloads/HEX what was downloaded of a layer that is not whole yet
 //! ROOT/pool/         the driver's own: backing files, mount point, directories
 //! ROOT/builds/       what running builds need, one directory each
 //! ROOT/build-caches/ what cache mounts of builds hold
@@ -42,6 +43,7 @@ impl Layout {
         let layout = Self { root };
         make_directory(&layout.pool())?;
         make_directory(&layout.blobs())?;
+        make_directory(&layout.downloads())?;
         make_directory(&layout.mounts())?;
         fs::set_permissions(layout.mounts(), Permissions::from_mode(0o700))
             .act(|| format!("close directory {} to others", layout.mounts().display()))?;
@@ -86,6 +88,11 @@ impl Layout {
     /// Where the archive is kept that a layer came from.
     pub fn blob(&self, layer: &CacheId) -> PathBuf {
         self.blobs().join(layer.as_str())
+    }
+
+    /// Where layers are downloaded to.
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
     }
 
     /// The parent of all mount points.

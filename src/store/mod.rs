@@ -19,6 +19,7 @@ mod admission;
 mod blob;
 mod check;
 mod database;
+mod download;
 mod ground;
 mod held;
 mod in_use;
@@ -37,6 +38,7 @@ use rusqlite::{Transaction, named_params};
 pub use self::{
     blob::BlobFile,
     check::Finding,
+    download::Download,
     held::Held,
     layout::Layout,
     pool::{Made, PoolOptions},

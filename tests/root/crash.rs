@@ -5,13 +5,15 @@ mod metadata;
 
 use std::{fs, path::Path};
 
-use lamina::{crash::Point, driver::DriverKind};
+use lamina::{crash::Point, driver::DriverKind, id::Digest};
 use libtest_mimic::Trial;
 
 use crate::{
     expect, expect_eq,
+    image::tarball::Tarball,
     lamina::{Host, with_host, write_tar},
     pool::Outcome,
+    registry::server::{Layer, Server},
 };
 
 /// One case per driver and point.
@@ -59,7 +61,7 @@ const fn mounted(name: &'static str, step: Step) -> Step {
 }
 
 /// Every command that changes something, with what it needs.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     step(Effect::Image("second"), &["import", "second.tar", "second:1"], &[]),
     step(Effect::Container("made"), &["create", "--name", "made", "base:1"], &[]),
     mounted("victim", step(Effect::Container("victim"), &["mount", "victim"], &[])),
@@ -69,16 +71,22 @@ const STEPS: [Step; 13] = [
     step(Effect::Nothing, &["pool", "up"], &[&["pool", "down"]]),
     step(Effect::Nothing, &["pool", "down"], &[]),
     step(Effect::Image("loaded"), &["load", "-i", "archive.tar"], &[]),
+    step(Effect::Image("pulled"), &["pull", "--plain-http", "PULLED"], &[]),
     step(Effect::File("saved.tar"), &["save", "-o", "saved.tar", "base:1"], &[]),
     step(Effect::Nothing, &["pool", "grow", "GROWN"], &[]),
     step(Effect::NoContainer("victim"), &["rm", "victim"], &[]),
     step(Effect::NoImage("other"), &["rmi", "other:1"], &[]),
 ];
 
+/// A name, or one at a registry.
+fn is(value: &serde_json::Value, name: &str) -> bool {
+    value.as_str().is_some_and(|value| value.rsplit('/').next() == Some(name))
+}
+
 /// The command's work is there, once.
 fn done(host: &Host, effect: Effect) -> Outcome {
     let count = |listing: serde_json::Value, field: &str, name: &str| {
-        listing.as_array().into_iter().flatten().filter(|row| row[field] == name).count()
+        listing.as_array().into_iter().flatten().filter(|row| is(&row[field], name)).count()
     };
     let images = |name| Ok::<_, crate::pool::Fault>(count(host.json(&["images"])?, "repository", name));
     let containers = |name| Ok::<_, crate::pool::Fault>(count(host.json(&["ps", "-a"])?, "name", name));
@@ -96,6 +104,7 @@ fn done(host: &Host, effect: Effect) -> Outcome {
 fn kill_at(host: &Host, point: Point) -> Outcome {
     let mut reached = kill_making_the_pool(host, point)?;
     prepare(host)?;
+    let server = registry()?;
     for step in &STEPS {
         if step.args.contains(&"grow") && !host.has_device() {
             continue;
@@ -103,7 +112,7 @@ fn kill_at(host: &Host, point: Point) -> Outcome {
         for before in step.before {
             host.ok(before)?;
         }
-        let args: Vec<String> = step.args.iter().map(|arg| argument(host, arg)).collect();
+        let args: Vec<String> = step.args.iter().map(|arg| argument(host, &server, arg)).collect();
         let said = host.run_to(point.name(), &args)?;
         let killed = said.signal == Some(9);
         expect!(killed || said.code == Some(0), "{args:?} was neither killed nor done: {said:?}");
@@ -144,8 +153,19 @@ fn unmount(host: &Host, container: Option<&str>) -> Outcome {
     }
 }
 
-fn argument(host: &Host, arg: &str) -> String {
+/// With an image of two layers, compressed and not.
+fn registry() -> Outcome<Server> {
+    let server = Server::start()?;
+    let tar = |name: &str| Tarball::default().file(name, name).end();
+    let plain = tar("upper");
+    let plain = Layer::plain(Digest::of(&plain), plain.into());
+    server.image("pulled:1", &[Layer::gzip(&tar("lower"))?, plain], "amd64")?;
+    Ok(server)
+}
+
+fn argument(host: &Host, server: &Server, arg: &str) -> String {
     match arg {
+        "PULLED" => server.reference("pulled:1"),
         // So large that a thin pool's metadata must grow with it.
         "GROWN" => "8G".to_owned(),
         file if Path::new(file).extension().is_some_and(|extension| extension == "tar") => {

@@ -26,6 +26,7 @@ mod full;
 mod image;
 mod lamina;
 mod loop_file;
+mod registry;
 mod save;
 mod store;
 mod thin;
@@ -49,6 +50,7 @@ fn main() {
         commands::trials(),
         build::trials(),
         save::trials(),
+        registry::trials(),
         crash::trials(),
         damage::trials(),
         full::trials(),

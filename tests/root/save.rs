@@ -1,8 +1,8 @@
 //! Images out of the store again: other programs read what is written, what came goes out with the same digests, what
 //! was made here is the same image elsewhere, and damage is told.
 
-mod foreign;
-mod limits;
+pub mod foreign;
+pub mod limits;
 mod outline;
 
 use std::{
@@ -54,11 +54,11 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// The path of a file of the test, as an argument.
-fn path(host: &Host, name: &str) -> String {
+pub fn path(host: &Host, name: &str) -> String {
     host.file(name).display().to_string()
 }
 
-fn load(host: &Host, name: &str) -> Outcome<String> {
+pub fn load(host: &Host, name: &str) -> Outcome<String> {
     host.ok(&["load", "-i", &path(host, name)])
 }
 
@@ -84,7 +84,7 @@ fn members(archive: &Path) -> Outcome<BTreeMap<String, Vec<u8>>> {
 }
 
 /// The tree of an image, as a container of it shows it.
-fn tree(host: &Host, image: &str) -> Outcome<BTreeMap<Vec<u8>, String>> {
+pub fn tree(host: &Host, image: &str) -> Outcome<BTreeMap<Vec<u8>, String>> {
     let id = host.ok(&["create", image])?;
     let found = listing(&host.mount(&id)?);
     host.ok(&["umount", &id])?;
@@ -93,7 +93,7 @@ fn tree(host: &Host, image: &str) -> Outcome<BTreeMap<Vec<u8>, String>> {
 }
 
 /// An image `made:1` of two layers, the upper one committed: something of each kind changed.
-fn commit_something(host: &Host) -> Outcome<String> {
+pub fn commit_something(host: &Host) -> Outcome<String> {
     let base = Tarball::default().dir("etc").file("etc/old", "old").file("etc/same", "same").file("gone", "gone");
     let base = base.dir("away").file("away/inside", "x").symlink("link", "etc/old").hard_link("hard", "etc/same");
     fs::write(host.file("base.tar"), base.end())?;

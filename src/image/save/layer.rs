@@ -74,14 +74,27 @@ pub fn compressed(store: &Store, layer: &Layer) -> Result<Content<Verified<File>
     spooled(store, MediaType::ImageLayerGzip, |spool| {
         // Neither a name nor a time of its own: flate2 writes none unless it is told to.
         let mut out: GzEncoder<_> = GzBuilder::new().write(spool, flate2::Compression::default());
-        match kept_plain(store, layer)? {
-            Some(mut plain) => io::copy(&mut plain.bytes, &mut out)
-                .map(drop)
-                .map_err(|error| read_error(error, "compress the layer"))?,
-            None => pack_again(store, layer, &mut out)?,
-        }
+        pour(store, layer, &mut out)?;
         out.finish().map(drop).map_err(|error| read_error(error, "compress the layer"))
     })
+}
+
+/// [`plain`], from a file, so that another thread may read it.
+///
+/// # Errors
+/// As [`plain`].
+pub fn plain_in_file(store: &Store, layer: &Layer) -> Result<Content<Verified<File>>> {
+    spooled(store, MediaType::ImageLayer, |spool| pour(store, layer, spool))
+}
+
+/// Writes the plain tar.
+fn pour(store: &Store, layer: &Layer, mut out: impl Write) -> Result<()> {
+    match kept_plain(store, layer)? {
+        Some(mut kept) => {
+            io::copy(&mut kept.bytes, &mut out).map(drop).map_err(|error| read_error(error, "write the layer's tar"))
+        }
+        None => pack_again(store, layer, out),
+    }
 }
 
 fn as_it_came(store: &Store, layer: &Layer) -> Result<Option<Content<Verified<File>>>> {

@@ -44,12 +44,12 @@ fn repo_tag(reference: &Reference) -> Option<String> {
     reference.tag().map(|tag| format!("{}:{tag}", reference.familiar_name()))
 }
 
-pub(super) fn descriptor(media_type: MediaType, size: Bytes, digest: Digest) -> Result<Descriptor> {
+pub(in crate::image) fn descriptor(media_type: MediaType, size: Bytes, digest: Digest) -> Result<Descriptor> {
     let digest: oci_spec::image::Digest = digest.to_string().parse().map_err(unwritable)?;
     Ok(Descriptor::new(media_type, size.0, digest))
 }
 
-pub(super) fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<ImageManifest> {
+pub(in crate::image) fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<ImageManifest> {
     let manifest = ImageManifestBuilder::default().schema_version(2u32).media_type(MediaType::ImageManifest);
     manifest.config(config).layers(layers).build().map_err(unwritable)
 }
@@ -75,7 +75,7 @@ pub(super) fn named(manifest: &Descriptor, references: &[Reference]) -> Vec<Desc
 }
 
 /// By way of a value, whose maps are sorted.
-pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(in crate::image) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_value(value).and_then(|value| serde_json::to_vec(&value)).map_err(unwritable)
 }
 

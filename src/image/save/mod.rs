@@ -8,7 +8,7 @@
 //! is in the archive once; an archive without its last two blocks was not written to the end.
 
 mod layer;
-mod manifest;
+pub(super) mod manifest;
 mod writer;
 
 use std::{
@@ -19,11 +19,12 @@ use std::{
 
 use oci_spec::image::{Descriptor, MediaType};
 
-pub use self::layer::{Content, compressed, plain};
+pub use self::layer::{Content, compressed, plain, plain_in_file};
 use self::{
     manifest::{DockerEntry, blob_name, descriptor},
     writer::ArchiveWriter,
 };
+pub use super::verified::Verified;
 use super::{
     catalog::{Catalog, Image, Layer},
     reference::Reference,

@@ -30,7 +30,7 @@ pub(super) fn trials() -> Vec<Trial> {
     DriverKind::ALL.into_iter().flat_map(|driver| cases.map(|case| trial(driver, case))).collect()
 }
 
-fn run_with(driver: DriverKind, programs: &[&str], case: fn(&Host) -> Outcome) -> Result<Completion, Failed> {
+pub fn run_with(driver: DriverKind, programs: &[&str], case: fn(&Host) -> Outcome) -> Result<Completion, Failed> {
     let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
     let lacking: Vec<&str> = programs.iter().copied().filter(|program| !there(program)).collect();
     if lacking.is_empty() {
@@ -41,7 +41,7 @@ fn run_with(driver: DriverKind, programs: &[&str], case: fn(&Host) -> Outcome) -
 }
 
 /// Runs a program in the directory of the test's files.
-fn run(host: &Host, program: &str, arguments: &str) -> Outcome<Vec<u8>> {
+pub fn run(host: &Host, program: &str, arguments: &str) -> Outcome<Vec<u8>> {
     let output = Command::new(program).current_dir(host.file("")).args(arguments.split(' ')).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     expect!(output.status.success(), "{program} {arguments}: {said}");
@@ -68,7 +68,7 @@ fn gzip(tar: &[u8]) -> Outcome<Vec<u8>> {
 
 /// An OCI archive of a layer that is compressed with gzip, one with zstd, and one not at all; the configuration has
 /// spaces and members that nobody knows.
-fn write_oci(path: &Path) -> Outcome {
+pub fn write_oci(path: &Path) -> Outcome {
     let tars = [
         Tarball::default().dir("d").file("d/a", "1").file("d/b", "2").end(),
         Tarball::default().file("d/.wh.a", "").file("d/c", "3").hard_link("h", "d/c").end(),

@@ -31,7 +31,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// The head of a member with `size` bytes; those of a whiteout nobody's disk need hold.
-fn head(name: &str, size: u64) -> Outcome<tar::Header> {
+pub fn head(name: &str, size: u64) -> Outcome<tar::Header> {
     let mut header = tar::Header::new_gnu();
     header.set_path(name)?;
     header.set_mode(0o600);
@@ -97,7 +97,7 @@ fn full_disk(driver: DriverKind) -> Result<Completion, Failed> {
 }
 
 /// The most memory that a process has had, in KiB; 0 when it has ended.
-fn peak(child: &Child) -> u64 {
+pub fn peak(child: &Child) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)

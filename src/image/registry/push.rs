@@ -1,0 +1,231 @@
+//! An image to a registry.
+//!
+//! Layers go out as they came, and with the manifest that they came with, if they did; what the registry has is not sent.
+//! This thread gets the layers ready, and some others send them.
+//!
+//! Invariant: the manifest goes last, so the registry never has an image without its layers; what is sent has the digest
+//! that was announced, or the sending fails.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, sync_channel},
+    },
+    thread,
+};
+
+use oci_client::RegistryOperation;
+use oci_spec::image::{Descriptor, MediaType};
+
+use super::{AT_ONCE, Connection, kept, manifest::Manifest, session::Session};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    id::{DiffId, Digest},
+    image::{
+        catalog::{Catalog, Image, Layer},
+        reference::Reference,
+        save::{Content, Verified, compressed, manifest as text, plain_in_file},
+    },
+    interrupt,
+    store::Store,
+};
+
+const PART: usize = 256 << 10;
+
+/// What happens while an image is pushed. Layers are known by their diff ID. Called by several threads.
+pub trait PushEvents: Sync {
+    /// These are the layers, lowest first.
+    fn found(&self, layers: &[DiffId]);
+    /// The registry has a layer already.
+    fn exists(&self, layer: DiffId);
+    /// The registry has given the repository a layer that its repository `from` has.
+    fn mounted(&self, layer: DiffId, from: &str);
+    /// A layer of so many bytes is to be sent.
+    fn sending(&self, layer: DiffId, size: u64);
+    /// So many more bytes of a layer are sent.
+    fn sent(&self, layer: DiffId, bytes: u64);
+    /// A layer is sent.
+    fn pushed(&self, layer: DiffId);
+}
+
+/// What was pushed.
+#[derive(Clone, Copy, Debug)]
+pub struct Pushed {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// The bytes of its manifest.
+    pub size: usize,
+}
+
+/// Pushes `image` to what `reference` names.
+///
+/// # Errors
+/// `Denied`, `Corrupt` for a layer whose bytes are not what they were, `Io` for a registry that does not answer as it
+/// should.
+pub fn push(
+    store: &Store,
+    image: &Image,
+    reference: &Reference,
+    connection: &Connection,
+    events: &dyn PushEvents,
+) -> Result<Pushed> {
+    let session = Session::open(reference, connection, RegistryOperation::Push)?;
+    let layers = Catalog::new(store).layers(image)?;
+    events.found(image.config.diff_ids());
+    let came = kept::find(store, image.id)?;
+    let sender = Sender { session: &session, neighbours: neighbours(image, reference), events };
+    let descriptors = sender.layers(store, &layers, came.as_ref())?;
+    sender.config(image)?;
+    let manifest = match came.filter(|came| has_layers(came, &descriptors)) {
+        Some(came) => came,
+        None => made(image, descriptors)?,
+    };
+    let digest = manifest.digest();
+    let wanted = match (reference.tag(), reference.digest()) {
+        (Some(tag), _) => tag.to_owned(),
+        (None, Some(asked)) if asked != digest => {
+            let what = format!("its manifest has digest {digest}; name it with a tag");
+            return Err(Error::new(Kind::Invalid, what));
+        }
+        (None, _) => digest.to_string(),
+    };
+    session.put_manifest(&wanted, &manifest.media_type(), &manifest.bytes).act(|| "push the manifest")?;
+    Ok(Pushed { digest, size: manifest.bytes.len() })
+}
+
+/// Other repositories of the same registry that may have the layers.
+fn neighbours(image: &Image, reference: &Reference) -> Vec<String> {
+    let others = image.references.iter().filter(|other| other.domain() == reference.domain());
+    others.map(|other| other.path().to_owned()).filter(|path| path != reference.path()).collect()
+}
+
+fn has_layers(manifest: &Manifest, descriptors: &[Descriptor]) -> bool {
+    let theirs = manifest.parsed.layers();
+    theirs.len() == descriptors.len() && theirs.iter().zip(descriptors).all(|(a, b)| a.digest() == b.digest())
+}
+
+fn made(image: &Image, layers: Vec<Descriptor>) -> Result<Manifest> {
+    let size = crate::units::Bytes(image.config.bytes().len() as u64);
+    let config = text::descriptor(MediaType::ImageConfig, size, image.id.0)?;
+    Manifest::parse(text::json(&text::manifest(config, layers)?)?)
+}
+
+struct Sender<'a> {
+    session: &'a Session,
+    neighbours: Vec<String>,
+    events: &'a dyn PushEvents,
+}
+
+/// A layer that is ready to go.
+type Ready = (DiffId, InFile);
+
+type InFile = Content<Verified<File>>;
+
+impl Sender<'_> {
+    /// Sends all layers; returns what they are in the manifest.
+    fn layers(&self, store: &Store, layers: &[Layer], came: Option<&Manifest>) -> Result<Vec<Descriptor>> {
+        let (give, take) = sync_channel::<Ready>(0);
+        let failure = Mutex::new(None);
+        // It goes with the last of those who take, and then nothing can be given.
+        let take = Arc::new(Mutex::new(take));
+        let descriptors = thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(layers.len()) {
+                let (take, failure) = (Arc::clone(&take), &failure);
+                scope.spawn(move || {
+                    if let Err(error) = self.work(&take) {
+                        self.session.stop();
+                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    }
+                });
+            }
+            drop(take);
+            let mut seen: Vec<(DiffId, Descriptor)> = Vec::new();
+            let mut descriptors = Vec::new();
+            for (index, layer) in layers.iter().enumerate() {
+                let known = seen.iter().find(|(diff, _)| *diff == layer.diff_id);
+                let descriptor = match known {
+                    Some((_, descriptor)) => descriptor.clone(),
+                    None => {
+                        let content = content(store, layer, index, came)?;
+                        let descriptor = text::descriptor(content.media_type.clone(), content.size, content.digest)?;
+                        seen.push((layer.diff_id, descriptor.clone()));
+                        if give.send((layer.diff_id, content)).is_err() {
+                            break;
+                        }
+                        descriptor
+                    }
+                };
+                descriptors.push(descriptor);
+            }
+            drop(give);
+            Ok(descriptors)
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => descriptors,
+        }
+    }
+
+    fn work(&self, ready: &Mutex<Receiver<Ready>>) -> Result<()> {
+        loop {
+            let next = ready.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            // Nobody gives any more.
+            let Ok((diff, content)) = next else { return Ok(()) };
+            self.layer(diff, content).act(|| format!("push layer {diff}"))?;
+        }
+    }
+
+    fn layer(&self, diff: DiffId, content: InFile) -> Result<()> {
+        if self.session.has_blob(content.digest)? {
+            self.events.exists(diff);
+            return Ok(());
+        }
+        for from in &self.neighbours {
+            if self.session.mount_blob(content.digest, from)? {
+                self.events.mounted(diff, from);
+                return Ok(());
+            }
+        }
+        self.events.sending(diff, content.size.0);
+        let Content { digest, size, mut bytes, .. } = content;
+        let next = || {
+            let part = part(&mut bytes)?;
+            self.events.sent(diff, part.as_ref().map_or(0, Vec::len) as u64);
+            Ok(part)
+        };
+        self.session.upload(digest, size.0, next).map_err(|failure| failure.error)?;
+        self.events.pushed(diff);
+        Ok(())
+    }
+
+    fn config(&self, image: &Image) -> Result<()> {
+        let send = || -> Result<()> {
+            if self.session.has_blob(image.id.0)? {
+                return Ok(());
+            }
+            let bytes = image.config.bytes();
+            self.session.persist(|| {
+                let mut rest = Some(bytes.to_vec());
+                self.session.upload(image.id.0, bytes.len() as u64, || Ok(rest.take()))
+            })
+        };
+        send().act(|| "push the configuration")
+    }
+}
+
+/// A layer as it came; one that came plain, and is so in the manifest that it came with, is sent plain.
+fn content(store: &Store, layer: &Layer, index: usize, came: Option<&Manifest>) -> Result<InFile> {
+    interrupt::check()?;
+    let there = came.and_then(|came| came.parsed.layers().get(index));
+    let is_plain = there.is_some_and(|there| there.digest().to_string() == layer.diff_id.to_string());
+    let content = if is_plain { plain_in_file(store, layer) } else { compressed(store, layer) };
+    content.act(|| format!("layer {}", layer.diff_id))
+}
+
+fn part(bytes: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
+    let mut part = Vec::with_capacity(PART);
+    bytes.take(PART as u64).read_to_end(&mut part)?;
+    Ok((!part.is_empty()).then_some(part))
+}

@@ -1,0 +1,151 @@
+//! Layers on their way into the store: `downloads/HEX`, named by the digest of what is to come.
+//!
+//! Invariant: such a file means nothing until somebody has checked its digest. It outlives the process, so that the next
+//! one goes on where this one stopped, and goes with the first image that it was downloaded for. One process at a time
+//! writes it, under a lock (flock(2)); another that wants the same has a file without a name meanwhile.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{AtFlags, CWD, linkat};
+
+use super::{Held, Layout, Store, admission::BACKING_RESERVE, blob::sync_directory};
+use crate::{
+    crash,
+    error::{Act as _, Result},
+    fs::SparingFile,
+    id::Digest,
+    units::Bytes,
+};
+
+/// See the module's comment.
+#[derive(Debug)]
+pub struct Download {
+    file: File,
+    /// None for a file without a name.
+    path: Option<PathBuf>,
+    directory: PathBuf,
+}
+
+impl Store {
+    /// The file for what has this digest: what a command before this one downloaded of it is in there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn download(&self, digest: Digest) -> Result<Download> {
+        let directory = self.layout.downloads();
+        let path = directory.join(digest.hex());
+        match locked(&path).act(|| format!("open {}", path.display()))? {
+            Some(file) => Ok(Download { file, path: Some(path), directory }),
+            None => {
+                let file = SparingFile::unnamed(&directory, BACKING_RESERVE)?.into_file();
+                Ok(Download { file, path: None, directory })
+            }
+        }
+    }
+
+    /// Removes what was downloaded for images that did not come to be, and what nobody downloads now; returns its bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn prune_downloads(&self) -> Result<Bytes> {
+        let act = || format!("clean {}", self.layout.downloads().display());
+        let mut freed = Bytes(0);
+        for entry in fs::read_dir(self.layout.downloads()).act(act)? {
+            let path = entry.act(act)?.path();
+            if let Some(file) = locked(&path).act(act)? {
+                freed += Bytes(file.metadata().act(act)?.len());
+                fs::remove_file(&path).act(act)?;
+            }
+        }
+        Ok(freed)
+    }
+}
+
+impl Download {
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// A writer at its end, which leaves the disk its last bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn writer(&self) -> Result<SparingFile> {
+        let file = self.file.try_clone().act(|| "open the download")?;
+        Ok(SparingFile::new(file, &self.directory, BACKING_RESERVE))
+    }
+
+    /// Makes its content durable.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().act(|| "write the download to the disk")?;
+        crash::point(crash::Point::Downloaded);
+        Ok(())
+    }
+
+    /// Takes its name away: it is needed no longer, or of no use.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn forget(&self) -> Result<()> {
+        match &self.path {
+            Some(path) => fs::remove_file(path).act(|| format!("remove {}", path.display())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Held<'_> {
+    /// Makes what was downloaded, all of which is durable, the archive that this layer comes from. It goes with the row.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn adopt(&self, download: &Download) -> Result<()> {
+        let path = self.layout().blob(self.cache_id());
+        let open = format!("/proc/self/fd/{}", download.file.as_raw_fd());
+        let act = || format!("keep the layer's archive as {}", path.display());
+        linkat(CWD, open, CWD, &path, AtFlags::SYMLINK_FOLLOW).act(act)?;
+        crash::point(crash::Point::BlobAdopted);
+        sync_directory(&self.layout().blobs()).act(act)
+    }
+}
+
+/// Opens the file of this name, or makes it, for this process alone; none if another one has it.
+fn locked(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        // Its name may have gone since it was opened.
+        if file.metadata()?.nlink() > 0 && fs::metadata(path).is_ok_and(|there| same(&there, &file)) {
+            return Ok(Some(file));
+        }
+    }
+}
+
+fn same(there: &fs::Metadata, file: &File) -> bool {
+    file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+}
+
+/// Removes all of them, for a pool that is destroyed.
+pub(super) fn remove_all(layout: &Layout) -> Result<()> {
+    let act = || format!("clean {}", layout.downloads().display());
+    for entry in fs::read_dir(layout.downloads()).act(act)? {
+        fs::remove_file(entry.act(act)?.path()).act(act)?;
+    }
+    Ok(())
+}

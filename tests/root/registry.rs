@@ -1,0 +1,43 @@
+//! Images from and to registries: Debian's docker-registry with what skopeo puts there and reads from it, and one of our
+//! own that has faults.
+
+#![allow(clippy::unwrap_used, reason = "a failed assumption of a test is its failure")]
+
+mod exchange;
+mod faults;
+mod login;
+mod real;
+pub mod server;
+
+use lamina::driver::DriverKind;
+use libtest_mimic::Trial;
+
+use crate::{lamina::Host, pool::Outcome, save::foreign::run_with};
+
+/// A name, the programs that it needs, and what it does.
+type Case = (&'static str, &'static [&'static str], fn(&Host) -> Outcome);
+
+/// What depends on the driver is tried with each; what does not, with the one that has least to do.
+pub fn trials() -> Vec<Trial> {
+    let trial = |driver: DriverKind, (name, programs, case): Case| {
+        Trial::ignorable_test(format!("registry::{driver}::{name}"), move || run_with(driver, programs, case))
+    };
+    let each = DriverKind::ALL.into_iter().flat_map(|driver| exchange::CASES.map(|case| trial(driver, case)));
+    let killed = DriverKind::ALL.into_iter().map(|driver| trial(driver, faults::KILLED));
+    let one = faults::CASES.into_iter().chain(login::CASES).map(|case| trial(DriverKind::Vfs, case));
+    each.chain(killed).chain(one).collect()
+}
+
+/// Pulls or pushes without TLS, which must succeed; what it said.
+fn http(host: &Host, verb: &str, reference: &str) -> Outcome<String> {
+    let said = host.run(&[verb, "--plain-http", reference])?;
+    match said.code {
+        Some(0) => Ok(said.err),
+        _ => Err(format!("{verb} {reference}: {said:?}").into()),
+    }
+}
+
+/// How many lines there are with these words.
+fn count(said: &str, words: &str) -> usize {
+    said.lines().filter(|line| line.contains(words)).count()
+}
