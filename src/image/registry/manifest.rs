@@ -80,9 +80,8 @@ fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 /// Layers are tars, compressed or not; what else a manifest may list is none of an image for here.
 fn check_type(layer: &Descriptor) -> Result<()> {
     let name = layer.media_type().to_string();
-    let base = name.trim_end_matches(".gzip").trim_end_matches("+gzip").trim_end_matches("+zstd");
-    let known = base.ends_with(".tar") || base == "application/vnd.docker.image.rootfs.diff.tar";
-    if known {
+    let compressed = [".gzip", "+gzip", ".zstd", "+zstd"].iter().find_map(|ending| name.strip_suffix(ending));
+    if compressed.unwrap_or(&name).ends_with(".tar") {
         return Ok(());
     }
     let what = format!("a layer has type '{}', which is not supported", name.escape_debug());
