@@ -91,7 +91,7 @@ fn container_view(store: &Store, container: Container) -> Result<ContainerView> 
     let gone = || Error::new(Kind::NotFound, format!("container {} was removed meanwhile", container.name));
     let sizes = ps::sizes(&containers, &container)?.ok_or_else(gone)?;
     Ok(ContainerView {
-        mounted_at: if containers.is_mounted(&container)? { containers.mounted_at(&container)? } else { None },
+        mounted_at: containers.seen_at(&container)?,
         snapshot: containers.snapshot(&container)?,
         id: container.id,
         name: container.name,

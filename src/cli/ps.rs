@@ -83,7 +83,7 @@ impl Args {
         let containers = Containers::new(store);
         let mut rows = Vec::new();
         for container in containers.list()? {
-            let mounted = containers.is_mounted(&container)?;
+            let mounted = containers.seen_at(&container)?.is_some();
             if !self.all && !mounted {
                 continue;
             }

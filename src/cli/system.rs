@@ -133,7 +133,7 @@ fn container_row(store: &Store) -> Result<Row> {
         let Some(sizes) = ps::sizes(&containers, container)? else { continue };
         size = add(size, sizes.size_rw_bytes);
         own += sizes.own_bytes;
-        if containers.is_mounted(container)? {
+        if containers.seen_at(container)?.is_some() {
             active += 1;
         } else {
             reclaimable = add(reclaimable, sizes.size_rw_bytes);

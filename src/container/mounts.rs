@@ -39,14 +39,14 @@ impl Containers<'_> {
         ))
     }
 
-    /// Whether it is mounted where the user sees it, and not something else in its place.
+    /// [`Containers::mounted_at`] for listings: something else in its place is no mount of the container.
     ///
     /// # Errors
     /// When the mount table cannot be read.
-    pub fn is_mounted(&self, container: &Container) -> Result<bool> {
+    pub fn seen_at(&self, container: &Container) -> Result<Option<PathBuf>> {
         match self.mounted_at(container) {
-            Err(error) if error.kind() == Kind::NotOurs => Ok(false),
-            found => Ok(found?.is_some()),
+            Err(error) if error.kind() == Kind::NotOurs => Ok(None),
+            found => found,
         }
     }
 

@@ -309,15 +309,15 @@ impl<'store> Catalog<'store> {
             match self.layers(image) {
                 Ok(layers) => found.extend(layers.into_iter().map(|layer| (layer.chain_id, layer))),
                 // Another command removed it since it was listed.
-                Err(error) if error.kind() == Kind::NotFound && !self.exists(image.id)? => {}
+                Err(error) if error.kind() == Kind::NotFound => match self.by_id(image.id) {
+                    Ok(_) => return Err(error),
+                    Err(gone) if gone.kind() == Kind::NotFound => {}
+                    Err(unasked) => return Err(unasked),
+                },
                 Err(error) => return Err(error),
             }
         }
         Ok(found)
-    }
-
-    fn exists(&self, id: ImageId) -> Result<bool> {
-        Ok(!self.query("WHERE i.id = :id", named_params! {":id": id.to_string()})?.is_empty())
     }
 
     /// Docker's size of an image: apparent bytes of the files of all its layers.

@@ -6,7 +6,10 @@ use std::io::{self, BufReader, Chain, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::error::{Act as _, Error, Kind, Result};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    store::BlobFormat,
+};
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,17 @@ impl Compression {
             [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', b'S', b'Y', ..] => unsupported("bzip2"),
             [0x04, 0x22, 0x4d, 0x18, ..] => unsupported("lz4"),
             _ => Ok(Self::None),
+        }
+    }
+}
+
+impl Compression {
+    /// How a layer that comes so is kept.
+    pub(super) const fn kept_as(self) -> BlobFormat {
+        match self {
+            Self::None => BlobFormat::Plain,
+            Self::Gzip => BlobFormat::Gzip,
+            Self::Zstd => BlobFormat::Zstd,
         }
     }
 }

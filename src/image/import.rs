@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{
     archive::{Archive, ArchivedImage, BlobRef},
     catalog::{Catalog, Image},
-    compression::{self, Compression},
+    compression,
     config::Config,
     keep::keep_beside,
     outline::Outline,
@@ -125,11 +125,7 @@ fn load_layer<'store>(
 /// Unpacks a layer's archive, compressed or not, into a held snapshot, and keeps what gives it again as it came.
 pub(super) fn fill(store: &Store, held: &Held<'_>, stored: impl Read + Send) -> Result<(Unpacked, Blob)> {
     let (compression, stored) = compression::recognise(stored)?;
-    let format = match compression {
-        Compression::None => BlobFormat::Plain,
-        Compression::Gzip => BlobFormat::Gzip,
-        Compression::Zstd => BlobFormat::Zstd,
-    };
+    let format = compression.kept_as();
     let file = held.blob()?;
     let (unpacked, (digest, size)) = if format == BlobFormat::Plain {
         let outline = Outline::new(file);

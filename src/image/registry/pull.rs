@@ -28,7 +28,7 @@ use crate::{
     id::{ChainId, DiffId, Digest, ImageId},
     image::{
         catalog::{Catalog, Image},
-        compression::{self, Compression},
+        compression,
         import::{fill, fill_tree},
         read_error,
         reference::Reference,
@@ -193,11 +193,10 @@ impl<'a> Puller<'a> {
         let file = || download.file().try_clone().act(|| "open the download");
         let (compression, _) = compression::recognise(self.board.follow(place, file()?))?;
         let mut stored = Told { inner: self.board.follow(place, file()?), layer: layer.blob, events: self.events };
-        let format = match compression {
-            Compression::Gzip => BlobFormat::Gzip,
-            Compression::Zstd => BlobFormat::Zstd,
-            Compression::None => return fill(self.store, held, stored),
-        };
+        let format = compression.kept_as();
+        if format == BlobFormat::Plain {
+            return fill(self.store, held, stored);
+        }
         let unpacked = fill_tree(self.store, held, compression::decode(compression, &mut stored)?, None)?;
         // A decoder may stop before the end; only there it is known whether the digest is right.
         io::copy(&mut stored, &mut io::sink()).map_err(|error| read_error(error, "read the archive to its end"))?;
