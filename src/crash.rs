@@ -149,24 +149,40 @@ impl Point {
             | Self::GrowLengthened
             | Self::UpHalf
             | Self::UpBound
-            | Self::DownHalf => matches!(driver, DriverKind::Thin | DriverKind::Btrfs),
+            | Self::DownHalf => driver.has_device(),
             _ => true,
         }
     }
 }
 
-/// Dies here by SIGKILL if the environment variable `LAMINA_CRASH_AT` names this point.
+/// Dies here by SIGKILL if the environment variable `LAMINA_CRASH_AT` names this point, or with `NAME:N` at the N-th
+/// time that this process comes by.
 #[cfg(debug_assertions)]
 pub fn point(point: Point) {
     use nix::sys::signal::{Signal, raise};
-    use std::sync::OnceLock;
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    };
 
-    static AT: OnceLock<Option<String>> = OnceLock::new();
-    let at = AT.get_or_init(|| std::env::var("LAMINA_CRASH_AT").ok());
-    if at.as_deref() == Some(point.name()) {
+    static AT: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static ARRIVALS: AtomicU32 = AtomicU32::new(0);
+    let at = AT.get_or_init(|| std::env::var("LAMINA_CRASH_AT").ok().map(|text| arrival(&text)));
+    if let Some((name, last)) = at
+        && name == point.name()
+        && ARRIVALS.fetch_add(1, Ordering::Relaxed) + 1 == *last
+    {
         // SIGKILL cannot be caught or refused, so this does not return; were it to, the test would see no death.
         let _ = raise(Signal::SIGKILL);
     }
+}
+
+/// `NAME:N`, or `NAME` for the first time.
+#[cfg(debug_assertions)]
+fn arrival(text: &str) -> (String, u32) {
+    let numbered = text.split_once(':').and_then(|(name, count)| Some((name, count.parse().ok()?)));
+    let (name, count) = numbered.unwrap_or((text, 1));
+    (name.to_owned(), count)
 }
 
 /// Nothing in release builds.

@@ -68,6 +68,11 @@ impl DriverKind {
             Self::Vfs => "vfs",
         }
     }
+
+    /// Whether a pool lies on a device of its own and has a size, rather than in directories of the host.
+    pub const fn has_device(self) -> bool {
+        matches!(self, Self::Thin | Self::Btrfs)
+    }
 }
 
 impl fmt::Display for DriverKind {

@@ -18,6 +18,9 @@ fn reserve(space: Space, least: Bytes) -> Bytes {
 /// The file system below sparse files must keep this much: the data of writers who are already in goes there.
 pub(super) const BACKING_RESERVE: Bytes = Bytes::mib(128);
 
+const STOPPED: &str = "the kernel has stopped writing to the pool; run 'lamina check --repair', which takes it down, checks it \
+     and brings it up";
+
 impl Store {
     /// Whether something new may be made.
     ///
@@ -47,13 +50,15 @@ impl Store {
         judge(&status, self.driver.kind())
     }
 
-    /// Adds the pool's numbers to an error that says no more than 'no space'. What lies on a thin device knows only that
-    /// its disk failed; if the pool is full then, that is why.
+    /// Adds the pool's numbers to an error that says no more than 'no space', and the remedy to what failed because the
+    /// kernel has stopped the pool. What lies on a thin device knows only that its disk failed; if the pool is full then,
+    /// that is why.
     pub(crate) fn explain(&self, error: Error) -> Error {
         if !matches!(error.kind(), Kind::Full | Kind::Io) {
             return error;
         }
         match self.driver.status() {
+            Ok(status) if status.health.is_stopped() => error.within(STOPPED),
             Ok(status) if error.kind() == Kind::Full || status.health == Health::OutOfSpace => {
                 error.as_kind(Kind::Full).within(numbers(self.driver.kind(), &status))
             }
@@ -100,14 +105,8 @@ fn least_metadata(kind: DriverKind) -> Bytes {
 }
 
 fn judge(status: &PoolStatus, kind: DriverKind) -> Result<()> {
-    match status.health {
-        Health::Ok | Health::OutOfSpace => {}
-        Health::ReadOnly | Health::Failed => {
-            return Err(Error::new(
-                Kind::Io,
-                "the kernel has stopped writing to the pool; run 'lamina check --repair', which takes it down, checks it and brings it up",
-            ));
-        }
+    if status.health.is_stopped() {
+        return Err(Error::new(Kind::Io, STOPPED));
     }
     // A mechanism without metadata of its own says that it has 0 bytes of it.
     let short = |space: Space, least| space.total > Bytes(0) && space.free() < reserve(space, least);

@@ -35,7 +35,6 @@ impl BlobFile {
     pub(super) fn create(layout: &Layout, layer: &CacheId) -> Result<Self> {
         let path = layout.blob(layer);
         let out = new(&path, &layout.blobs())?;
-        crash::point(crash::Point::BlobMade);
         Ok(Self { path, directory: layout.blobs(), out })
     }
 
@@ -72,6 +71,7 @@ impl BlobFile {
 fn new(path: &Path, directory: &Path) -> Result<Hashing<SparingFile>> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = file.act(|| format!("make {}", path.display()))?;
+    crash::point(crash::Point::BlobMade);
     Ok(Hashing::new(SparingFile::new(file, directory, BACKING_RESERVE)))
 }
 

@@ -42,7 +42,7 @@ pub struct PoolOptions {
 impl PoolOptions {
     /// Refuses what a pool of `kind` has no use for, rather than ignoring what a user relies on.
     fn require_use(&self, kind: DriverKind) -> Result<()> {
-        let (thin, block) = (kind == DriverKind::Thin, matches!(kind, DriverKind::Thin | DriverKind::Btrfs));
+        let (thin, block) = (kind == DriverKind::Thin, kind.has_device());
         let given = [
             ("--size", self.size.is_some(), block),
             ("--data", self.data.is_some(), block),
@@ -73,18 +73,13 @@ pub struct Made {
 impl fmt::Display for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let directory = self.directory.display();
-        match self.driver {
-            DriverKind::Thin | DriverKind::Btrfs => {
-                write!(f, "a {} pool of {} in {directory}; it takes space as it fills", self.driver, self.size)
-            }
-            // These are as large as the file system they lie on.
-            DriverKind::Overlay | DriverKind::Vfs => write!(f, "{} pool in {directory}", with_article(self.driver)),
+        if self.driver.has_device() {
+            return write!(f, "a {} pool of {} in {directory}; it takes space as it fills", self.driver, self.size);
         }
+        // One of directories is as large as the file system it lies on.
+        let article = if self.driver == DriverKind::Overlay { "an" } else { "a" };
+        write!(f, "{article} {} pool in {directory}", self.driver)
     }
-}
-
-fn with_article(driver: DriverKind) -> &'static str {
-    if driver == DriverKind::Overlay { "an overlay" } else { "a vfs" }
 }
 
 impl Store {
@@ -201,7 +196,8 @@ impl Store {
         let now = self.database.read("look up the pool's size", |tx| {
             tx.query_row("SELECT size FROM pool", [], |row| row.get(0).map(Bytes)).sql()
         })?;
-        if size <= now {
+        // A pool without a device says by itself that it has no size to grow.
+        if size <= now && self.driver.kind().has_device() {
             let what = format!("grow pool to {size}: it has {now} already, and a pool never shrinks");
             return Err(Error::new(Kind::Invalid, what));
         }
@@ -209,7 +205,7 @@ impl Store {
         crash::point(crash::Point::GrowIntent);
         if let Err(error) = self.driver.grow(size) {
             let undone = self.note_growth(None);
-            return Err(error.within(format!("grow pool to {size}")).and_undo(undone));
+            return Err(self.explain(error).within(format!("grow pool to {size}")).and_undo(undone));
         }
         crash::point(crash::Point::GrowActed);
         self.note_grown()

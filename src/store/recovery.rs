@@ -71,7 +71,7 @@ impl Store {
     pub(crate) fn recover_volume(&self, volume: VolumeId) -> Result<()> {
         let mut next = Some(volume);
         while let Some(volume) = next {
-            next = self.remove_unwanted(volume)?;
+            next = self.remove_unwanted(volume).map_err(|error| self.explain(error))?;
         }
         Ok(())
     }

@@ -145,7 +145,7 @@ impl Host {
 
     /// Whether the pool lies on a device of its own.
     pub fn has_device(&self) -> bool {
-        matches!(self.driver, DriverKind::Thin | DriverKind::Btrfs)
+        self.driver.has_device()
     }
 
     /// Makes a one-layer image of files with these contents.
