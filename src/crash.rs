@@ -1,7 +1,8 @@
 //! Failpoints: named instants at which a test kills the process, to show that the next command repairs what is left.
 //!
 //! Invariant: every durable step has a point before and after it, every point is in [`Point::ALL`], and the crash test
-//! reaches each on every driver that [`Point::is_of`] names. In release builds a point is nothing.
+//! reaches each on every driver that [`Point::is_of`] names, in every command that comes by. In release builds a point is
+//! nothing.
 
 use crate::driver::DriverKind;
 
@@ -155,29 +156,36 @@ impl Point {
     }
 }
 
-/// Dies here by SIGKILL if the environment variable `LAMINA_CRASH_AT` names this point, or with `NAME:N` at the N-th
-/// time that this process comes by.
+/// Dies here by SIGKILL, telling where, if the environment variable `LAMINA_CRASH_AT` says so: `NAME` is the first
+/// arrival at the point of that name, `NAME:N` the N-th, `*:N` the N-th arrival at any point.
 #[cfg(debug_assertions)]
 pub fn point(point: Point) {
     use nix::sys::signal::{Signal, raise};
-    use std::sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
+    use std::{
+        io::Write as _,
+        sync::{
+            OnceLock,
+            atomic::{AtomicU32, Ordering},
+        },
     };
 
     static AT: OnceLock<Option<(String, u32)>> = OnceLock::new();
     static ARRIVALS: AtomicU32 = AtomicU32::new(0);
     let at = AT.get_or_init(|| std::env::var("LAMINA_CRASH_AT").ok().map(|text| arrival(&text)));
     if let Some((name, last)) = at
-        && name == point.name()
+        && (name == point.name() || name == "*")
         && ARRIVALS.fetch_add(1, Ordering::Relaxed) + 1 == *last
     {
-        // SIGKILL cannot be caught or refused, so this does not return; were it to, the test would see no death.
+        // Neither can fail in a way that matters: a test that sees no such line, or no death, fails.
+        let _ = writeln!(std::io::stderr(), "{KILLED_AT}{}", point.name());
         let _ = raise(Signal::SIGKILL);
     }
 }
 
-/// `NAME:N`, or `NAME` for the first time.
+/// What a process that dies at a point says before its name.
+pub const KILLED_AT: &str = "killed at ";
+
+/// Which name, and which arrival.
 #[cfg(debug_assertions)]
 fn arrival(text: &str) -> (String, u32) {
     let numbered = text.split_once(':').and_then(|(name, count)| Some((name, count.parse().ok()?)));

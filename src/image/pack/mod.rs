@@ -8,11 +8,10 @@ mod header;
 
 use std::{
     collections::HashMap,
-    ffi::OsStr,
+    ffi::CString,
     io::Write,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
 };
 
 use rustix::{
@@ -26,6 +25,7 @@ use super::{shown, xattr::is_content};
 use crate::{
     driver::{Change, ChangeKind},
     error::{Act as _, Error, Kind, Result},
+    fs::Place,
     id::{DiffId, Hashing},
     interrupt,
     units::Bytes,
@@ -133,7 +133,7 @@ impl<W: Write> Packer<'_, W> {
             let target = fs::readlinkat(parent, name, Vec::new()).act(|| "read its target")?;
             entry.link = target.into_bytes();
         }
-        entry.xattrs = xattrs(parent, name).act(|| "read its attributes")?;
+        entry.xattrs = xattrs(parent, name)?;
         if kind != FileType::RegularFile {
             return self.head(&entry);
         }
@@ -172,22 +172,12 @@ impl<W: Write> Packer<'_, W> {
 }
 
 /// The attributes that belong to the layer, sorted by name.
-pub(crate) fn xattrs(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    // Attribute calls on what cannot be opened need a path (getxattrat came with Linux 6.13).
-    let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(OsStr::from_bytes(name));
-    if fs::llistxattr_query(&path)? == 0 {
-        return Ok(Vec::new());
-    }
-    // XATTR_LIST_MAX and XATTR_SIZE_MAX (include/uapi/linux/limits.h).
-    let mut buffer = vec![0u8; 65_536];
-    let length = fs::llistxattr(&path, &mut buffer[..])?;
-    let mut names: Vec<Vec<u8>> =
-        buffer[..length].split(|byte| *byte == 0).filter(|name| is_content(name)).map(<[u8]>::to_vec).collect();
-    names.sort();
-    let mut pairs = Vec::with_capacity(names.len());
-    for name in names {
-        let length = fs::lgetxattr(&path, &name[..], &mut buffer[..])?;
-        pairs.push((name, buffer[..length].to_vec()));
-    }
-    Ok(pairs)
+///
+/// # Errors
+/// `Invalid` for a name with a NUL, which no file has; the kernel's reason.
+pub(crate) fn xattrs(parent: &OwnedFd, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let name = CString::new(name).map_err(|_| Error::new(Kind::Invalid, "a name holds a NUL"))?;
+    let found = Place::new(parent, &name).xattrs()?;
+    let of_layer = found.into_iter().map(|(name, value)| (name.into_bytes(), value));
+    Ok(of_layer.filter(|(name, _)| is_content(name)).collect())
 }

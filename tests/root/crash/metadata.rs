@@ -27,6 +27,9 @@ pub const IN_REPAIR: [Point; 6] = [
     Point::RepairCleared,
 ];
 
+/// The points at which metadata grows by itself.
+pub const IN_GROWTH: [Point; 2] = [Point::MetadataShort, Point::MetadataGrown];
+
 fn kill(host: &Host, point: Point, args: &[&str]) -> Outcome {
     let said = host.run_to(point.name(), args)?;
     expect_eq!(said.signal, Some(9), "{said:?}");
@@ -66,17 +69,11 @@ pub fn kill_extending(host: &Host) -> Outcome {
     host.ok(&create).map(drop)
 }
 
-pub fn kill_repairing(host: &Host, point: Point) -> Outcome {
+/// Each time another damaged one is kept; what a killed repair made beside it goes.
+pub fn kill_repairing(host: &Host) -> Outcome {
     expect_messages();
     host.ok(&create_args(host))?;
     prepare(host)?;
-    host.ok(&["pool", "down"])?;
-    damage_metadata(host)?;
-    kill(host, point, &["check", "--repair"])?;
-    host.ok(&["check", "--repair"])?;
-    host.check()?;
-    untouched(host)?;
-    // The damaged one is kept, once, and nothing else.
     let pool = host.root().join("pool");
     let names = || -> Outcome<Vec<String>> {
         let mut names = fs::read_dir(&pool)?
@@ -85,15 +82,22 @@ pub fn kill_repairing(host: &Host, point: Point) -> Outcome {
         names.sort();
         Ok(names)
     };
-    expect_eq!(names()?, ["data", "metadata", "metadata.damaged-1"]);
-    if point == Point::RepairRebuilt {
-        // What a killed repair left goes with the pool, too.
+    let mut expected = vec!["data".to_owned(), "metadata".to_owned()];
+    for (repairs, point) in IN_REPAIR.into_iter().enumerate() {
         host.ok(&["pool", "down"])?;
         damage_metadata(host)?;
         kill(host, point, &["check", "--repair"])?;
-        expect!(names()?.len() > 3, "a killed repair leaves its new file");
-        host.ok(&["pool", "destroy", "--yes"])?;
-        host.ok(&create_args(host))?;
+        host.ok(&["check", "--repair"])?;
+        host.check()?;
+        untouched(host)?;
+        expected.push(format!("metadata.damaged-{}", repairs + 1));
+        expect_eq!(names()?, expected, "after a kill at {point:?}");
     }
-    Ok(())
+    // What a killed repair left goes with the pool, too.
+    host.ok(&["pool", "down"])?;
+    damage_metadata(host)?;
+    kill(host, Point::RepairRebuilt, &["check", "--repair"])?;
+    expect!(names()?.len() > expected.len(), "a killed repair leaves its new file");
+    host.ok(&["pool", "destroy", "--yes"])?;
+    host.ok(&create_args(host)).map(drop)
 }
