@@ -6,12 +6,17 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use signal_hook::{consts::TERM_SIGNALS, flag};
 
 use crate::{
@@ -50,6 +55,19 @@ pub fn asked() -> bool {
 /// `Interrupted` after a signal.
 pub fn check() -> Result<()> {
     if asked() { Err(interrupted()) } else { Ok(()) }
+}
+
+/// Waits for the lock of an open file (flock(2)) that other processes take for as long as one act.
+///
+/// # Errors
+/// `Interrupted` after a signal; the kernel's reason.
+pub fn wait_for_lock(file: impl AsFd) -> Result<()> {
+    loop {
+        match flock(&file, FlockOperation::LockExclusive) {
+            Err(Errno::INTR) => check()?,
+            locked => return locked.act(|| "wait for its lock"),
+        }
+    }
 }
 
 /// What work that saw the signal ends with.

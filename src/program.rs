@@ -48,8 +48,9 @@ pub const UNSHARE: Program = Program { name: "unshare", package: "util-linux", v
 pub const TAR: Program = Program { name: "tar", package: "tar", version: "--version" };
 
 impl Program {
-    /// Those that pools need.
-    pub const ALL: [Self; 5] = [MKFS_EXT4, E2FSCK, MKFS_XFS, MKFS_BTRFS, THIN_CHECK];
+    /// Those that pools and containers need.
+    pub const ALL: [Self; 10] =
+        [MKFS_EXT4, E2FSCK, MKFS_XFS, MKFS_BTRFS, THIN_CHECK, THIN_REPAIR, CRUN, RUNC, SETPRIV, UNSHARE];
 
     /// Where it lies: in PATH, or where system programs lie when PATH leaves those out.
     ///

@@ -13,7 +13,7 @@ use crate::{
         config::{Config, Step},
         layer,
     },
-    store::{Held, Key},
+    store::{Filling, Held, Key},
     units::Bytes,
 };
 
@@ -29,9 +29,14 @@ impl Draft<'_> {
         self.held.mounted(Access::ReadWrite)
     }
 
-    /// Sees to it that so many more bytes fit.
+    /// Sees to it that its file system has so many more bytes, for what is written by others.
     pub(super) fn room(&self, mounted: &Mounted, bytes: Bytes) -> Result<()> {
         self.build.store.driver().reserve(self.held.volume(), mounted.root(), bytes)
+    }
+
+    /// Sees to it that what is written into it fits.
+    pub(super) fn filling<'m>(&'m self, mounted: &'m Mounted) -> Result<Filling<'m>> {
+        Filling::of(self.held, mounted)
     }
 }
 

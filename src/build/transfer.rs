@@ -214,7 +214,8 @@ impl Build<'_> {
         let how = How { owner, mode, now: self.started.as_second() };
         let (archives, files): (Vec<_>, Vec<_>) =
             pieces.into_iter().partition(|piece| matches!(piece, Piece::Archive(_)));
-        let mut room = |bytes: Bytes| draft.room(&mounted, bytes);
+        let mut filling = draft.filling(&mounted)?;
+        let mut room = |bytes: Bytes| filling.room(bytes);
         let with_slash =
             if is_add && !archives.is_empty() { format!("{}/", dest.trim_end_matches('/')) } else { dest.to_owned() };
         copy(mounted.root(), source, &files, &with_slash, how, &mut room)?;
@@ -238,7 +239,8 @@ impl Build<'_> {
         let mounted = draft.mounted()?;
         let file_system = mounted.file_system()?;
         let how = How { owner: None, mode: None, now: self.started.as_second() };
-        let mut room = |bytes: Bytes| draft.room(&mounted, bytes);
+        let mut filling = draft.filling(&mounted)?;
+        let mut room = |bytes: Bytes| filling.room(bytes);
         let nothing = Source { root: self.context, ignore: None, keeps_owners: false, name: String::new() };
         copy(mounted.root(), &nothing, &[], &format!("{path}/"), how, &mut room)?;
         file_system.write_out()

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Global, human, output};
 use crate::{
+    Kind,
     id::{CacheId, ChainId, DiffId, Digest, ImageId},
     image::{
         catalog::{Catalog, Image, Sharing},
@@ -98,8 +99,10 @@ impl Args {
             match rows_of(&catalog, &image, &sharing) {
                 Ok(found) => rows.extend(found),
                 // Another command removed it while this one listed.
-                Err(_) if catalog.find(&image.id.to_string()).is_err() => {}
-                Err(error) => return Err(error),
+                Err(error) => match catalog.find(&image.id.to_string()) {
+                    Err(gone) if gone.kind() == Kind::NotFound => {}
+                    _ => return Err(error),
+                },
             }
         }
         Ok(rows)

@@ -91,6 +91,9 @@ impl FromStr for DriverKind {
     }
 }
 
+/// The file system that a pool lies on must keep this much: the data of writers who are already in goes there.
+pub const BACKING_RESERVE: Bytes = Bytes::mib(128);
+
 /// Space that belongs to one volume and not to its parents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

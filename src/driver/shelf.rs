@@ -33,11 +33,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Access, DriverKind, Health, PoolStatus, Space, pool::PoolSpec};
+use super::{Access, BACKING_RESERVE, DriverKind, Health, PoolStatus, Space, pool::PoolSpec};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
-    fs::{Place, copy_tree, names, remove_tree},
+    fs::{Place, allocated, copy_tree, names, remove_tree},
     id::VolumeId,
     units::Bytes,
 };
@@ -215,10 +215,15 @@ impl Shelf {
         fsync(&self.volumes).act(|| "sync the volumes' directory")
     }
 
-    /// The same with a copy of the tree of `source`.
+    /// The same with a copy of the tree of `source`, if that leaves room for others.
     pub(super) fn copy(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
         let source = self.tree(source)?;
         self.make(id, access, |tree| {
+            let (needed, free) = (allocated(source.as_fd())? + BACKING_RESERVE, self.status()?.data.free());
+            if free < needed {
+                let what = format!("copy a tree: it needs {needed} with what is kept back, and there are {free}");
+                return Err(Error::new(Kind::Full, what));
+            }
             copy_tree(source.as_fd(), tree)?;
             syncfs(tree).act(|| "write to disk")
         })

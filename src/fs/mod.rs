@@ -21,7 +21,7 @@ pub(crate) use compare::{Look, compare_guided};
 pub use copy::{copy_tree, set_metadata};
 pub use descent::{Descent, Found, Way, names, walk};
 pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_dir, locate};
-pub use mount::{Access, BlockFs, MountSpec, Mounted, unmount};
+pub use mount::{Access, BlockFs, FileSystem, MountSpec, Mounted, unmount};
 pub use mount_table::{MountEntry, home, mount_table, mounts_below};
 pub use namespaces::{Sighting, holders, mounts_everywhere};
 pub use remove::remove_tree;

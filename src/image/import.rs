@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Kind, Result},
     id::{ChainId, DiffId, ImageId},
     interrupt,
-    store::{Blob, BlobFormat, Held, Key, Store},
+    store::{Blob, BlobFormat, Filling, Held, Key, Store},
 };
 
 /// Makes a one-layer image of a root file system tar, plain or compressed. `source` is where it came from, for the history.
@@ -144,12 +144,9 @@ pub(super) fn fill_tree(
     outline: Option<&Outline>,
 ) -> Result<Unpacked> {
     let mounted = held.mounted(Access::ReadWrite)?;
-    let volume = held.volume();
-    let mut room = |bytes| store.driver().reserve(volume, mounted.root(), bytes);
-    let file_system = mounted.file_system()?;
-    let unpacked = unpack_outlined(mounted.root(), tar, &mut room, outline);
-    // What did not reach the pool must not become a layer with holes in it.
-    unpacked.and_then(|unpacked| file_system.write_out().map(|()| unpacked)).map_err(|error| store.explain(error))
+    let mut filling = Filling::of(held, &mounted)?;
+    let unpacked = unpack_outlined(mounted.root(), tar, &mut |bytes| filling.room(bytes), outline);
+    unpacked.and_then(|unpacked| filling.finish().map(|()| unpacked)).map_err(|error| store.explain(error))
 }
 
 /// A reader that tells what it read.

@@ -4,7 +4,7 @@
 
 use super::Store;
 use crate::{
-    driver::{DriverKind, Health, PoolStatus, Space},
+    driver::{BACKING_RESERVE, DriverKind, Health, PoolStatus, Space},
     error::{Error, Kind, Result},
     units::Bytes,
 };
@@ -14,9 +14,6 @@ use crate::{
 fn reserve(space: Space, least: Bytes) -> Bytes {
     Bytes(space.total.0 / 20).clamp(least, Bytes::gib(1))
 }
-
-/// The file system below sparse files must keep this much: the data of writers who are already in goes there.
-pub(super) const BACKING_RESERVE: Bytes = Bytes::mib(128);
 
 const STOPPED: &str = "the kernel has stopped writing to the pool; run 'lamina check --repair', which takes it down, checks it \
      and brings it up";
@@ -50,6 +47,14 @@ impl Store {
         judge(&status, self.driver.kind())
     }
 
+    /// What is free on the disk that the pool lies on: below its sparse files, or where its directories are; `None` on a
+    /// device.
+    pub(super) fn free_below(&self) -> Result<Option<Bytes>> {
+        let status = self.driver.status()?;
+        let directories = !self.driver.kind().has_device();
+        Ok(status.backing_free.or_else(|| directories.then(|| status.data.free())))
+    }
+
     /// Adds the pool's numbers to an error that says no more than 'no space', and the remedy to what failed because the
     /// kernel has stopped the pool. What lies on a thin device knows only that its disk failed; if the pool is full then,
     /// that is why.
@@ -76,14 +81,15 @@ fn is_short_of_metadata(status: &PoolStatus) -> bool {
 
 /// Says so if the disk below a pool of sparse files is what is full.
 fn is_disk_below_full(status: &PoolStatus) -> Option<String> {
-    let free = status.backing_free.filter(|free| *free < BACKING_RESERVE)?;
-    Some(format!(
-        "the disk below the pool is full ({free} free, {BACKING_RESERVE} are kept back); free some space there"
-    ))
+    status.backing_free.filter(|free| *free < BACKING_RESERVE).map(disk_below_is_full)
+}
+
+pub(super) fn disk_below_is_full(free: Bytes) -> String {
+    format!("the disk below the pool is full ({free} free, {BACKING_RESERVE} are kept back); free some space there")
 }
 
 fn numbers(kind: DriverKind, status: &PoolStatus) -> String {
-    if matches!(kind, DriverKind::Overlay | DriverKind::Vfs) {
+    if !kind.has_device() {
         return format!(
             "the file system that the {kind} pool lies on is full ({} of {} used); remove something",
             status.data.used, status.data.total

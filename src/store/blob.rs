@@ -14,9 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Blob, Info, Layout, Store, admission::BACKING_RESERVE};
+use super::{Blob, Info, Layout, Store};
 use crate::{
     crash,
+    driver::BACKING_RESERVE,
     error::{Act as _, Error, Kind, Result, kind_of},
     fs::SparingFile,
     id::{CacheId, Digest, Hashing},

@@ -16,9 +16,10 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, linkat};
 
-use super::{Held, Layout, Store, admission::BACKING_RESERVE, blob::sync_directory};
+use super::{Held, Layout, Store, blob::sync_directory};
 use crate::{
     crash,
+    driver::BACKING_RESERVE,
     error::{Act as _, Result},
     fs::SparingFile,
     id::Digest,

@@ -37,6 +37,10 @@ impl<'store> Held<'store> {
         self.volume
     }
 
+    pub(super) fn store(&self) -> &'store Store {
+        self.store
+    }
+
     pub(super) fn layout(&self) -> &Layout {
         &self.store.layout
     }

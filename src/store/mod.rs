@@ -20,6 +20,7 @@ mod blob;
 mod check;
 mod database;
 mod download;
+mod filling;
 mod ground;
 mod held;
 mod in_use;
@@ -49,7 +50,7 @@ use self::{
     lock::Locks,
     snapshot::{State, has_children, next_volume, parents},
 };
-pub(crate) use self::{database::Sql, lock::Lock, pool::no_pool, snapshot::parsed};
+pub(crate) use self::{database::Sql, filling::Filling, lock::Lock, pool::no_pool, snapshot::parsed};
 use crate::{
     crash,
     driver::{Access, Changes, Driver, PoolStatus, Usage},
@@ -118,6 +119,12 @@ impl Store {
                 format!("commit snapshot {key}: it is {}, not active", info.kind.name()),
             ));
         }
+        // Asked before the volume is sealed, and by the database again when it is: that refusal is for the rare case that
+        // another command takes the name at the same moment, and the sealed snapshot can still be committed by another.
+        self.database.read("look up a snapshot", |tx| match Info::find(tx, name)? {
+            Some(_) => Err(Error::new(Kind::Exists, format!("commit snapshot {key} as {name}: that exists already"))),
+            None => Ok(()),
+        })?;
         self.retire(info.volume, &format!("commit snapshot {key}"))?;
         self.driver.seal(info.volume)?;
         crash::point(crash::Point::CommitSealed);
@@ -324,7 +331,7 @@ impl Store {
             }
             refuse_without_pool(tx, self.layout.root())?;
             let parent = parent.map(|parent| self.usable_parent(tx, parent)).transpose()?;
-            let volume = next_volume(tx)?;
+            let volume = next_volume(tx, self.driver.kind())?;
             let cache_id = CacheId::random();
             tx.prepare_cached(
                 "INSERT INTO snapshots (volume, key, kind, parent, state, kept, cache_id, created)

@@ -13,6 +13,7 @@ use super::{
     Store,
     database::Sql as _,
     ground::{Ground, PoolState},
+    refuse_without_pool,
 };
 use crate::{
     crash,
@@ -194,6 +195,7 @@ impl Store {
     pub fn grow(&self, size: Bytes) -> Result<()> {
         let _lock = self.locks.pool()?;
         let now = self.database.read("look up the pool's size", |tx| {
+            refuse_without_pool(tx, self.layout.root())?;
             tx.query_row("SELECT size FROM pool", [], |row| row.get(0).map(Bytes)).sql()
         })?;
         // A pool without a device says by itself that it has no size to grow.

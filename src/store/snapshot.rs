@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::database::Sql as _;
 use crate::{
+    driver::DriverKind,
     error::{Error, Kind, Result},
     id::{CacheId, ChainId, ContainerId, Digest, VolumeId},
     units::Bytes,
@@ -242,7 +243,11 @@ impl Info {
 }
 
 /// The number of a new volume: one above all that ever were, and once these have ended, the lowest that is free.
-pub(super) fn next_volume(tx: &Transaction<'_>) -> Result<VolumeId> {
+///
+/// # Errors
+/// `Full` on thin when they have ended. Each of them was one snapshot, and the pool counts those in 24 bits beside the chunk
+/// that a mapping names (`pack_block_time`, drivers/md/dm-thin-metadata.c): one more would change what mappings name.
+pub(super) fn next_volume(tx: &Transaction<'_>, driver: DriverKind) -> Result<VolumeId> {
     let highest: u64 = tx
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'")
         .sql()?
@@ -252,6 +257,13 @@ pub(super) fn next_volume(tx: &Transaction<'_>) -> Result<VolumeId> {
         .unwrap_or(0);
     if let Ok(next) = VolumeId::new(highest + 1) {
         return Ok(next);
+    }
+    if driver == DriverKind::Thin {
+        let what = format!(
+            "this pool has made {} snapshots, as many as a thin pool can count; 'lamina save' its images and load them into a new one",
+            VolumeId::MAX
+        );
+        return Err(Error::new(Kind::Full, what));
     }
     let free: u64 = tx
         .query_row(
@@ -297,7 +309,7 @@ pub(super) fn has_children(tx: &Transaction<'_>, of: VolumeId) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::next_volume;
-    use crate::id::VolumeId;
+    use crate::{driver::DriverKind, error::Kind, id::VolumeId};
 
     #[test]
     fn numbers_come_around_when_they_have_ended() {
@@ -314,15 +326,17 @@ mod tests {
             .unwrap();
         };
         for expected in [1, 2, 3] {
-            let next = next_volume(&tx).unwrap();
+            let next = next_volume(&tx, DriverKind::Btrfs).unwrap();
             assert_eq!(next.get(), expected);
             insert(next);
         }
         tx.execute("DELETE FROM snapshots WHERE volume = 2", []).unwrap();
-        assert_eq!(next_volume(&tx).unwrap().get(), 4, "not used again while there are others");
+        assert_eq!(next_volume(&tx, DriverKind::Btrfs).unwrap().get(), 4, "not used again while there are others");
         insert(VolumeId::MAX);
-        assert_eq!(next_volume(&tx).unwrap().get(), 2);
+        let error = next_volume(&tx, DriverKind::Thin).unwrap_err();
+        assert_eq!(error.kind(), Kind::Full, "{error}");
+        assert_eq!(next_volume(&tx, DriverKind::Btrfs).unwrap().get(), 2);
         tx.execute("DELETE FROM snapshots WHERE volume = 1", []).unwrap();
-        assert_eq!(next_volume(&tx).unwrap().get(), 1);
+        assert_eq!(next_volume(&tx, DriverKind::Btrfs).unwrap().get(), 1);
     }
 }

@@ -11,8 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lamina::{block::LoopFile, driver::DriverKind};
-use libtest_mimic::Trial;
+use lamina::{
+    block::LoopFile,
+    driver::{DriverKind, pool},
+    program::MKFS_BTRFS,
+};
+use libtest_mimic::{Completion, Failed, Trial};
 use nix::{
     fcntl::{FcntlArg, fcntl},
     sys::signal::{Signal, kill},
@@ -30,7 +34,7 @@ type Case = fn(&Host) -> Outcome;
 /// The files of the database.
 const DATABASE: [&str; 3] = ["lamina.db", "lamina.db-wal", "lamina.db-shm"];
 
-const CASES: [(&str, Case); 26] = [
+const CASES: [(&str, Case); 25] = [
     ("whole_way", whole_way),
     ("first_command_makes_the_pool", first_command_makes_the_pool),
     ("layers_of_a_shared_base_lie_there_once", layers_of_a_shared_base_lie_there_once),
@@ -56,7 +60,6 @@ const CASES: [(&str, Case); 26] = [
     ("a_pool_that_does_not_come_up_is_told", a_pool_that_does_not_come_up_is_told),
     ("an_old_database_costs_nothing", an_old_database_costs_nothing),
     ("what_is_mounted_inside_is_not_in_the_pool", what_is_mounted_inside_is_not_in_the_pool),
-    ("given_devices_and_files", given_devices_and_files),
 ];
 
 /// One case per driver.
@@ -64,7 +67,18 @@ pub fn trials() -> Vec<Trial> {
     let case = |driver: DriverKind, name: &str, case: Case| {
         Trial::ignorable_test(format!("commands::{driver}::{name}"), move || with_host(driver, case))
     };
-    DriverKind::ALL.into_iter().flat_map(|driver| CASES.map(|(name, body)| case(driver, name, body))).collect()
+    let mut all: Vec<Trial> =
+        DriverKind::ALL.into_iter().flat_map(|driver| CASES.map(|(name, body)| case(driver, name, body))).collect();
+    for driver in DriverKind::ALL.into_iter().filter(|driver| driver.has_device()) {
+        all.push(case(driver, "given_devices_and_files", given_devices_and_files));
+        all.push(case(driver, "a_pool_whose_file_was_removed_goes", a_pool_whose_file_was_removed_goes));
+    }
+    all.push(Trial::ignorable_test("commands::a_missing_kernel_feature_is_named", a_missing_kernel_feature_is_named));
+    all.push(Trial::ignorable_test(
+        "commands::a_missing_program_names_its_package",
+        a_missing_program_names_its_package,
+    ));
+    all
 }
 
 fn is_id(text: &str) -> bool {
@@ -671,11 +685,49 @@ impl Drop for Disk {
     }
 }
 
+/// A kernel without a mechanism is told which, with its configuration symbol.
+fn a_missing_kernel_feature_is_named() -> Result<Completion, Failed> {
+    if pool::supported(DriverKind::Thin).is_ok() {
+        return Ok(Completion::ignored_with("this kernel has device-mapper"));
+    }
+    with_host(DriverKind::Vfs, |host| {
+        host.fails(&["pool", "create", "--driver", "thin"], "CONFIG_BLK_DEV_DM")?;
+        let drivers = host.json(&["info"])?["drivers"].to_string();
+        expect!(drivers.contains("CONFIG_BLK_DEV_DM"), "{drivers}");
+        Ok(())
+    })
+}
+
+/// A machine without mkfs.btrfs, which is hidden here in a mount namespace, is told its package, and has no half pool.
+fn a_missing_program_names_its_package() -> Result<Completion, Failed> {
+    with_host(DriverKind::Btrfs, |host| {
+        let found = MKFS_BTRFS.find()?;
+        let hide = format!("mount --bind /dev/null {} && exec \"$@\"", found.display());
+        let lamina = host.command(&host.pool_args("512M"));
+        let mut hidden = Command::new("unshare");
+        hidden.args(["--mount", "sh", "-c", &hide, "sh"]).arg(lamina.get_program()).args(lamina.get_args());
+        let said = Said::from(hidden.output()?);
+        expect_eq!(said.code, Some(1), "{said:?}");
+        expect!(said.err.contains("apt-get install btrfs-progs"), "{said:?}");
+        host.fails(&["pool", "status"], "no pool")?;
+        host.pool("512M")
+    })
+}
+
+/// While it was up: what the kernel has of it is taken down by its devices, not by the name that is gone.
+fn a_pool_whose_file_was_removed_goes(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("file", b"content")])?;
+    fs::remove_file(host.root().join("pool/data"))?;
+    host.ok(&["pool", "destroy", "--yes"])?;
+    let left = pool::held(&host.root().join("pool"))?;
+    expect!(left.mapped.is_empty() && left.loops.is_empty(), "{left:?}");
+    host.fails(&["pool", "status"], "no pool")?;
+    host.pool("512M")
+}
+
 /// Block devices are used as they are, files that are there already too; nobody's data is, and one place is not two.
 fn given_devices_and_files(host: &Host) -> Outcome {
-    if !host.has_device() {
-        return Ok(());
-    }
     let driver = host.driver.name();
     let (data, metadata) = (Disk::new(&host.file("disk"), 600 << 20)?, Disk::new(&host.file("small-disk"), 16 << 20)?);
     let (data, metadata) = (data.path(), metadata.path());

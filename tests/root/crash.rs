@@ -9,6 +9,7 @@ use lamina::{
     crash::{KILLED_AT, Point},
     driver::DriverKind,
     id::Digest,
+    units::Bytes,
 };
 use libtest_mimic::Trial;
 
@@ -67,6 +68,10 @@ enum Effect {
     Container(&'static str),
     NoContainer(&'static str),
     File(&'static str),
+    /// The container is mounted, or not.
+    Mounted(&'static str, bool),
+    /// The pool has the size that was asked for.
+    Grown,
 }
 
 const fn step(effect: Effect, args: &'static [&'static str], before: &'static [&'static [&'static str]]) -> Step {
@@ -123,8 +128,8 @@ const LIVES: Group = Group {
     name: "lives",
     steps: &[
         step(Effect::Container("made"), &["create", "--name", "made", "base:1"], &[&["rm", "made"]]),
-        mounted("victim", step(Effect::Container("victim"), &["mount", "victim"], &[&["umount", "victim"]])),
-        step(Effect::Container("victim"), &["umount", "victim"], &[&["mount", "victim"]]),
+        mounted("victim", step(Effect::Mounted("victim", true), &["mount", "victim"], &[&["umount", "victim"]])),
+        step(Effect::Mounted("victim", false), &["umount", "victim"], &[&["mount", "victim"]]),
         step(Effect::NoContainer("victim"), &["rm", "victim"], &[&["create", "--name", "victim", "base:1"]]),
         step(Effect::NoImage("other"), &["rmi", "other:1"], &[&["import", "other.tar", "other:1"]]),
         step(Effect::File("saved.tar"), &["save", "-o", "saved.tar", "base:1"], &[]),
@@ -156,7 +161,7 @@ const POOL: Group = Group {
     steps: &[
         step(Effect::Nothing, &["pool", "down"], &[&["pool", "up"]]),
         step(Effect::Nothing, &["pool", "up"], &[&["pool", "down"]]),
-        step(Effect::Nothing, &["pool", "grow", "GROWN"], &[]),
+        step(Effect::Grown, &["pool", "grow", "GROWN"], &[]),
     ],
     points: &[
         Point::PoolIntent,
@@ -210,7 +215,7 @@ fn is(value: &serde_json::Value, name: &str) -> bool {
 }
 
 /// The command's work is there, once.
-fn done(host: &Host, effect: Effect) -> Outcome {
+fn done(host: &Host, effect: Effect, arrival: usize) -> Outcome {
     let count = |listing: serde_json::Value, field: &str, name: &str| {
         listing.as_array().into_iter().flatten().filter(|row| is(&row[field], name)).count()
     };
@@ -223,6 +228,14 @@ fn done(host: &Host, effect: Effect) -> Outcome {
         Effect::Container(name) => expect_eq!(containers(name)?, 1, "container {name}"),
         Effect::File(name) => expect!(host.file(name).exists(), "file {name}"),
         Effect::NoContainer(name) => expect_eq!(containers(name)?, 0, "container {name}"),
+        Effect::Mounted(name, wanted) => expect_eq!(is_mounted(host, name)?, wanted, "container {name} is mounted"),
+        Effect::Grown => {
+            let total = host.json(&["pool", "status"])?["data"]["total_bytes"].as_u64().unwrap_or(0);
+            let wanted = grown(arrival).0;
+            // btrfs takes a part of it for metadata, about a fifth.
+            let least = if host.driver == DriverKind::Btrfs { wanted / 10 * 7 } else { wanted };
+            expect!((least..=wanted).contains(&total), "{total} bytes after growing to {wanted}");
+        }
     }
     Ok(())
 }
@@ -254,9 +267,10 @@ fn kill_until_done(host: &Host, server: &Server, step: &Step) -> Outcome<Vec<Str
             break;
         };
         reached.push(point);
-        after_kill(host, step, &args).map_err(|fault| format!("killed {args:?} at {reached:?}: {}", fault.0))?;
+        after_kill(host, step, &args, arrival)
+            .map_err(|fault| format!("killed {args:?} at {reached:?}: {}", fault.0))?;
     }
-    done(host, step.effect)?;
+    done(host, step.effect, reached.len() + 1)?;
     if step.args[0] != "mount" {
         unmount(host, step.mounted)?;
     }
@@ -264,7 +278,7 @@ fn kill_until_done(host: &Host, server: &Server, step: &Step) -> Outcome<Vec<Str
 }
 
 /// All is well after a kill, the next commands work, and the killed one does.
-fn after_kill(host: &Host, step: &Step, args: &[String]) -> Outcome {
+fn after_kill(host: &Host, step: &Step, args: &[String], arrival: usize) -> Outcome {
     host.check()?;
     archives_are_those_of_images(host)?;
     if let Effect::File(name) = step.effect {
@@ -276,7 +290,7 @@ fn after_kill(host: &Host, step: &Step, args: &[String]) -> Outcome {
     host.ok(&["pool", "down"])?;
     host.ok(&["pool", "up"])?;
     done_or_done_before(host, args)?;
-    done(host, step.effect)?;
+    done(host, step.effect, arrival)?;
     host.check()?;
     untouched(host)?;
     if let Effect::File(name) = step.effect {
@@ -304,12 +318,20 @@ fn done_or_done_before(host: &Host, args: &[String]) -> Outcome {
 }
 
 fn unmount(host: &Host, container: Option<&str>) -> Outcome {
-    let mounted = host.json(&["ps"])?;
-    let names: Vec<&str> = mounted.as_array().into_iter().flatten().filter_map(|row| row["name"].as_str()).collect();
-    match container.filter(|name| names.contains(name)) {
-        Some(name) => host.ok(&["umount", name]).map(drop),
-        None => Ok(()),
+    match container {
+        Some(name) if is_mounted(host, name)? => host.ok(&["umount", name]).map(drop),
+        _ => Ok(()),
     }
+}
+
+fn is_mounted(host: &Host, container: &str) -> Outcome<bool> {
+    let mounted = host.json(&["ps"])?;
+    Ok(mounted.as_array().into_iter().flatten().any(|row| row["name"] == container))
+}
+
+/// Larger each time, as a pool never shrinks, and so much that a thin pool's metadata must grow with it.
+fn grown(arrival: usize) -> Bytes {
+    Bytes::gib(8 * arrival as u64)
 }
 
 /// With an image of two layers, compressed and not.
@@ -324,8 +346,7 @@ fn registry() -> Outcome<Server> {
 
 fn argument(host: &Host, server: &Server, arg: &str, arrival: usize) -> String {
     match arg {
-        // Larger each time, as a pool never shrinks, and so much that a thin pool's metadata must grow with it.
-        "GROWN" => format!("{}G", 8 * arrival),
+        "GROWN" => grown(arrival).0.to_string(),
         "PULLED" => server.reference("pulled:1"),
         file if Path::new(file).extension().is_some_and(|extension| extension == "tar") => {
             host.file(file).display().to_string()

@@ -8,6 +8,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::FileExt as _,
     path::Path,
+    process::Stdio,
 };
 
 use lamina::{
@@ -21,7 +22,7 @@ use libtest_mimic::Trial;
 use crate::{
     btrfs_full::SmallDisk,
     expect, expect_eq,
-    lamina::{Host, with_host, with_host_in},
+    lamina::{Host, Said, with_host, with_host_in},
     pool::Outcome,
 };
 
@@ -38,6 +39,10 @@ pub fn trials() -> Vec<Trial> {
         ] {
             trials.push(Trial::ignorable_test(format!("full::{driver}::{name}"), move || with_host(driver, case)));
         }
+        trials.push(Trial::ignorable_test(format!("full::{driver}::an_image_larger_than_the_disk_below"), move || {
+            let disk = SmallDisk::new(400 << 20)?;
+            with_host_in(&disk.path(), driver, |host| an_image_larger_than_the_disk_below(host, &disk.path()))
+        }));
         trials.push(Trial::ignorable_test(format!("full::{driver}::the_disk_below_ends"), move || {
             let disk = SmallDisk::new(400 << 20)?;
             with_host_in(&disk.path(), driver, |host| the_disk_below_ends(host, &disk.path()))
@@ -174,6 +179,30 @@ fn an_image_larger_than_the_pool(host: &Host) -> Outcome {
     expect_eq!(host.json(&["pool", "status"])?["layers"], 1);
     layer_is_whole(&host.mount("reader")?)?;
     goes_on(host)
+}
+
+/// What others have mounted never notices: the import ends while there still is room for them.
+fn an_image_larger_than_the_disk_below(host: &Host, disk: &Path) -> Outcome {
+    prepare(host, "2G")?;
+    let mut import = host.command(&["import", "-", "large"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut tar = tar::Builder::new(import.stdin.take().ok_or("no standard input")?);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(1 << 30);
+    header.set_mode(0o644);
+    // The command ends before the archive does.
+    let written = tar.append_data(&mut header, "large", io::repeat(0x5a).take(1 << 30));
+    drop(tar);
+    let said = Said::from(import.wait_with_output()?);
+    expect!(written.is_err() && said.code == Some(1), "{written:?} {said:?}");
+    expect!(said.err.contains("disk below the pool is full"), "{said:?}");
+    expect!(rustix::fs::statvfs(disk)?.f_bavail * 4096 > 100 << 20, "it took more than it may");
+    expect_eq!(host.json(&["images"])?.as_array().map(Vec::len), Some(1));
+    // The pool was never stopped.
+    let mut file = File::create(host.mount("writer")?.join("new"))?;
+    write(&mut file)?;
+    drop(file);
+    layer_is_whole(&host.mount("reader")?)?;
+    host.check()
 }
 
 fn the_disk_below_ends(host: &Host, disk: &Path) -> Outcome {

@@ -59,6 +59,11 @@ fn rules(host: &Host) -> Outcome {
     refused(Kind::Invalid, store.commit(&key("again")?, &key("layer")?))?;
     store.prepare(&key("child")?, Some(&key("layer")?))?;
     refused(Kind::Exists, store.commit(&key("layer")?, &key("child")?))?;
+    // Refused, it is as writable as before.
+    let writable = Mounted::detached(&store.mounts(&key("child")?)?)?;
+    fs::write(writable.path().join("file"), "changed")?;
+    drop(writable);
+    store.release(&key("child")?)?;
     refused(Kind::InUse, store.remove(&key("layer")?))?;
 
     store.view(&key("view")?, &key("layer")?)?;

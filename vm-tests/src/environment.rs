@@ -9,7 +9,8 @@ use crate::host::{search_path, workspace::lamina_dir};
 use crate::layout::{SCRATCH, TEST_DISKS};
 
 /// Variables of the user that a program in the guest sees too.
-const PASSED_ON: &[&str] = &["TERM", "RUST_BACKTRACE", "RUST_LOG", "RUST_MIN_STACK", "PROPTEST_CASES", "NO_COLOR"];
+const PASSED_ON: &[&str] =
+    &["TERM", "RUST_BACKTRACE", "RUST_LOG", "RUST_MIN_STACK", "PROPTEST_CASES", "NO_COLOR", "LAMINA_TEST_FS"];
 
 /// The base environment, with `extra` last. `lamina` as built comes first in the path.
 pub(crate) fn guest(extra: &[(String, String)]) -> Result<Vec<(String, String)>> {

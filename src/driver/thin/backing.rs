@@ -92,8 +92,11 @@ impl Backing {
         self.size()
     }
 
+    /// Durable when it returns: metadata that tells of chunks must not outlive a power failure that the file's length does
+    /// not.
     pub(super) fn set_len(&self, size: Bytes) -> Result<()> {
-        self.open()?.set_len(size.0).act(|| self.act(&format!("make {size} long")))
+        let file = self.open()?;
+        file.set_len(size.0).and_then(|()| file.sync_all()).act(|| self.act(&format!("make {size} long")))
     }
 
     /// Takes disk space for all of the file, so that a full disk can never break it.

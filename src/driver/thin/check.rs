@@ -63,7 +63,8 @@ pub(in crate::driver) fn repair(spec: &PoolSpec) -> Result<Vec<String>> {
     let free = superblock.metadata_blocks.saturating_sub(superblock.metadata_taken);
     if free < superblock.metadata_blocks / 4 && !backing.is_device()? {
         let size = Bytes(backing.size()?.0.saturating_mul(2)).min(LARGEST_METADATA);
-        lengthen(&backing, size)?;
+        // A repair takes the last of the disk if it must: without it nothing can be deleted.
+        lengthen(&backing, size, Bytes(0))?;
         done.push(format!("metadata {} had {free} free blocks of 4 KiB; it has {size} now", metadata.display()));
     }
     Ok(done)

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     block::thin_pool::{METADATA_BLOCK, PoolTable, Status},
     crash,
-    driver::{Health, pool::PoolSpec},
+    driver::{BACKING_RESERVE, Health, pool::PoolSpec},
     error::{Act as _, Error, Kind, Result},
     units::Bytes,
 };
@@ -31,7 +31,7 @@ pub(super) fn grow(spec: &PoolSpec, size: Bytes) -> Result<()> {
     }
     let metadata = metadata_size(length, spec.chunk);
     if !backings.metadata.is_device()? && backings.metadata.size()? < metadata {
-        lengthen(&backings.metadata, metadata).act(act)?;
+        lengthen(&backings.metadata, metadata, BACKING_RESERVE).act(act)?;
         backings.metadata.refresh().act(act)?;
     }
     if backings.data.size()? < size {
@@ -55,7 +55,7 @@ pub(super) fn extend_metadata(spec: &PoolSpec, pool: &Pool) -> Result<bool> {
     let act = || format!("grow the pool's metadata from {now} to {size}");
     // What an earlier growth took and the kernel has not seen is taken over, not doubled again.
     if backing.size()? < size {
-        lengthen(&backing, size).act(act)?;
+        lengthen(&backing, size, BACKING_RESERVE).act(act)?;
     }
     backing.refresh().act(act)?;
     take_over(pool, None).act(act)?;
@@ -64,10 +64,20 @@ pub(super) fn extend_metadata(spec: &PoolSpec, pool: &Pool) -> Result<bool> {
     Ok(matches!(health(&pool.status()?), Health::Ok | Health::OutOfSpace))
 }
 
-/// Makes the metadata's file longer, with the disk space for all of it.
-pub(super) fn lengthen(metadata: &Backing, size: Bytes) -> Result<()> {
+/// Makes the metadata's file longer, with the disk space for all of it, if that leaves `kept_back` free. The kernel has not
+/// been told of it before that succeeds, so what a failure took is given back.
+pub(super) fn lengthen(metadata: &Backing, size: Bytes, kept_back: Bytes) -> Result<()> {
     crash::point(crash::Point::MetadataShort);
-    metadata.allocate(size)?;
+    let before = metadata.size()?;
+    let needed = size.saturating_sub(before) + kept_back;
+    if let Some(free) = metadata.free_below()?.filter(|free| *free < needed) {
+        let what = format!(
+            "take {size} of the disk for pool metadata in {}: {free} are free there, {needed} are needed with what is kept back",
+            metadata.path.display()
+        );
+        return Err(Error::new(Kind::Full, what));
+    }
+    metadata.allocate(size).map_err(|error| error.and_undo(metadata.set_len(before)))?;
     crash::point(crash::Point::MetadataLengthened);
     Ok(())
 }

@@ -236,7 +236,12 @@ fn whole(found: &Superblock, spec: &PoolSpec, backings: &Backings, sizes: (Bytes
     }
     let short = |backing: &Backing, has: Bytes, needs: Bytes| {
         let what = format!("{} has {has} ({} bytes), the pool on it needs {needs}", backing.path.display(), has.0);
-        Err(Error::new(Kind::Corrupt, format!("{what}; it was truncated")))
+        let remedy = format!(
+            "put the whole one back; 'truncate -s {} {}' makes it long enough, with zeros",
+            needs.0,
+            backing.path.display()
+        );
+        Err(Error::new(Kind::Corrupt, format!("{what}; it was truncated: {remedy}")))
     };
     let data = Bytes(found.data_chunks.saturating_mul(chunk.0));
     if sizes.0 < data {
@@ -266,8 +271,13 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
     match Pool::find(control()?, names.clone())? {
         Ok(pool) => {
             for (backing, number) in backings.both().into_iter().zip([pool.table.data, pool.table.metadata]) {
-                // By the device: the file may have been removed or replaced while the pool was up.
-                if !backing.is_device()? {
+                // By the device: the file may have been removed or replaced while the pool was up. A given device that
+                // is a loop device is its owner's to detach.
+                let is_given_device = match backing.is_device() {
+                    Err(error) if error.kind() == Kind::NotFound => false,
+                    kind => kind?,
+                };
+                if !is_given_device {
                     held.extend(LoopFile::on(&device_path(number)?, &backing.path)?);
                 }
             }

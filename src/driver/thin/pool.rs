@@ -9,8 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::{
     block::{
         Control, DmName, Names,
@@ -20,6 +18,7 @@ use crate::{
     driver::Health,
     error::{Act as _, Error, Kind, Result},
     fs::{holders, mounts_everywhere},
+    interrupt,
     units::Bytes,
 };
 
@@ -111,7 +110,7 @@ impl Pool {
     /// Runs `look` while the metadata snapshot is held, which has its root there.
     fn holding_metadata<T>(&self, look: impl FnOnce(&Source, u64) -> Result<T>) -> Result<T> {
         let source = Source::open(&self.metadata_device()?)?;
-        flock(&source, FlockOperation::LockExclusive).act(|| "lock the pool's metadata device")?;
+        interrupt::wait_for_lock(&source).act(|| "lock the pool's metadata device")?;
         match self.message(Message::ReserveMetadataSnap) {
             Err(error) if error.kind() == Kind::InUse => {
                 self.message(Message::ReleaseMetadataSnap)?;

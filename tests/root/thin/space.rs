@@ -1,6 +1,6 @@
-//! What volumes take of the pool and of the disk below, and what each act takes of time.
+//! What volumes take of the pool and of the disk below.
 
-use std::{fs, io::Write as _, time::Instant};
+use std::fs;
 
 use lamina::{Result, driver::Access, fs::BlockFs, units::Bytes};
 
@@ -51,36 +51,5 @@ pub(super) fn deleting_returns_space_to_the_host(pool: &Pool) -> Result<()> {
     assert!(pool.data_taken() >= 64 << 20);
     driver.delete(id(3))?;
     assert!(pool.data_taken() <= 8 << 20, "{}", pool.data_taken());
-    Ok(())
-}
-
-pub(super) fn latencies(pool: &Pool) -> Result<()> {
-    let driver = pool.driver()?;
-    let driver = driver.as_ref();
-    driver.create(id(1))?;
-    inside(driver, 1, Access::ReadWrite, |root| fs::write(root.join("f"), vec![1; 16 << 20]).unwrap())?;
-    driver.seal(id(1))?;
-    let mut log = std::io::stdout();
-    let mut timed = |what: &str, act: &mut dyn FnMut() -> Result<()>| -> Result<()> {
-        let started = Instant::now();
-        act()?;
-        writeln!(log, "{what}: {:.1} ms", started.elapsed().as_secs_f64() * 1e3).unwrap();
-        Ok(())
-    };
-    for round in 0..3u64 {
-        let new = id(10 + round);
-        timed("snapshot", &mut || driver.snapshot(new, &[id(1)]))?;
-        timed("delete untouched", &mut || driver.delete(new))?;
-        driver.snapshot(new, &[id(1)])?;
-        timed("mounts", &mut || driver.mounts(new, &[], Access::ReadWrite).map(drop))?;
-        timed("release", &mut || driver.release(new))?;
-        inside(driver, 10 + round, Access::ReadWrite, |root| fs::write(root.join("g"), "x").unwrap())?;
-        timed("seal", &mut || driver.seal(new))?;
-        timed("usage", &mut || driver.usage(new, &[id(1)]).map(drop))?;
-        timed("changes", &mut || driver.changes(new, &[id(1)]).map(drop))?;
-        timed("volumes", &mut || driver.volumes().map(drop))?;
-        timed("delete", &mut || driver.delete(new))?;
-        timed("open", &mut || pool.driver().map(drop))?;
-    }
     Ok(())
 }
