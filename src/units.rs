@@ -142,16 +142,17 @@ impl FromStr for Bytes {
     }
 }
 
+/// Ends at the largest number: apparent sizes of sparse files, which anybody can make, add up to more.
 impl Add for Bytes {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        Self(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for Bytes {
     fn add_assign(&mut self, other: Self) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: a [`LoopFile`] keeps no descriptor of its device, so it never is the user that keeps a detach waiting.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -16,7 +17,11 @@ use loopdev::{LoopControl, LoopDevice};
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    sys::loop_dev::{self, Backing},
+    sys::{
+        self,
+        loop_dev::{self, Backing},
+    },
+    units::Bytes,
 };
 
 /// The logical block size of every loop device of ours.
@@ -32,6 +37,33 @@ pub struct LoopFile {
     backing: Backing,
     device: PathBuf,
     number: (u32, u32),
+}
+
+/// What others did to an attached file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// It has no name any more, or another file has it.
+    Removed,
+    /// It is shorter than its device.
+    CutOff {
+        /// Its length.
+        has: Bytes,
+        /// The device's.
+        needs: Bytes,
+    },
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removed => f.write_str("was removed or replaced while the pool was up"),
+            Self::CutOff { has, needs } => write!(
+                f,
+                "was cut off while the pool was up: it has {has} of {needs} ({} of {} bytes); what was there is lost",
+                has.0, needs.0
+            ),
+        }
+    }
 }
 
 impl LoopFile {
@@ -136,6 +168,40 @@ impl LoopFile {
         loop_dev::is_direct(File::open(&self.device).act(act)?).act(act)
     }
 
+    /// What happened to the file since it was attached, if anything did.
+    ///
+    /// # Errors
+    /// When the file or the device cannot be asked.
+    pub fn harm(&self) -> Result<Option<Harm>> {
+        let act = || format!("look at {} below {}", self.file.display(), self.device.display());
+        let found = match fs::metadata(&self.file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Harm::Removed)),
+            found => found.act(act)?,
+        };
+        if (Backing { device: found.dev(), inode: found.ino() }) != self.backing {
+            return Ok(Some(Harm::Removed));
+        }
+        let needs = Bytes(sys::block::size(File::open(&self.device).act(act)?).act(act)?);
+        let has = Bytes(found.len());
+        Ok((has < needs).then_some(Harm::CutOff { has, needs }))
+    }
+
+    /// Refuses to lose the file: one that no longer has its name goes with the device.
+    ///
+    /// # Errors
+    /// `Corrupt` with how to save it.
+    pub fn require_kept(&self) -> Result<()> {
+        if self.harm()? != Some(Harm::Removed) {
+            return Ok(());
+        }
+        let (file, device) = (self.file.display(), self.device.display());
+        let what = format!(
+            "{file} was removed or replaced while the pool was up: {device} alone has its content, and loses it when the pool \
+             goes down; save it first with 'cp --sparse=always {device} COPY', or give it up with 'lamina pool destroy --yes'"
+        );
+        Err(Error::new(Kind::Corrupt, what))
+    }
+
     /// Makes the device as long as the file has become.
     ///
     /// # Errors
@@ -167,6 +233,18 @@ impl LoopFile {
         let undo = File::open(&self.device).and_then(|device| loop_dev::keep(&device)).act(|| "keep it attached");
         Err(in_use.and_undo(undo))
     }
+}
+
+/// A line for each file that others did something to.
+///
+/// # Errors
+/// When a file or device cannot be asked.
+pub fn harms(loops: &[LoopFile]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for attached in loops {
+        found.extend(attached.harm()?.map(|harm| format!("{} {harm}", attached.file.display())));
+    }
+    Ok(found)
 }
 
 /// The names of the device-mapper devices that lie on `device`, directly or on each other, those on top first.

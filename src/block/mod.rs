@@ -9,5 +9,5 @@ pub mod thin_pool;
 
 pub use blank::{ensure_blank, make_blank};
 pub use dm::{Control, Info, TableLine, node};
-pub use loop_file::{LoopFile, mapped_on};
+pub use loop_file::{LoopFile, harms, mapped_on};
 pub use names::{DmName, Names};

@@ -43,7 +43,9 @@ impl Args {
         }
         let now = Timestamp::now();
         let row = |row: Row| {
-            let by = if self.no_trunc { row.created_by.clone() } else { output::cut(&row.created_by, 45) };
+            // A row is one line, and what an image says must not steer the terminal.
+            let by = row.created_by.replace(char::is_control, " ");
+            let by = if self.no_trunc { by } else { output::cut(&by, 45) };
             let created = human::ago(row.created.as_deref(), now);
             vec![self.id(&row.id).to_owned(), created, by, row.size_bytes.docker(), row.comment]
         };

@@ -238,12 +238,12 @@ impl<'store> Containers<'store> {
 /// Apparent bytes of the regular files among what was added or changed, hard links once.
 fn apparent_size(root: BorrowedFd<'_>, changes: &Changes) -> Result<Bytes> {
     let mut seen = HashSet::new();
-    let mut size = 0;
+    let mut size = 0_u64;
     for change in changes.iter().filter(|change| change.kind != ChangeKind::Deleted) {
         let Some(located) = locate(root, &change.path)? else { continue };
         let Some(stat) = located.place().stat()? else { continue };
         if file_type(&stat) == FileType::RegularFile && (stat.st_nlink == 1 || seen.insert(identity(&stat))) {
-            size += u64::try_from(stat.st_size).unwrap_or(0);
+            size = size.saturating_add(u64::try_from(stat.st_size).unwrap_or(0));
         }
     }
     Ok(Bytes(size))

@@ -11,7 +11,7 @@ use std::{
 
 use super::{Driver, DriverKind, btrfs, overlay, shelf, thin, vfs};
 use crate::{
-    block,
+    block::{self, LoopFile},
     error::{Act as _, Error, Kind, Result},
     fs::BlockFs,
     units::Bytes,
@@ -201,6 +201,19 @@ pub fn close(spec: &PoolSpec) -> Result<()> {
         // There is nothing to take down.
         DriverKind::Overlay | DriverKind::Vfs => shelf::refuse_if_mounted(spec),
     }
+}
+
+/// Refuses if the pool would be lost by taking it down, because a file below it has no name any more.
+///
+/// # Errors
+/// `Corrupt` with how to save it.
+pub fn require_kept(spec: &PoolSpec) -> Result<()> {
+    let loops = match spec.kind {
+        DriverKind::Thin => thin::loops(spec),
+        DriverKind::Btrfs => btrfs::loops(spec),
+        DriverKind::Overlay | DriverKind::Vfs => Ok(Vec::new()),
+    };
+    loops?.iter().try_for_each(LoopFile::require_kept)
 }
 
 /// Takes down a pool that the kernel has stopped or that does not come up, and makes it fit to be opened again without

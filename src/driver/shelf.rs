@@ -267,12 +267,9 @@ impl Shelf {
         delete().act(|| format!("delete volume {id}"))
     }
 
-    /// Every volume of which there is anything.
+    /// Every volume that has a tree, or half of one.
     pub(super) fn volumes(&self) -> Result<Vec<VolumeId>> {
-        let mut found = Vec::new();
-        for dir in [&self.volumes, &self.work] {
-            found.extend(names(dir.as_fd())?.iter().filter_map(|name| parse(name)));
-        }
+        let mut found: Vec<VolumeId> = names(self.volumes.as_fd())?.iter().filter_map(|name| parse(name)).collect();
         found.sort_unstable();
         found.dedup();
         Ok(found)

@@ -73,7 +73,7 @@ impl FromStr for BlockFs {
         [Self::Ext4, Self::Xfs, Self::Btrfs]
             .into_iter()
             .find(|fs| fs.name() == text)
-            .ok_or_else(|| Error::new(Kind::Invalid, format!("file system '{text}' is not one of ext4, xfs, btrfs")))
+            .ok_or_else(|| Error::new(Kind::Invalid, format!("file system '{text}' is not one of ext4, xfs")))
     }
 }
 

@@ -116,8 +116,9 @@ impl<'store> Catalog<'store> {
     /// and no longer what it named before.
     ///
     /// # Errors
-    /// `NotFound` if a layer is missing: another command removed it meanwhile.
+    /// `NotFound` if a layer is missing: another command removed it meanwhile. `Invalid` for a reference with a digest.
     pub fn publish(&self, config: &Config, reference: Option<&Reference>) -> Result<Image> {
+        reference.map_or(Ok(()), Reference::require_free)?;
         self.publish_with(config, reference, |_| Ok(()))
     }
 
@@ -157,10 +158,7 @@ impl<'store> Catalog<'store> {
     /// # Errors
     /// `Invalid` for a reference with a digest, which a registry gives and nobody else; `NotFound` if the image went.
     pub fn tag(&self, image: &Image, reference: &Reference) -> Result<()> {
-        if reference.digest().is_some() {
-            let what = format!("tag image {} as {reference}: a name with a digest cannot be given", image.id);
-            return Err(Error::new(Kind::Invalid, what));
-        }
+        reference.require_free()?;
         self.store
             .database()
             .write(&format!("tag image {} as {reference}", image.id), |tx| tag(tx, reference, image.id))

@@ -30,6 +30,7 @@ use crate::{
 /// # Errors
 /// Those of reading and unpacking; nothing stays then.
 pub fn import(store: &Store, tar: impl Read + Send, reference: &Reference, source: &str) -> Result<Image> {
+    reference.require_free()?;
     let catalog = Catalog::new(store);
     let held = store.draft(None)?;
     let (unpacked, blob) = fill(store, &held, tar)?;
@@ -76,6 +77,7 @@ pub fn load(store: &Store, archive: &Archive, events: &mut dyn LoadEvents) -> Re
 }
 
 fn load_image(store: &Store, archive: &Archive, image: &ArchivedImage, events: &mut dyn LoadEvents) -> Result<ImageId> {
+    image.references.iter().try_for_each(Reference::require_free)?;
     let catalog = Catalog::new(store);
     let diffs = image.config.diff_ids();
     let mut held = Vec::new();

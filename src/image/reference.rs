@@ -44,6 +44,18 @@ impl Reference {
         self.digest
     }
 
+    /// Refuses a name that nobody here may give: a digest says what is named, and a registry that it is so.
+    ///
+    /// # Errors
+    /// `Invalid` for a reference with a digest.
+    pub fn require_free(&self) -> Result<()> {
+        if self.digest.is_none() {
+            return Ok(());
+        }
+        let what = format!("name an image {self}: a name with a digest cannot be given; leave the digest out");
+        Err(Error::new(Kind::Invalid, what))
+    }
+
     /// Host and path in full: `docker.io/library/debian`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.domain, self.path)

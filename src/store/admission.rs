@@ -39,12 +39,13 @@ impl Store {
                 }
             }
         }
-        if is_disk_below_full(&status).is_some() {
-            // What was deleted may be free in the pool and still taken below.
+        let kind = self.driver.kind();
+        if matches!(judge(&status, kind), Err(error) if error.kind() == Kind::Full) {
+            // What was deleted just now may be taken still, in the pool or on the disk below.
             self.driver.give_back()?;
             status = self.driver.status()?;
         }
-        judge(&status, self.driver.kind())
+        judge(&status, kind)
     }
 
     /// What is free on the disk that the pool lies on: below its sparse files, or where its directories are; `None` on a

@@ -3,12 +3,17 @@
 //! Invariant: a transaction is short (no kernel call, no file system work inside) and durable when it returns
 //! (`synchronous = FULL` syncs the log at every commit), so no command waits long for another and no intent is lost.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::{OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, config::DbConfig};
 
 use super::lock::Locks;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Act as _, Error, Kind, Result};
 
 /// The schema version that this program writes.
 const VERSION: i64 = 3;
@@ -32,6 +37,7 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the database at `path`, and makes it if it is not there or was left half made.
     pub(super) fn open(path: &Path, locks: &Locks) -> Result<Self> {
+        hide(path)?;
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(PATIENCE)?;
@@ -123,6 +129,18 @@ impl Database {
     }
 }
 
+/// Makes the file if it is not there, for root alone: configurations of images hold what others must not read. SQLite
+/// gives its log the same mode.
+fn hide(path: &Path) -> Result<()> {
+    let act = || format!("make database {}", path.display());
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).act(act)?;
+    let mode = file.metadata().act(act)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(0o600)).act(|| format!("close {} to others", path.display()))
+}
+
 /// Turns SQLite's errors into ours.
 pub(crate) trait Sql<T> {
     /// The same result with our error.
@@ -150,6 +168,10 @@ fn failed(error: rusqlite::Error, act: &str) -> Error {
         Some(ErrorCode::ConstraintViolation) => Kind::Exists,
         _ => Kind::Io,
     };
+    let damaged = "the database is damaged; put a copy of it back, with its -wal or without any";
+    if kind == Kind::Corrupt {
+        return Error::with_source(kind, damaged, error).within(act);
+    }
     Error::with_source(kind, act, error)
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
+    fs::{self, File},
     io::{self, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -196,7 +196,7 @@ impl Ground {
     }
 
     pub(super) fn bring_up(self, spec: &PoolSpec) -> Result<Store> {
-        let driver = pool::open(spec).map_err(|error| error.within(format!("bring the {} pool up", spec.kind)))?;
+        let driver = pool::open(spec)?;
         let store = self.store(driver);
         store.finish_growth()?;
         Ok(store)
@@ -218,9 +218,14 @@ fn not_lost(root: &Path) -> Result<()> {
     }
 }
 
+/// An empty file is no database: one that was emptied must be told like one that is gone, and one that another command
+/// is just making has no pool yet.
 fn is_there(root: &Path) -> Result<bool> {
     let database = root.join(DATABASE);
-    database.try_exists().act(|| format!("look for {}", database.display()))
+    match fs::metadata(&database) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|found| found.len() > 0).act(|| format!("look for {}", database.display())),
+    }
 }
 
 /// The length of a file or block device that is there and not empty.

@@ -7,6 +7,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -86,6 +87,8 @@ impl Locks {
             .write(true)
             .create(true)
             .truncate(false)
+            // Whoever can open it can hold its locks.
+            .mode(0o600)
             .open(&self.path)
             .act(|| format!("open lock file {}", self.path.display()))
     }

@@ -26,15 +26,17 @@ pub(super) fn refuse_if_lost(root: &Path) -> Result<()> {
         return Ok(());
     }
     let database = root.join(DATABASE);
-    let state = if database.try_exists().act(|| format!("look for {}", database.display()))? {
-        "has no pool"
-    } else {
-        "is missing"
+    let state = match fs::metadata(&database) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is missing",
+        found => match found.act(|| format!("look for {}", database.display()))?.len() {
+            0 => "is empty",
+            _ => "has no pool",
+        },
     };
     let (up, down) = traces(root, &pool)?;
     let what = format!(
         "there is a pool in {} that the database does not know: {} {state}, and {} and {archives} archives of layers are there{up}. \
-         Which images and containers they are only the database tells: put {DATABASE} back, with {DATABASE}-wal if you have that too. \
+         Which images and containers they are only the database tells: put {DATABASE} back, with its {DATABASE}-wal, or without if it has none: the -wal of another would change it. \
          Nothing was changed. To give all of it up: {down}remove {} and {}",
         root.display(),
         database.display(),

@@ -150,7 +150,7 @@ impl Store {
         crash::point(crash::Point::PoolIntent);
         if let Err(error) = pool::create(&spec) {
             let undone = ground.remove(&spec);
-            return Err(error.within(format!("make {kind} pool")).and_undo(undone));
+            return Err(error.and_undo(undone));
         }
         crash::point(crash::Point::PoolActed);
         ground.set_state(PoolState::Ready)?;
@@ -167,6 +167,7 @@ impl Store {
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
         let was_up = pool::is_up(&spec)?;
         ground.refuse_if_used("take the pool down")?;
+        pool::require_kept(&spec)?;
         // Also one that is down: a process that died on the way up or down may have left a loop device.
         pool::close(&spec)?;
         ground.database.settle().map(|()| was_up)
@@ -207,7 +208,7 @@ impl Store {
         crash::point(crash::Point::GrowIntent);
         if let Err(error) = self.driver.grow(size) {
             let undone = self.note_growth(None);
-            return Err(self.explain(error).within(format!("grow pool to {size}")).and_undo(undone));
+            return Err(self.explain(error).and_undo(undone));
         }
         crash::point(crash::Point::GrowActed);
         self.note_grown()

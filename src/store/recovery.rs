@@ -71,7 +71,10 @@ impl Store {
     pub(crate) fn recover_volume(&self, volume: VolumeId) -> Result<()> {
         let mut next = Some(volume);
         while let Some(volume) = next {
-            next = self.remove_unwanted(volume).map_err(|error| self.explain(error))?;
+            next = self.remove_unwanted(volume).map_err(|error| {
+                self.explain(error)
+                    .within("it is removed, and a later command gives back the space, as this one could not")
+            })?;
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ impl Store {
         };
         let Some(wrong) = wrong else { return Ok((ground.bring_up(&spec)?, Vec::new())) };
         ground.refuse_if_used("take the pool down to repair it")?;
+        pool::require_kept(&spec).map_err(|error| error.within(wrong.clone()))?;
         let done = pool::repair(&spec).map_err(|error| error.within(format!("{wrong}; repair the pool")))?;
         let store = ground.bring_up(&spec)?;
         let repaired = !store.driver.status()?.health.is_stopped();

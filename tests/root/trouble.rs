@@ -32,20 +32,25 @@ use crate::{
 type Case = fn(&Host) -> Outcome;
 
 pub fn trials() -> Vec<Trial> {
-    let every: [(&str, Case); 4] = [
+    let every: [(&str, Case); 6] = [
         ("a_mount_in_another_namespace_is_told", mounted_elsewhere),
         ("a_foreign_mount_is_left_alone", foreign_mount),
         ("a_lost_database_is_told_by_every_command", lost_database),
         ("diff_in_json_loses_no_byte", diff_in_json),
+        ("an_emptied_database_is_told_and_can_come_back", emptied_database),
+        ("others_see_nothing_and_plant_nothing", others),
     ];
     let all = DriverKind::ALL.into_iter().flat_map(|driver| every.map(|(name, case)| (driver, name, case)));
-    let some: [(DriverKind, &str, Case); 6] = [
+    let some: [(DriverKind, &str, Case); 9] = [
         (DriverKind::Thin, "an_idle_device_goes_unless_it_is_locked", idle_device),
+        (DriverKind::Thin, "a_file_that_lost_its_name_is_not_lost", file_without_name),
+        (DriverKind::Btrfs, "a_file_that_lost_its_name_is_not_lost", file_without_name),
         (DriverKind::Btrfs, "a_foreign_mount_on_the_pool_is_left_alone", foreign_mount_on_the_pool),
         (DriverKind::Btrfs, "a_killed_mkfs_costs_nothing", killed_mkfs),
         (DriverKind::Btrfs, "a_full_pool_still_tells", full_pool_tells),
         (DriverKind::Overlay, "what_is_mounted_in_a_volume_survives", mount_in_a_volume),
         (DriverKind::Vfs, "what_is_mounted_in_a_volume_survives", mount_in_a_volume),
+        (DriverKind::Vfs, "a_container_that_lost_its_tree_is_told", lost_tree),
     ];
     all.chain(some)
         .map(|(driver, name, case)| {
@@ -388,4 +393,88 @@ fn full_pool_tells(host: &Host) -> Outcome {
     host.fails(&["create", "base:1"], "lamina pool grow")?;
     host.ok(&["rm", "box"])?;
     host.ok(&["create", "base:1"]).map(drop)
+}
+
+/// SQLite made an empty database of it, whose log then covered the one that was put back.
+fn emptied_database(host: &Host) -> Outcome {
+    prepare(host)?;
+    host.ok(&["pool", "down"])?;
+    let database = host.root().join("lamina.db");
+    let whole = fs::read(&database)?;
+    fs::write(&database, "")?;
+    for suffix in ["-wal", "-shm"] {
+        fs::remove_file(host.root().join(format!("lamina.db{suffix}")))?;
+    }
+    host.fails(&["ps", "-a"], "lamina.db is empty")?;
+    host.fails(&["import", &host.file("rootfs.tar").to_string_lossy(), "other"], "lamina.db is empty")?;
+    expect_eq!(fs::metadata(&database)?.len(), 0, "nothing is written into it");
+    expect!(!host.root().join("lamina.db-wal").exists(), "nor beside it");
+    fs::write(&database, whole)?;
+    expect_eq!(fs::read(host.mount("box")?.join("file"))?, b"content");
+    host.ok(&["umount", "box"]).map(drop)
+}
+
+/// Configurations are not for every user's eyes, locks not for every user's hands, a name with a digest not for whoever
+/// makes an image, and a container with files of any size breaks no listing.
+fn others(host: &Host) -> Outcome {
+    fs::create_dir(host.root())?;
+    fs::set_permissions(host.root(), fs::Permissions::from_mode(0o755))?;
+    prepare(host)?;
+    for name in ["lamina.db", "lamina.db-wal", "lamina.db-shm", "locks"] {
+        let mode = fs::metadata(host.root().join(name))?.permissions().mode() & 0o777;
+        expect_eq!(mode, 0o600, "{name}");
+    }
+    let forged = format!("base@sha256:{}", "0".repeat(64));
+    let tar = host.file("rootfs.tar");
+    host.fails(&["import", &tar.to_string_lossy(), &forged], "leave the digest out")?;
+    host.fails(&["commit", "box", &forged], "leave the digest out")?;
+    let archive = host.file("forged.tar");
+    crate::archive::write(&archive, &forged, &[tar.as_path()])?;
+    host.fails(&["load", "-i", &archive.to_string_lossy()], "leave the digest out")?;
+    expect_eq!(host.json(&["images"])?.as_array().map(Vec::len), Some(1));
+    let root = host.mount("box")?;
+    for name in ["one", "two", "three"] {
+        // As long as a file can be, where the file system lets it.
+        if fs::File::create(root.join(name))?.set_len(i64::MAX as u64 - 4095).is_err() {
+            return host.ok(&["umount", "box"]).map(drop);
+        }
+    }
+    let listed = host.json(&["ps", "-a", "-s"])?;
+    expect!(listed[0]["size_rw_bytes"].as_u64() > Some(i64::MAX as u64), "{listed}");
+    for args in [&["inspect", "box"][..], &["system", "df"]] {
+        host.ok(args)?;
+    }
+    host.ok(&["umount", "box"]).map(drop)
+}
+
+/// `check --repair` detached the loop device that alone still had the pool's content.
+fn file_without_name(host: &Host) -> Outcome {
+    prepare(host)?;
+    let (data, aside) = (host.root().join("pool/data"), host.file("aside"));
+    // A second name, so that the test can put it back as a user does by copying.
+    fs::hard_link(&data, &aside)?;
+    fs::remove_file(&data)?;
+    for args in [&["pool", "down"][..], &["check", "--repair"]] {
+        let said = host.run(args)?;
+        expect!(said.code == Some(1) && said.err.contains("cp --sparse=always /dev/loop"), "{args:?}: {said:?}");
+    }
+    fs::rename(&aside, &data)?;
+    host.check()?;
+    let length = fs::metadata(&data)?.len();
+    fs::File::options().write(true).open(&data)?.set_len(length - 4096)?;
+    let said = host.run(&["check"])?;
+    expect!(said.code == Some(1) && said.out.contains("was cut off while the pool was up"), "{said:?}");
+    fs::File::options().write(true).open(&data)?.set_len(length)?;
+    expect_eq!(fs::read(host.mount("box")?.join("file"))?, b"content");
+    host.ok(&["umount", "box"])?;
+    host.check()
+}
+
+fn lost_tree(host: &Host) -> Outcome {
+    prepare(host)?;
+    fs::remove_dir_all(host.root().join("pool/volumes/2"))?;
+    let said = host.run(&["check"])?;
+    expect!(said.code == Some(1) && said.out.contains("volume 2 of active snapshot"), "{said:?}");
+    host.ok(&["rm", "box"])?;
+    host.check()
 }

@@ -358,6 +358,17 @@ fn take_down(spec: &PoolSpec) -> Result<()> {
     Ok(())
 }
 
+/// The loop device below a pool that is up, found by its mount.
+pub(in crate::driver) fn loops(spec: &PoolSpec) -> Result<Vec<LoopFile>> {
+    below(&Place::of(spec)?)
+}
+
+/// The same of a place.
+pub(super) fn below(place: &Place) -> Result<Vec<LoopFile>> {
+    let mounted = place.mounted()?.filter(|_| !place.is_device());
+    Ok(mounted.map(|mount| LoopFile::on(&mount.source, &place.data)).transpose()?.flatten().into_iter().collect())
+}
+
 /// A namespace that was made while the pool was up has a copy of its mount, and keeps the file system up.
 fn refuse_if_elsewhere(place: &Place, mounted: Option<&MountEntry>) -> Result<()> {
     let held = if place.is_device() || !place.data.exists() { None } else { LoopFile::find(&place.data)? };

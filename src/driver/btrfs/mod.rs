@@ -27,6 +27,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, pool::PoolSpec};
 use crate::{
+    block,
     error::{Act as _, Error, Kind, Result},
     fs::{FilePair, MountEntry, MountSpec, Verdict, compare, mount_table, subvolume},
     id::VolumeId,
@@ -39,7 +40,7 @@ use crate::{
 };
 
 use life::Place;
-pub(super) use life::{close, create, destroy, is_up, supported};
+pub(super) use life::{close, create, destroy, is_up, loops, supported};
 
 /// The directory of all volumes.
 const VOLUMES: &str = "volumes";
@@ -380,7 +381,7 @@ impl Driver for Btrfs {
     }
 
     fn check(&self) -> Result<Vec<String>> {
-        let mut findings = Vec::new();
+        let mut findings = block::harms(&life::below(&self.place)?)?;
         self.check_device(&mut findings)?;
         self.check_volumes(&mut findings)?;
         Ok(findings)

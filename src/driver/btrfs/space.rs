@@ -103,10 +103,10 @@ pub(super) fn grow(pool: &Btrfs, size: Bytes) -> Result<()> {
             let message = format!("{}: the device {} has {}", act(), pool.place.data.display(), Bytes(length));
             return Err(Error::new(Kind::Invalid, message));
         }
-        return btrfs::resize_to_device(&pool.root).act(act);
+        return btrfs::resize(&pool.root, Some(size.0)).act(act);
     }
     grow_file(&pool.place, size).act(act)?;
-    let grown = btrfs::resize_to_device(pool.root.as_fd()).act(act);
+    let grown = btrfs::resize(pool.root.as_fd(), None).act(act);
     grown.map_err(|error| error.and_undo(grow_file(&pool.place, now)))
 }
 

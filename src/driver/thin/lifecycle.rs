@@ -270,17 +270,7 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
     let mut held = Vec::new();
     match Pool::find(control()?, names.clone())? {
         Ok(pool) => {
-            for (backing, number) in backings.both().into_iter().zip([pool.table.data, pool.table.metadata]) {
-                // By the device: the file may have been removed or replaced while the pool was up. A given device that
-                // is a loop device is its owner's to detach.
-                let is_given_device = match backing.is_device() {
-                    Err(error) if error.kind() == Kind::NotFound => false,
-                    kind => kind?,
-                };
-                if !is_given_device {
-                    held.extend(LoopFile::on(&device_path(number)?, &backing.path)?);
-                }
-            }
+            held = below(&pool, &backings)?;
             for (id, _) in active(&pool)? {
                 remove_patiently(&pool.control, &names.volume(id))?;
             }
@@ -292,6 +282,28 @@ pub(in crate::driver) fn close(spec: &PoolSpec) -> Result<()> {
     crash::point(crash::Point::DownHalf);
     held.into_iter().try_for_each(LoopFile::detach)?;
     backings.both().into_iter().try_for_each(Backing::detach)
+}
+
+/// The loop devices below a pool, found by the pool itself: the files may have been removed or replaced while it was up. A
+/// given device that is a loop device is its owner's.
+fn below(pool: &Pool, backings: &Backings) -> Result<Vec<LoopFile>> {
+    let mut held = Vec::new();
+    for (backing, number) in backings.both().into_iter().zip([pool.table.data, pool.table.metadata]) {
+        let is_given_device = match backing.is_device() {
+            Err(error) if error.kind() == Kind::NotFound => false,
+            kind => kind?,
+        };
+        if !is_given_device {
+            held.extend(LoopFile::on(&device_path(number)?, &backing.path)?);
+        }
+    }
+    Ok(held)
+}
+
+/// The same of a pool that may be down.
+pub(in crate::driver) fn loops(spec: &PoolSpec) -> Result<Vec<LoopFile>> {
+    let pool = Pool::find(control()?, Names::new(&spec.uuid)?)?;
+    pool.map_or(Ok(Vec::new()), |pool| below(&pool, &Backings::of(spec)))
 }
 
 /// See [`super::super::pool::destroy`].

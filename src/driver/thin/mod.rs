@@ -20,7 +20,7 @@ use std::os::fd::BorrowedFd;
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Space, Usage, pool::PoolSpec};
 use crate::{
     block::{
-        Info,
+        self, Info,
         thin_pool::{Filled, METADATA_BLOCK, Message, Status},
     },
     error::{Act as _, Error, Kind, Result},
@@ -42,7 +42,7 @@ pub(super) fn supported() -> Result<()> {
 }
 
 pub(super) use check::repair;
-pub(super) use lifecycle::{close, create, destroy, is_up};
+pub(super) use lifecycle::{close, create, destroy, is_up, loops};
 
 impl Thin {
     pub(super) fn open(spec: &PoolSpec) -> Result<Self> {
@@ -169,7 +169,9 @@ impl Driver for Thin {
     }
 
     fn check(&self) -> Result<Vec<String>> {
-        check::check(&self.pool)
+        let mut findings = block::harms(&lifecycle::loops(&self.spec)?)?;
+        findings.extend(check::check(&self.pool)?);
+        Ok(findings)
     }
 
     fn damaged(&self) -> Result<Vec<(VolumeId, String)>> {

@@ -31,7 +31,7 @@ mod space;
 
 pub use search::{Item, Range, search};
 pub use space::{
-    DeviceErrors, DeviceInfo, FsInfo, SpaceInfo, device_errors, device_info, fs_info, resize_to_device, space_info,
+    DeviceErrors, DeviceInfo, FsInfo, SpaceInfo, device_errors, device_info, fs_info, resize, space_info,
     take_back_empty_groups,
 };
 

@@ -180,13 +180,14 @@ pub fn device_errors(fd: impl AsFd) -> io::Result<DeviceErrors> {
     Ok(DeviceErrors { writes, reads, flushes, corruptions, generations })
 }
 
-/// Enlarges the mounted file system to the whole of its device.
+/// Makes the mounted file system `size` bytes long; `None` is the whole of its device.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn resize_to_device(fd: impl AsFd) -> io::Result<()> {
+pub fn resize(fd: impl AsFd, size: Option<u64>) -> io::Result<()> {
     let mut args = Box::new(VolArgs { fd: 0, name: [0; 4088] });
-    args.name[..3].copy_from_slice(b"max");
+    let size = size.map_or("max".to_owned(), |size| size.to_string());
+    args.name[..size.len()].copy_from_slice(size.as_bytes());
     call::<Resize>(fd, &mut *args).map(drop)
 }
 
