@@ -50,6 +50,16 @@ pub trait PushEvents: Sync {
     fn pushed(&self, layer: DiffId);
 }
 
+/// Nobody wants to know.
+impl PushEvents for () {
+    fn found(&self, _: &[DiffId]) {}
+    fn exists(&self, _: DiffId) {}
+    fn mounted(&self, _: DiffId, _: &str) {}
+    fn sending(&self, _: DiffId, _: u64) {}
+    fn sent(&self, _: DiffId, _: u64) {}
+    fn pushed(&self, _: DiffId) {}
+}
+
 /// What was pushed.
 #[derive(Clone, Copy, Debug)]
 pub struct Pushed {
