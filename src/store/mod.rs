@@ -30,6 +30,7 @@ mod pool;
 mod recovery;
 mod repair;
 mod snapshot;
+pub mod waiting;
 
 use std::path::Path;
 

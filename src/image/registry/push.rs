@@ -25,6 +25,7 @@ use crate::{
     id::{DiffId, Digest},
     image::{
         catalog::{Catalog, Image, Layer},
+        digests,
         reference::Reference,
         save::{Content, Verified, compressed, manifest as text, plain_in_file},
     },
@@ -102,6 +103,7 @@ pub fn push(
         (None, _) => digest.to_string(),
     };
     session.put_manifest(&wanted, &manifest.media_type(), &manifest.bytes).act(|| "push the manifest")?;
+    store.database().write("note the pushed digest", |tx| digests::note(tx, reference, digest, image.id))?;
     Ok(Pushed { digest, size: manifest.bytes.len() })
 }
 
