@@ -56,6 +56,8 @@ pub const SKOPEO: Program = Program { name: "skopeo", package: "skopeo", version
 pub const UMOCI: Program = Program { name: "umoci", package: "umoci", version: "--version" };
 /// Pulls images into overlay directories, for the benchmark to compare with.
 pub const PODMAN: Program = Program { name: "podman", package: "podman", version: "--version" };
+/// Tells what memory a command took (GNU time).
+pub const TIME: Program = Program { name: "time", package: "time", version: "--version" };
 /// Limits what a program may have.
 pub const PRLIMIT: Program = Program { name: "prlimit", package: "util-linux", version: "--version" };
 /// A shell and its commands in one file without libraries, for images of the benchmark.

@@ -5,25 +5,18 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Read as _,
     path::Path,
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
+    process::{Command, Stdio},
 };
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    program::Program,
+    program::{Program, TIME},
 };
-
-/// How often a running command is asked for its memory. The kernel keeps the highest value itself; only what it grew by
-/// since the last look before its end is missed.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// This program, as a command on the root directory `root`.
 pub(super) fn lamina<S: AsRef<OsStr>>(root: &Path, arguments: &[S]) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(format!("/proc/{}/exe", std::process::id()));
     command.arg("--root").arg(root).args(arguments).env_remove("SOURCE_DATE_EPOCH");
     command
 }
@@ -42,34 +35,18 @@ pub(super) fn succeed(mut command: Command) -> Result<()> {
     if output.status.success() { Ok(()) } else { Err(failed(&command, &output.stderr)) }
 }
 
-/// Runs it to its end; tells the most memory that it had resident at a time (`VmHWM`, proc(5)), in bytes.
-pub(super) fn peak(mut command: Command) -> Result<f64> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().act(|| format!("run {}", shown(&command)))?;
-    let mut most = 0;
-    let status = loop {
-        most = most.max(resident(&child));
-        match child.try_wait().act(|| format!("wait for {}", shown(&command)))? {
-            Some(status) => break status,
-            None => thread::sleep(LOOK),
-        }
-    };
-    let mut said = Vec::new();
-    if let Some(mut pipe) = child.stderr.take() {
-        pipe.read_to_end(&mut said).act(|| format!("read what {} said", shown(&command)))?;
-    }
-    match most {
-        _ if !status.success() => Err(failed(&command, &said)),
-        0 => Err(Error::new(Kind::Io, format!("the memory of {} was not seen", shown(&command)))),
-        most => Ok(f64::from(most) * 1024.0),
-    }
-}
-
-/// In KiB; 0 when it has ended.
-fn resident(child: &Child) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+/// Runs this program on `root` to its end; tells the most memory that it had resident at a time, in bytes, as the kernel
+/// tells whoever waits for it (getrusage(2), `ru_maxrss`). That is GNU time, because a child begins with the highest value
+/// of what it was forked from, which is little only of a small program. `report` is a file for what it says.
+pub(super) fn peak(root: &Path, arguments: &[&str], report: &Path) -> Result<f64> {
+    let own = lamina(root, arguments);
+    let mut command = other::<&str>(TIME, &["--format=%M", "--output"])?;
+    command.arg(report).arg(own.get_program()).args(own.get_args());
+    succeed(command)?;
+    let act = || format!("read {}", report.display());
+    let said = fs::read_to_string(report).act(act)?;
+    let kib: u32 = said.trim().parse().map_err(|error| Error::with_source(Kind::Io, act(), error))?;
+    Ok(f64::from(kib) * 1024.0)
 }
 
 fn failed(command: &Command, said: &[u8]) -> Error {

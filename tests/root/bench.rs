@@ -64,7 +64,7 @@ fn every_row() -> Outcome<Completion> {
         }
     }
     expect!(rows.next().is_none(), "there are more rows than claims");
-    expect_eq!(fs::read_dir(&pools)?.count(), 0, "directories left in {}", pools.display());
+    expect_eq!(fs::read_dir(&pools)?.count(), 0, "directories left in {}: {said}", pools.display());
     expect_eq!(mounts_below(directory.path())?.len(), 0, "mounts left");
     Ok(Completion::Completed)
 }

@@ -6,7 +6,7 @@ use super::{Claim, Sampled, Workload};
 use crate::{
     bench::{
         Limit, Options, Unit,
-        command::{lamina, peak},
+        command::{lamina, peak, succeed},
         ground::{Directory, Ground},
         registry::Registry,
         tree,
@@ -14,7 +14,7 @@ use crate::{
     driver::DriverKind,
     error::{Act as _, Result},
     interrupt,
-    program::DOCKER_REGISTRY,
+    program::{DOCKER_REGISTRY, TIME},
     units::Bytes,
 };
 
@@ -24,7 +24,7 @@ pub(in crate::bench) const MEMORY: Workload = Workload {
             not compress",
     unit: Unit::Bytes,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
-    needs: &[DOCKER_REGISTRY],
+    needs: &[DOCKER_REGISTRY, TIME],
     claims: &[
         Claim { what: "build, COPY", against: None, limit },
         Claim { what: "save, plain", against: None, limit },
@@ -67,9 +67,10 @@ fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
         ];
         let mut claims = claims.iter_mut();
         for (ground, arguments) in commands {
-            let peak = peak(lamina(ground.root(), arguments))?;
-            if let Some(claim) = (arguments[0] != "rmi").then(|| claims.next()).flatten() {
-                claim.push(peak);
+            if arguments[0] == "rmi" {
+                succeed(lamina(ground.root(), arguments))?;
+            } else if let Some(claim) = claims.next() {
+                claim.push(peak(ground.root(), arguments, &files.path().join("memory"))?);
             }
         }
     }

@@ -184,7 +184,7 @@ RUN --network=none ls /sys/class/net > /net
     let directory = context(host, dockerfile, &files)?;
     fs::create_dir(directory.join("links"))?;
     symlink("../run/resolve/stub.conf", directory.join("links/resolv.conf"))?;
-    built(host, &["-t", "run", "--build-arg", "WHO=me"])?;
+    built(host, &["-t", "run", "--build-arg", "WHO=me", "--progress=plain"])?;
     let root = tree(host, "run")?;
     for (file, content) in [
         ("who", "me /root\n"),
