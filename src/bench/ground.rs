@@ -6,6 +6,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
 };
 
 use crate::{
@@ -74,6 +76,10 @@ impl Ground {
     }
 }
 
+/// How often a pool that somebody else keeps busy is tried to be destroyed again, and after what time.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A directory, and whatever pool or mounts are in it.
 #[derive(Debug)]
 pub(super) struct Directory(PathBuf);
@@ -100,9 +106,14 @@ impl Drop for Directory {
             for mount in mounts_below(&self.0)?.iter().filter(|mount| !mount.target.starts_with(self.0.join("pool"))) {
                 unmount(&mount.target)?;
             }
-            match Store::destroy_pool(&self.0) {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                result => result?,
+            let mut tries = 0..TRIES;
+            loop {
+                match Store::destroy_pool(&self.0) {
+                    // Any new mount namespace on this machine has the pool's mount in it, until it ends.
+                    Err(error) if error.kind() == Kind::InUse && tries.next().is_some() => thread::sleep(PAUSE),
+                    Err(error) if error.kind() == Kind::NotFound => break,
+                    destroyed => break destroyed?,
+                }
             }
             remove_directory(&self.0)
         };
