@@ -47,6 +47,22 @@ pub const UNSHARE: Program = Program { name: "unshare", package: "util-linux", v
 /// Unpacks archives, for the benchmark to compare with.
 pub const TAR: Program = Program { name: "tar", package: "tar", version: "--version" };
 
+/// Serves images over HTTP, for the benchmark to pull from.
+pub const DOCKER_REGISTRY: Program =
+    Program { name: "docker-registry", package: "docker-registry", version: "--version" };
+/// Copies images, for the benchmark to compare with.
+pub const SKOPEO: Program = Program { name: "skopeo", package: "skopeo", version: "--version" };
+/// Unpacks images, for the benchmark to compare with.
+pub const UMOCI: Program = Program { name: "umoci", package: "umoci", version: "--version" };
+/// Pulls images into overlay directories, for the benchmark to compare with.
+pub const PODMAN: Program = Program { name: "podman", package: "podman", version: "--version" };
+/// Tells what memory a command took (GNU time).
+pub const TIME: Program = Program { name: "time", package: "time", version: "--version" };
+/// Limits what a program may have.
+pub const PRLIMIT: Program = Program { name: "prlimit", package: "util-linux", version: "--version" };
+/// A shell and its commands in one file without libraries, for images of the benchmark.
+pub const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static", version: "--help" };
+
 impl Program {
     /// Those that pools and containers need.
     pub const ALL: [Self; 10] =

@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("runtime", &["fs"]),
     ("build", &["runtime", "image", "store", "driver", "fs"]),
     ("container", &["image", "store", "driver", "fs"]),
-    ("bench", &["container", "image", "store", "driver", "block", "fs", "sys"]),
+    ("bench", &["build", "container", "runtime", "image", "store", "driver", "block", "fs", "sys"]),
     ("cli", &["build", "runtime", "bench", "container", "image", "store", "driver", "fs"]),
     ("units", &[]),
 ];

@@ -6,12 +6,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
 };
 
 use crate::{
     driver::DriverKind,
     error::{Act as _, Kind, Result},
-    fs::{Mounted, remove_tree},
+    fs::{Mounted, mounts_below, remove_tree, unmount},
     store::{Key, PoolOptions, Store},
     units::Bytes,
 };
@@ -19,24 +21,25 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Ground {
     store: Store,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Ground {
     /// A fresh pool of `driver` in a fresh directory below `below`.
     pub(super) fn new(below: &Path, driver: DriverKind) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let root = below.join(format!("lamina-bench-{driver}-{}-{number}", std::process::id()));
-        fs::create_dir(&root).act(|| format!("make directory {}", root.display()))?;
-        let directory = Directory(root);
+        let directory = Directory::new(below, driver.name())?;
         let options = PoolOptions { driver: Some(driver), ..PoolOptions::default() };
         let (store, _) = Store::open_or_make(&directory.0, &options)?;
-        Ok(Self { store, _directory: directory })
+        Ok(Self { store, directory })
     }
 
     pub(super) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The root directory, for commands.
+    pub(super) fn root(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Mounts the snapshot `key` for as long as `work` takes; it is written out when this returns.
@@ -73,16 +76,44 @@ impl Ground {
     }
 }
 
-/// The directory and whatever pool is in it.
+/// How often a pool that somebody else keeps busy is tried to be destroyed again, and after what time.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A directory, and whatever pool or mounts are in it.
 #[derive(Debug)]
-struct Directory(PathBuf);
+pub(super) struct Directory(PathBuf);
+
+impl Directory {
+    /// A fresh one below `below`; `what` is part of its name.
+    pub(super) fn new(below: &Path, what: &str) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = below.join(format!("lamina-bench-{what}-{}-{number}", std::process::id()));
+        fs::create_dir(&path).act(|| format!("make directory {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Directory {
     fn drop(&mut self) {
         let remove = || -> Result<()> {
-            match Store::destroy_pool(&self.0) {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                result => result?,
+            // Another program's; what it mounted lies on top of what is to be removed.
+            for mount in mounts_below(&self.0)?.iter().filter(|mount| !mount.target.starts_with(self.0.join("pool"))) {
+                unmount(&mount.target)?;
+            }
+            let mut tries = 0..TRIES;
+            loop {
+                match Store::destroy_pool(&self.0) {
+                    // Any new mount namespace on this machine has the pool's mount in it, until it ends.
+                    Err(error) if error.kind() == Kind::InUse && tries.next().is_some() => thread::sleep(PAUSE),
+                    Err(error) if error.kind() == Kind::NotFound => break,
+                    destroyed => break destroyed?,
+                }
             }
             remove_directory(&self.0)
         };

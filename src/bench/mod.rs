@@ -4,8 +4,11 @@
 //! measures in one run, in turn, so that a busy machine slows both sides. It makes pools of its own in fresh
 //! directories named `lamina-bench-…`, which are gone afterwards, also after an error or a signal.
 
+mod building;
+mod command;
 mod ground;
 mod machine;
+mod registry;
 mod report;
 mod statistics;
 mod tree;
@@ -36,11 +39,11 @@ pub struct Options {
     pub workloads: Vec<&'static Workload>,
     /// How many samples of each side; `None` leaves it to each workload.
     pub runs: Option<usize>,
-    /// A root file system tar, for `import`.
+    /// A root file system tar, for `import` and `pull`.
     pub tar: Option<PathBuf>,
-    /// Size of the file that `first-write` writes into.
+    /// Size of the file that `first-write` writes into; files of other workloads are a part of it or twice as large.
     pub file_size: Bytes,
-    /// Number of files in the image of `diff`.
+    /// Number of files in the image of `diff` and `copy-step`.
     pub files: usize,
 }
 
@@ -51,7 +54,7 @@ impl Options {
 }
 
 /// All workloads, in the order in which they run.
-pub const WORKLOADS: [&Workload; 7] = [
+pub const WORKLOADS: [&Workload; 12] = [
     &workload::PREPARE,
     &workload::CREATES,
     &workload::IMPORT,
@@ -59,6 +62,11 @@ pub const WORKLOADS: [&Workload; 7] = [
     &workload::FIRST_WRITE_COLD,
     &workload::DIFF,
     &workload::SPACE,
+    &workload::PULL,
+    &workload::PULL_PODMAN,
+    &workload::COPY_STEP,
+    &workload::REBUILD,
+    &workload::MEMORY,
 ];
 
 /// The workload named `name`.
@@ -83,7 +91,9 @@ pub fn run(options: &Options, begin: &mut dyn FnMut(&Workload, DriverKind)) -> R
         for driver in options.drivers.iter().filter(|driver| workload.drivers.contains(driver)) {
             interrupt::check()?;
             begin(workload, *driver);
-            let measured = pool::supported(*driver).and_then(|()| (workload.run)(options, *driver));
+            let has_all = || workload.needs.iter().try_for_each(|program| program.find().map(drop));
+            let measured =
+                pool::supported(*driver).and_then(|()| has_all()).and_then(|()| (workload.run)(options, *driver));
             match measured {
                 Ok(sampled) => rows.extend(workload.rows(*driver, sampled)),
                 Err(error) if error.kind() == Kind::Interrupted => return Err(error),

@@ -81,6 +81,8 @@ pub enum Limit {
     RatioAtMost(f64),
     /// The ratio of the medians is not below it.
     RatioAtLeast(f64),
+    /// The median is not above so many seconds.
+    TimeAtMost(f64),
     /// The mean is not above it: pools hand out space in lumps, which a median does not see.
     MeanAtMost(Bytes),
 }
@@ -90,6 +92,7 @@ impl Limit {
         match self {
             Self::RatioAtMost(most) => ratio.map(|ratio| ratio <= most),
             Self::RatioAtLeast(least) => ratio.map(|ratio| ratio >= least),
+            Self::TimeAtMost(most) => Some(subject.median <= most),
             #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
             Self::MeanAtMost(most) => Some(subject.mean <= most.0 as f64),
         }
@@ -101,6 +104,7 @@ impl fmt::Display for Limit {
         match self {
             Self::RatioAtMost(most) => write!(f, "<= {most}"),
             Self::RatioAtLeast(least) => write!(f, ">= {least}"),
+            Self::TimeAtMost(most) => write!(f, "<= {}", Unit::Seconds.show(*most)),
             Self::MeanAtMost(most) => write!(f, "<= {most}"),
         }
     }
@@ -154,5 +158,7 @@ mod tests {
         assert_eq!(Limit::RatioAtLeast(500.0).is_met(&summary, None), None);
         assert_eq!(Limit::MeanAtMost(Bytes::kib(1)).is_met(&summary, None), Some(true));
         assert_eq!(Limit::MeanAtMost(Bytes(1023)).is_met(&summary, None), Some(false));
+        assert_eq!(Limit::TimeAtMost(0.1).is_met(&summary, None), Some(true));
+        assert_eq!(Limit::TimeAtMost(0.1).to_string(), "<= 100 ms");
     }
 }

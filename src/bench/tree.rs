@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{self, PipeReader, Write},
     path::{Path, PathBuf},
+    thread,
 };
 
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
@@ -35,6 +36,39 @@ pub(super) fn fill(root: &Path, files: usize) -> Result<()> {
         fs::write(&path, content).act(|| format!("write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// A tar of what [`fill`] makes, as it is read. If it cannot be written to its end, its reader sees it cut off.
+pub(super) fn archive(files: usize) -> Result<PipeReader> {
+    let (reader, writer) = io::pipe().act(|| "make a pipe")?;
+    thread::spawn(move || {
+        // The reader has gone, and says itself why.
+        let _ = pack(io::BufWriter::with_capacity(1 << 18, writer), files);
+    });
+    Ok(reader)
+}
+
+fn pack(out: impl Write, files: usize) -> io::Result<()> {
+    let mut archive = tar::Builder::new(out);
+    let mut random = SmallRng::seed_from_u64(1);
+    let mut content = [0u8; FILE];
+    let mut header = tar::Header::new_gnu();
+    header.set_mtime(1_700_000_000);
+    for number in 0..files {
+        let path = nth(number);
+        if let Some(directory) = path.parent().filter(|_| number % WIDTH == 0) {
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
+            header.set_size(0);
+            archive.append_data(&mut header, directory, io::empty())?;
+        }
+        random.fill_bytes(&mut content);
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(FILE as u64);
+        archive.append_data(&mut header, path, content.as_slice())?;
+    }
+    archive.into_inner()?.flush()
 }
 
 /// The path of file `number` of [`fill`].

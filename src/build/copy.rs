@@ -15,13 +15,15 @@ use std::{
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use super::{
+    fingerprint::Fingerprint,
+    ignore::Ignore,
     source::{Entry, Match, Source},
     target::{Resolved, resolve},
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::is_dir,
-    id::Hashing,
+    id::{Digest, Hashing},
     image::{
         pack::{Header, padding},
         unpack::unpack,
@@ -31,8 +33,10 @@ use crate::{
 };
 
 /// What is the same for all files of one instruction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Default)]
 pub(super) struct How {
+    /// What of the source is left out.
+    pub(super) exclude: Ignore,
     /// Owner of everything; `None` keeps the source's.
     pub(super) owner: Option<(u32, u32)>,
     /// Permissions of everything.
@@ -60,7 +64,7 @@ impl Piece {
         }
     }
 
-    fn is_dir(&self) -> bool {
+    pub(super) fn is_dir(&self) -> bool {
         matches!(self, Self::Found(Match { is_dir: true, .. }))
     }
 }
@@ -75,7 +79,7 @@ pub(super) fn copy(
     source: &Source<'_>,
     pieces: &[Piece],
     dest: &str,
-    how: How,
+    how: &How,
     room: &mut dyn FnMut(Bytes) -> Result<()>,
 ) -> Result<()> {
     let target = resolve(root, Path::new(dest))?;
@@ -102,11 +106,15 @@ pub(super) fn copy(
     })
 }
 
+fn changed() -> Error {
+    Error::new(Kind::Corrupt, "it changed while the build read it; build again")
+}
+
 struct Sender<'a, W: Write> {
     out: W,
     root: BorrowedFd<'a>,
     source: &'a Source<'a>,
-    how: How,
+    how: &'a How,
     /// Directories that were sent.
     made: BTreeSet<PathBuf>,
 }
@@ -124,18 +132,30 @@ impl<W: Write> Sender<'_, W> {
             };
             self.directories_above(&base)?;
             match piece {
-                Piece::Found(found) => {
-                    for entry in &found.entries {
-                        interrupt::check()?;
-                        self.entry(entry, &base.join(&entry.below))?;
-                    }
-                }
+                Piece::Found(found) => self.found(found, &base)?,
                 Piece::Text { content, .. } => self.text(&base, content)?,
                 Piece::Archive(_) => {}
             }
         }
         self.write(&[0; 1024])?;
         self.out.flush().act(|| "pass a layer on")
+    }
+
+    /// The cache's key says what was read before: if that is no longer so, the layer must not be found under it.
+    fn found(&mut self, found: &Match, base: &Path) -> Result<()> {
+        let (source, how) = (self.source, self.how);
+        let mut print = Fingerprint::new(source, found);
+        source.entries(found, &how.exclude, &mut |entry| {
+            interrupt::check()?;
+            print.entry(entry);
+            // Joined with nothing, it would end with a slash, as only a directory may.
+            let path = if entry.below.as_os_str().is_empty() { base.to_owned() } else { base.join(entry.below) };
+            self.entry(entry, &path, &mut print)
+        })?;
+        if found.seen.is_some_and(|seen| seen.all != print.finish()) {
+            return Err(changed()).act(|| format!("copy {} of {}", found.path.display(), source.name));
+        }
+        Ok(())
     }
 
     /// Makes what is missing on the way, as `mkdir -p` does.
@@ -170,10 +190,10 @@ impl<W: Write> Sender<'_, W> {
         }
     }
 
-    fn entry(&mut self, entry: &Entry, path: &Path) -> Result<()> {
+    fn entry(&mut self, entry: &Entry<'_>, path: &Path, print: &mut Fingerprint) -> Result<()> {
         let source = self.source;
         let kind = FileType::from_raw_mode(entry.stat.st_mode);
-        let mut header = Header::new(path.as_os_str().as_bytes().to_vec(), &entry.stat, kind)?;
+        let mut header = Header::new(path.as_os_str().as_bytes().to_vec(), entry.stat, kind)?;
         if !source.keeps_owners {
             header.set_owner((0, 0));
         }
@@ -187,15 +207,18 @@ impl<W: Write> Sender<'_, W> {
         self.refuse(path)?;
         self.own(&mut header);
         if kind == FileType::Symlink {
-            header.link = source.link(&entry.path)?;
+            header.link = source.link(entry.path)?;
+            print.link(&header.link);
         }
         if kind != FileType::RegularFile {
             return self.write(&header.bytes());
         }
-        let file = source.content(&entry.path)?;
-        header.xattrs = source.xattrs(&entry.path)?;
+        let file = source.content(entry.path)?;
+        header.xattrs = source.xattrs(entry.path)?;
         self.write(&header.bytes())?;
-        self.content(file, entry).act(|| format!("copy {} of {}", entry.path.display(), source.name))
+        let content = self.content(file, entry).act(|| format!("copy {} of {}", entry.path.display(), source.name))?;
+        print.file(content, &header.xattrs);
+        Ok(())
     }
 
     /// Refuses to put a file where a directory is, and under a name that would remove another.
@@ -214,16 +237,16 @@ impl<W: Write> Sender<'_, W> {
         }
     }
 
-    /// The cache's key says what was read before: if that is no longer so, the layer must not be found under it.
-    fn content(&mut self, file: impl Read, entry: &Entry) -> Result<()> {
+    fn content(&mut self, file: impl Read, entry: &Entry<'_>) -> Result<Digest> {
         let size = u64::try_from(entry.stat.st_size).unwrap_or_default();
         let mut out = Hashing::new(&mut self.out);
         let copied = io::copy(&mut file.take(size), &mut out).act(|| "read it")?;
         let (_, digest, _) = out.finish();
-        if copied != size || entry.content.is_some_and(|before| before != digest) {
-            return Err(Error::new(Kind::Corrupt, "it changed while the build read it; build again"));
+        if copied != size {
+            return Err(changed());
         }
-        self.write(&[0; 512][..padding(size)])
+        self.write(&[0; 512][..padding(size)])?;
+        Ok(digest)
     }
 
     fn text(&mut self, path: &Path, content: &str) -> Result<()> {

@@ -42,6 +42,11 @@ impl Ignore {
         patterns.map(rule).collect::<Result<_>>().map(Self)
     }
 
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|rule| rule.exception)
+    }
+
     /// Whether a path, relative to the context and clean, is left out. The context itself (`.`, empty) never is.
     pub fn excludes(&self, path: &[u8]) -> bool {
         if matches!(path, b"" | b".") {

@@ -1,5 +1,12 @@
 //! A step that writes files: a snapshot of the image before it, written, sealed, and published as a layer.
 
+use std::{
+    os::fd::BorrowedFd,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
 use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
 
 use super::{Build, cache::StepKey, settings::Settings};
@@ -16,6 +23,9 @@ use crate::{
     store::{Filling, Held, Key},
     units::Bytes,
 };
+
+/// How often it is looked how much room is left. No disk writes gigabytes meanwhile.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A mounted snapshot that a step writes.
 #[derive(Debug)]
@@ -37,6 +47,30 @@ impl Draft<'_> {
     /// Sees to it that what is written into it fits.
     pub(super) fn filling<'m>(&'m self, mounted: &'m Mounted) -> Result<Filling<'m>> {
         Filling::of(self.held, mounted)
+    }
+
+    /// Does `work`, which writes below `root`; while it does, half of `room` more always fits, whatever is written.
+    pub(super) fn with_room_ahead<T>(
+        &self,
+        root: BorrowedFd<'_>,
+        room: Bytes,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let (driver, volume, half) = (self.build.store.driver(), self.held.volume(), Bytes(room.0 / 2));
+        let (end, ended) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                    if let Err(error) = driver.reserve(volume, root, half) {
+                        // What does not fit then, the writer is told.
+                        return tracing::warn!("{error}");
+                    }
+                }
+            });
+            let done = work();
+            drop(end);
+            done
+        })
     }
 }
 

@@ -9,8 +9,10 @@
 mod cache;
 mod copy;
 pub mod dockerfile;
+mod fingerprint;
 pub mod ignore;
 mod layer;
+pub mod mount_cache;
 pub mod pattern;
 mod run;
 mod settings;
@@ -192,8 +194,9 @@ impl<'a> Build<'a> {
 
     fn sources_of(&self, index: usize) -> Result<Vec<usize>> {
         let stage = &self.dockerfile().stages[index];
-        let mut sources: Vec<usize> = self.stage_named(&self.base_of(index)?, index).into_iter().collect();
-        for step in &stage.steps {
+        let base = self.base_of(index)?;
+        let mut sources: Vec<usize> = self.stage_named(&base, index).into_iter().collect();
+        for step in stage.steps.iter().chain(&self.triggers_of(index, &base)?) {
             for name in self.taken_from(step)? {
                 if stage.name.as_deref() == Some(name.to_lowercase().as_str())
                     && self.stage_named(&name, index).is_none()
@@ -204,6 +207,27 @@ impl<'a> Build<'a> {
             }
         }
         Ok(sources)
+    }
+
+    /// The triggers of the base of a stage, which may take from other stages.
+    fn triggers_of(&self, index: usize, base: &str) -> Result<Vec<Step>> {
+        let triggers = match self.stage_named(base, index) {
+            Some(stage) => {
+                let steps = self.dockerfile().stages[stage].steps.iter();
+                let triggers = steps.filter_map(|step| match &step.instruction {
+                    Instruction::Onbuild(trigger) => Some(trigger.clone()),
+                    _ => None,
+                });
+                triggers.collect()
+            }
+            None if base == "scratch" => Vec::new(),
+            None => {
+                let image = self.refuse_other_platform(index).and_then(|()| self.image(base));
+                let image = image.map_err(|error| self.at(self.dockerfile().stages[index].position, error))?;
+                settings::list(&image.config.runs()?, "OnBuild")
+            }
+        };
+        triggers.iter().map(|trigger| Dockerfile::trigger("ONBUILD", trigger)).collect()
     }
 
     /// What `--from` and `--mount=from=` of a step name. They have no variables, other fields may.

@@ -1,31 +1,31 @@
 //! `RUN`: a command in a container of the image so far; what it writes is the layer.
 
 use std::{
-    fs::{self, File, Permissions},
-    os::unix::fs::PermissionsExt as _,
+    fs::{self, Permissions},
+    os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{
     Build, Progress,
-    dockerfile::{Program, Run, RunMount, Sharing},
+    dockerfile::{Program, Run, RunMount},
     layer::Draft,
+    mount_cache,
     settings::{self, Settings},
     stage::Stage,
     target::{absolute, resolve},
 };
 use crate::{
+    driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
-    id::Digest,
     runtime::{self, Command, Mount, Network, OciRuntime, Workplace},
     store::Held,
     units::Bytes,
 };
 
-/// How much a command may write before the volume's own size stops it; the pool's is another matter.
+/// How much room a command finds in its volume. While it runs the volume grows with what it writes, as far as the pool
+/// has space.
 const ROOM: Bytes = Bytes::gib(10);
 
 /// Files of the host that make its network usable.
@@ -127,7 +127,6 @@ struct Job<'a> {
 struct Kept<'a> {
     trees: Vec<(Mounted, PathBuf)>,
     held: Vec<Held<'a>>,
-    locks: Vec<File>,
 }
 
 impl<'a> Job<'a> {
@@ -137,6 +136,7 @@ impl<'a> Job<'a> {
         draft.room(&mounted, ROOM)?;
         let file_system = mounted.file_system()?;
         let place = Workplace::make(&self.build.store.layout().builds())?;
+        let caches = mount_cache::take(self.build.store.layout(), &self.run.mounts)?;
         let mut kept = Kept::default();
         if command.network == Network::Host {
             let there = NETWORK_FILES.into_iter().filter(|path| Path::new(path).exists());
@@ -150,8 +150,10 @@ impl<'a> Job<'a> {
             command.mounts.push(self.mount(mount, &command.cwd, &point, &mut kept)?);
         }
         let hidden = self.build.store.layout().mounts();
-        let exit = runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden)?;
-        drop((kept.locks, kept.held));
+        let root = mounted.root().try_clone_to_owned().act(|| "open the root file system")?;
+        let run = || runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden);
+        let exit = draft.with_room_ahead(root.as_fd(), ROOM, run)?;
+        drop((root, caches, kept.held));
         if exit.code != 0 {
             let shown = text.trim_start_matches("RUN ");
             return Err(Error::new(
@@ -179,20 +181,25 @@ impl<'a> Job<'a> {
                 let options = size.into_iter().chain(["nosuid", "nodev"].map(str::to_owned)).collect();
                 Ok(Mount { target: inside(target), kind: "tmpfs", source: "tmpfs".into(), options })
             }
-            RunMount::Cache { target, read_only, .. } => {
-                Ok(bind(&inside(target), self.cache(mount, kept)?, *read_only))
+            RunMount::Cache { target, id, read_only, .. } => {
+                Ok(bind(&inside(target), mount_cache::directory(self.build.store.layout(), id), *read_only))
             }
-            RunMount::Bind { read_only: false, .. } => {
-                Err(Error::new(Kind::Unsupported, "a bind mount of RUN is read-only here; leave 'rw' out"))
-            }
-            RunMount::Bind { target, source, from, .. } => {
+            RunMount::Bind { target, source, from, read_only } => {
                 let source = absolute("", source.as_deref().unwrap_or(""));
+                let access = if *read_only { Access::ReadOnly } else { Access::ReadWrite };
                 // Followed inside the tree, so that no link of it leads the runtime out of it.
                 let (root, inner) = match from {
-                    None => (self.build.context_path.to_owned(), resolve(self.build.context, &source)?),
-                    Some(name) => {
-                        let tree = self.build.tree(name, self.stage)?;
-                        let tree = tree.ok_or_else(|| Error::new(Kind::NotFound, format!("{name} has no files")))?;
+                    None if *read_only && self.build.options.ignore.is_empty() => {
+                        (self.build.context_path.to_owned(), resolve(self.build.context, &source)?)
+                    }
+                    from => {
+                        let tree = match from {
+                            None => Some(self.build.context_without_ignored(&source)?),
+                            // A snapshot of its own, so that what is written goes with it.
+                            Some(name) => self.build.tree(name, self.stage, access)?,
+                        };
+                        let what = || format!("{} has no files", from.as_deref().unwrap_or_default());
+                        let tree = tree.ok_or_else(|| Error::new(Kind::NotFound, what()))?;
                         let inner = resolve(tree.mounted.root(), &source)?;
                         kept.trees.push((tree.mounted, point.to_owned()));
                         kept.held.push(tree.held);
@@ -202,32 +209,9 @@ impl<'a> Job<'a> {
                 if inner.missing > 0 {
                     return Err(Error::new(Kind::NotFound, format!("mount {}: it does not exist", source.display())));
                 }
-                Ok(bind(&inside(target), root.join(inner.path), true))
+                Ok(bind(&inside(target), root.join(inner.path), *read_only))
             }
         }
-    }
-
-    /// The directory of a cache, which is kept between builds and is no part of any layer.
-    fn cache(&self, mount: &RunMount, kept: &mut Kept<'a>) -> Result<PathBuf> {
-        let RunMount::Cache { id, from, sharing, mode, uid, gid, .. } = mount else { return Ok(PathBuf::new()) };
-        if from.is_some() {
-            return Err(Error::new(Kind::Unsupported, "a cache mount starts empty here; leave 'from' out"));
-        }
-        let name = Digest::of(id.as_bytes()).hex();
-        let directory = self.build.store.layout().build_caches().join(name);
-        let act = || format!("make cache directory {}", directory.display());
-        if !directory.exists() {
-            fs::create_dir_all(&directory).act(act)?;
-            fs::set_permissions(&directory, Permissions::from_mode(mode.unwrap_or(0o755))).act(act)?;
-            std::os::unix::fs::chown(&directory, *uid, *gid).act(act)?;
-        }
-        if *sharing != Sharing::Shared {
-            // One at a time is what 'locked' asks for, and 'private' gets it too: nobody disturbs the other.
-            let lock = File::open(&directory).act(act)?;
-            flock(&lock, FlockOperation::LockExclusive).act(|| format!("wait for cache {id}"))?;
-            kept.locks.push(lock);
-        }
-        Ok(directory)
     }
 }
 

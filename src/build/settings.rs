@@ -2,6 +2,7 @@
 //!
 //! The names are Docker's (moby, image/spec v1.2), of which the OCI image-spec has most.
 
+use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -19,7 +20,7 @@ const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 /// Changes the settings as `instruction`, whose variables are replaced, says.
 ///
 /// # Errors
-/// `Invalid` for a port that is none.
+/// `Invalid` for a port or a signal that is none.
 pub(super) fn apply(settings: &mut Settings, instruction: &Instruction, has_cmd: bool) -> Result<()> {
     match instruction {
         Instruction::Env(pairs) => pairs.iter().for_each(|(name, value)| set_env(settings, name, value)),
@@ -46,6 +47,9 @@ pub(super) fn apply(settings: &mut Settings, instruction: &Instruction, has_cmd:
             set(settings, "WorkingDir", path);
         }
         Instruction::Shell(shell) => set(settings, "Shell", shell.clone()),
+        Instruction::Stopsignal(signal) if !is_signal(signal) => {
+            return Err(Error::new(Kind::Invalid, format!("invalid signal: {}", signal.escape_debug())));
+        }
         Instruction::Stopsignal(signal) => set(settings, "StopSignal", signal.as_str()),
         Instruction::Healthcheck(check) => set(settings, "Healthcheck", health(check)),
         Instruction::Onbuild(trigger) => match settings.entry("OnBuild").or_insert_with(|| json!([])) {
@@ -170,6 +174,25 @@ fn health(check: &Healthcheck) -> Value {
     value.into()
 }
 
+/// Whether it is a signal by its number, or by its name with or without `SIG`; `RTMIN+3` is one, too.
+fn is_signal(text: &str) -> bool {
+    if let Ok(number) = text.parse::<u32>() {
+        return number > 0;
+    }
+    let upper = text.to_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |start: &str, sign: char, most: u32| {
+        let rest = name.strip_prefix(start);
+        let number = rest.and_then(|rest| rest.strip_prefix(sign)).and_then(|number| number.parse::<u32>().ok());
+        rest == Some("") || number.is_some_and(|number| (1..=most).contains(&number))
+    };
+    // Docker's names of old and of new (moby/sys/signal).
+    ["CLD", "IOT", "POLL", "STKFLT", "UNUSED"].contains(&name)
+        || format!("SIG{name}").parse::<Signal>().is_ok()
+        || real_time("RTMIN", '+', 15)
+        || real_time("RTMAX", '-', 14)
+}
+
 /// The ports of one argument of `EXPOSE`, each with its protocol.
 fn exposed(text: &str) -> Result<Vec<String>> {
     let invalid = || Error::new(Kind::Invalid, format!("invalid containerPort: {}", text.escape_debug()));
@@ -188,7 +211,7 @@ fn exposed(text: &str) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Settings, apply, env, exposed, list, text};
+    use super::{Settings, apply, env, exposed, is_signal, list, text};
     use crate::build::dockerfile::{Command, Instruction};
 
     #[test]
@@ -209,6 +232,16 @@ mod tests {
         assert_eq!(settings["Volumes"]["/data"], serde_json::json!({}));
         apply(&mut settings, &Instruction::Entrypoint(Command::Exec(vec!["e".into()])), false).unwrap();
         assert_eq!(list(&settings, "Cmd"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for good in ["9", "SIGTERM", "quit", "sigkill", "RTMIN", "SIGRTMIN+3", "RTMAX-14", "POLL"] {
+            assert!(is_signal(good), "{good}");
+        }
+        for bad in ["", "0", "-1", "FOO", "SIG", "RTMIN-1", "RTMIN+16", "TERM "] {
+            assert!(!is_signal(bad), "{bad}");
+        }
     }
 
     #[test]

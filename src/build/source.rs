@@ -12,12 +12,12 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, major, minor, openat2, readlinkat},
+    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, readlinkat},
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{ignore::Ignore, pattern::Pattern};
+use super::{fingerprint::Fingerprint, ignore::Ignore, pattern::Pattern};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{Place, Way, names, walk},
@@ -39,43 +39,35 @@ pub(super) struct Source<'a> {
     pub(super) name: String,
 }
 
-/// A file or directory that a pattern of an instruction found, with all below it.
+/// A file or directory that a pattern of an instruction found. What lies below is looked at when it is needed, not held: a
+/// context may have millions of files.
 #[derive(Debug)]
 pub(super) struct Match {
+    /// Where it lies, below the source's root.
+    pub(super) path: PathBuf,
     /// What the last part of its name is.
     pub(super) name: Vec<u8>,
     pub(super) is_dir: bool,
-    /// Itself and, of a directory, what lies below, parents first.
-    pub(super) entries: Vec<Entry>,
+    pub(super) is_file: bool,
+    /// Once [`Source::digest`] has read it: the digest of all that a copy shows, and of a file's content.
+    pub(super) seen: Option<Seen>,
 }
 
-impl Match {
-    /// Whether it is one regular file.
-    pub(super) fn is_file(&self) -> bool {
-        matches!(self.entries.as_slice(), [only] if FileType::from_raw_mode(only.stat.st_mode) == FileType::RegularFile)
-    }
-
-    /// Leaves out what `exclude` excludes, by the names below a directory or the file's own. Tells whether it is a file
-    /// that is left out.
-    pub(super) fn leave_out(&mut self, exclude: &Ignore) -> bool {
-        if !self.is_dir {
-            return exclude.excludes(&self.name);
-        }
-        self.entries.retain(|entry| !exclude.excludes(entry.below.as_os_str().as_bytes()));
-        false
-    }
-}
-
-/// One entry to copy.
-#[derive(Debug)]
-pub(super) struct Entry {
-    /// Where it lies, below the source's root.
-    pub(super) path: PathBuf,
-    /// Its name below the match; empty for the match itself.
-    pub(super) below: PathBuf,
-    pub(super) stat: Stat,
-    /// Of a regular file that [`Source::digest`] has read: what it read.
+/// What was read of a match.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) all: Digest,
     pub(super) content: Option<Digest>,
+}
+
+/// One entry to copy: the match itself, or what lies below it.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    /// Where it lies, below the source's root.
+    pub(super) path: &'a Path,
+    /// Its name below the match; empty for the match itself.
+    pub(super) below: &'a Path,
+    pub(super) stat: &'a Stat,
 }
 
 impl Source<'_> {
@@ -144,28 +136,46 @@ impl Source<'_> {
     }
 
     fn at(&self, path: &Path) -> Result<Match> {
+        let kind = FileType::from_raw_mode(self.stat(path)?.st_mode);
+        let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+        let (is_dir, is_file) = (kind == FileType::Directory, kind == FileType::RegularFile);
+        Ok(Match { path: path.to_owned(), name, is_dir, is_file, seen: None })
+    }
+
+    fn stat(&self, path: &Path) -> Result<Stat> {
         let act = || format!("look at {} in {}", path.display(), self.name);
         let fd = self.open(path)?.ok_or_else(|| Error::new(Kind::NotFound, act()))?;
-        let stat = fstat(&fd).act(act)?;
-        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let mut entries = vec![Entry { path: path.to_owned(), below: PathBuf::new(), stat, content: None }];
-        if is_dir {
-            let directory = Place::new(&fd, c".").open_dir().act(act)?;
-            walk(directory.as_fd(), &mut |found| {
-                let path = path.join(found.path);
-                if self.is_excluded(&path) {
-                    return Ok(if self.may_include_below(&path) { Way::Down } else { Way::On });
-                }
-                if FileType::from_raw_mode(found.stat.st_mode) != FileType::Socket {
-                    let below = found.path.to_owned();
-                    entries.push(Entry { path, below, stat: *found.stat, content: None });
-                }
-                Ok(Way::Down)
-            })
-            .act(act)?;
+        fstat(&fd).act(act)
+    }
+
+    /// Visits a match and, of a directory, what lies below, parents first, names in the order of their bytes. What
+    /// `exclude` excludes, by the names below the match, is left out.
+    pub(super) fn entries(
+        &self,
+        found: &Match,
+        exclude: &Ignore,
+        visit: &mut dyn FnMut(&Entry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let root = found.path.as_path();
+        visit(&Entry { path: root, below: Path::new(""), stat: &self.stat(root)? })?;
+        if !found.is_dir {
+            return Ok(());
         }
-        let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
-        Ok(Match { name, is_dir, entries })
+        let act = || format!("look at {} in {}", root.display(), self.name);
+        let gone = || Error::new(Kind::NotFound, act());
+        let directory = Place::new(&self.open(root)?.ok_or_else(gone)?, c".").open_dir().act(act)?;
+        walk(directory.as_fd(), &mut |found| {
+            let path = root.join(found.path);
+            if self.is_excluded(&path) {
+                return Ok(if self.may_include_below(&path) { Way::Down } else { Way::On });
+            }
+            let is_socket = FileType::from_raw_mode(found.stat.st_mode) == FileType::Socket;
+            if !is_socket && !exclude.excludes(found.path.as_os_str().as_bytes()) {
+                visit(&Entry { path: &path, below: found.path, stat: found.stat })?;
+            }
+            Ok(Way::Down)
+        })
+        .act(act)
     }
 
     /// Opens the content of a regular file.
@@ -192,42 +202,27 @@ impl Source<'_> {
         Ok(readlinkat(&fd, c"", Vec::new()).act(act)?.into_bytes())
     }
 
-    /// A digest of everything about a match that a copy of it shows, times left out: touching a file is no change. What
-    /// was read stands in the entries, so that the copy can be held to it.
-    pub(super) fn digest(&self, found: &mut Match, hasher: &mut Sha256) -> Result<()> {
-        let mut field = |bytes: &[u8]| {
-            hasher.update((bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        field(&found.name);
-        for entry in &mut found.entries {
+    /// Reads everything about a match that a copy of it shows, and notes its digest, so that the copy can be held to it.
+    pub(super) fn digest(&self, found: &mut Match, exclude: &Ignore) -> Result<Digest> {
+        let mut print = Fingerprint::new(self, found);
+        let mut content = None;
+        self.entries(found, exclude, &mut |entry| {
             interrupt::check()?;
-            let stat = &entry.stat;
-            field(entry.below.as_os_str().as_bytes());
-            field(&stat.st_mode.to_le_bytes());
-            if self.keeps_owners {
-                field(&stat.st_uid.to_le_bytes());
-                field(&stat.st_gid.to_le_bytes());
-            }
-            match FileType::from_raw_mode(stat.st_mode) {
+            print.entry(entry);
+            match FileType::from_raw_mode(entry.stat.st_mode) {
                 FileType::RegularFile => {
-                    let content = self.file_digest(&entry.path)?;
-                    field(content.hex().as_bytes());
-                    for (name, value) in self.xattrs(&entry.path)? {
-                        field(&name);
-                        field(&value);
-                    }
-                    entry.content = Some(content);
+                    let digest = self.file_digest(entry.path)?;
+                    content = Some(digest);
+                    print.file(digest, &self.xattrs(entry.path)?);
                 }
-                FileType::Symlink => field(&self.link(&entry.path)?),
-                FileType::BlockDevice | FileType::CharacterDevice => {
-                    field(&major(stat.st_rdev).to_le_bytes());
-                    field(&minor(stat.st_rdev).to_le_bytes());
-                }
+                FileType::Symlink => print.link(&self.link(entry.path)?),
                 _ => {}
             }
-        }
-        Ok(())
+            Ok(())
+        })?;
+        let all = print.finish();
+        found.seen = Some(Seen { all, content: content.filter(|_| found.is_file) });
+        Ok(all)
     }
 
     /// The digest of what these patterns find.
@@ -235,7 +230,7 @@ impl Source<'_> {
         let mut hasher = Sha256::new();
         for pattern in patterns {
             for mut found in self.find(pattern)? {
-                self.digest(&mut found, &mut hasher)?;
+                hasher.update(self.digest(&mut found, &Ignore::default())?.hex());
             }
         }
         Ok(Digest::finish(hasher))

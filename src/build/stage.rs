@@ -27,7 +27,7 @@ pub(crate) struct Stage {
     /// The image of the last step; `None` on `scratch` before the first.
     image: Option<Image>,
     config: Config,
-    /// Arguments declared so far, with their values.
+    /// Arguments declared so far, in this stage or the one that it begins with, with their values.
     args: BTreeMap<String, String>,
     /// Whether this stage has a `CMD` of its own.
     has_cmd: bool,
@@ -55,17 +55,17 @@ impl Stage {
     fn base(build: &Build<'_>, index: usize) -> Result<Self> {
         build.refuse_other_platform(index)?;
         let name = build.base_of(index)?;
-        let (image, config) = if let Some(base) = build.stage_named(&name, index) {
+        let (image, config, args) = if let Some(base) = build.stage_named(&name, index) {
             let stage = build.stage(base)?;
-            (stage.image.clone(), stage.config.clone())
+            (stage.image.clone(), stage.config.clone(), stage.args.clone())
         } else if name == "scratch" {
-            (None, Config::empty()?)
+            (None, Config::empty()?, BTreeMap::new())
         } else {
             let image = build.image(&name)?;
             let config = image.config.clone();
-            (Some(image), config)
+            (Some(image), config, BTreeMap::new())
         };
-        Ok(Self { index, image, config, args: BTreeMap::new(), has_cmd: false, missed: false })
+        Ok(Self { index, image, config, args, has_cmd: false, missed: false })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -248,7 +248,7 @@ impl Build<'_> {
         }
     }
 
-    fn refuse_other_platform(&self, index: usize) -> Result<()> {
+    pub(super) fn refuse_other_platform(&self, index: usize) -> Result<()> {
         let known = self.global_args()?;
         let wanted = self.dockerfile().platform(&self.dockerfile().stages[index], &|name| known.get(name).cloned())?;
         let Some(wanted) = wanted else { return Ok(()) };

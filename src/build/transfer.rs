@@ -1,7 +1,7 @@
 //! `COPY`, `ADD` and the directory of `WORKDIR`: what is copied, from where, under which key.
 
 use std::{
-    io::Read as _,
+    io::{self, Read as _},
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
@@ -25,7 +25,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
     id::{ChainId, Digest},
-    image::{compression::decompress, config::Config, unpack::unpack},
+    image::{Verified, compression::decompress, config::Config, read_error, unpack::unpack},
     runtime::owner_of,
     store::{Held, Key},
     units::Bytes,
@@ -48,13 +48,13 @@ impl Stage {
         let exclude = Ignore::of(transfer.exclude.iter().map(String::as_str))?;
         build.with_source(transfer.from.as_deref(), self.index, |source| {
             let mut pieces = pieces(source, &exclude, transfer, is_add)?;
-            let digest = digest(source, &mut pieces)?;
+            let digest = digest(source, &mut pieces, &exclude)?;
             let verb = if is_add { "ADD" } else { "COPY" };
             let options = shown_options(transfer);
             let created_by = format!("{verb} {options}{} {}", shown_sources(transfer), transfer.dest);
             let act = format!("{verb} {options}{digest} in {dest}");
             self.write(build, progress, &act, &created_by, |draft| {
-                build.copy(draft, source, pieces, transfer, &dest, is_add)
+                build.copy(draft, source, (pieces, exclude), transfer, &dest, is_add)
             })
         })
     }
@@ -109,8 +109,9 @@ fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bo
                 return Err(Error::new(Kind::Unsupported, what));
             }
             dockerfile::Source::Path(path) => {
-                for mut found in source.find(path)? {
-                    if found.leave_out(exclude) {
+                for found in source.find(path)? {
+                    // Of a directory, what lies below is.
+                    if !found.is_dir && exclude.excludes(&found.name) {
                         continue;
                     }
                     let is_archive = is_add && transfer.unpack != Some(false) && is_archive(source, &found)?;
@@ -122,17 +123,17 @@ fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bo
     Ok(pieces)
 }
 
-fn digest(source: &Source<'_>, pieces: &mut [Piece]) -> Result<Digest> {
+fn digest(source: &Source<'_>, pieces: &mut [Piece], exclude: &Ignore) -> Result<Digest> {
     let mut hasher = Sha256::new();
     for piece in pieces {
         match piece {
             Piece::Found(found) => {
                 hasher.update(b"found");
-                source.digest(found, &mut hasher)?;
+                hasher.update(source.digest(found, exclude)?.hex());
             }
             Piece::Archive(found) => {
                 hasher.update(b"archive");
-                source.digest(found, &mut hasher)?;
+                hasher.update(source.digest(found, exclude)?.hex());
             }
             Piece::Text { name, content } => hasher.update(format!("text{name}\0{content}\0")),
         }
@@ -142,10 +143,10 @@ fn digest(source: &Source<'_>, pieces: &mut [Piece]) -> Result<Digest> {
 
 /// Whether a file that `ADD` names is an archive: its first 512 bytes, decompressed, are a tar header.
 fn is_archive(source: &Source<'_>, found: &Match) -> Result<bool> {
-    if !found.is_file() {
+    if !found.is_file {
         return Ok(false);
     }
-    let (mut plain, _) = decompress(source.content(&found.entries[0].path)?)?;
+    let (mut plain, _) = decompress(source.content(&found.path)?)?;
     let mut block = [0; 512];
     // What cannot be decompressed is no archive, and copied as it is.
     if plain.read_exact(&mut block).is_err() {
@@ -157,7 +158,7 @@ fn is_archive(source: &Source<'_>, found: &Match) -> Result<bool> {
     Ok(block[0] != 0 && stored.is_ok_and(|stored| stored == sum))
 }
 
-/// The tree of an image, mounted read-only: a snapshot of its own, so that the image can be removed meanwhile.
+/// The tree of an image, mounted: a snapshot of its own, so that the image can be removed meanwhile.
 #[derive(Debug)]
 pub(super) struct Tree<'a> {
     // Unmounted first.
@@ -178,31 +179,47 @@ impl Build<'_> {
             let name = "the build context".to_owned();
             return look(&Source { root: self.context, ignore, keeps_owners: false, name });
         };
-        let tree = self.tree(name, stage)?;
+        let tree = self.tree(name, stage, Access::ReadOnly)?;
         let tree = tree.ok_or_else(|| Error::new(Kind::NotFound, format!("{name} has no layers, so no files")))?;
         look(&Source { root: tree.mounted.root(), ignore: None, keeps_owners: true, name: format!("'{name}'") })
     }
 
     /// The tree of a stage or an image; `None` for one without layers.
-    pub(super) fn tree(&self, name: &str, before: usize) -> Result<Option<Tree<'_>>> {
+    pub(super) fn tree(&self, name: &str, before: usize, access: Access) -> Result<Option<Tree<'_>>> {
         let config = match self.stage_named(name, before) {
             Some(stage) => self.stage(stage)?.config().clone(),
             None => self.image(name)?.config,
         };
-        self.tree_of(&config)
+        self.tree_of(&config, access)
     }
 
-    fn tree_of(&self, config: &Config) -> Result<Option<Tree<'_>>> {
+    /// What lies at `path`, which is absolute, of the build context, without what is ignored: a copy at the same place.
+    pub(super) fn context_without_ignored(&self, path: &Path) -> Result<Tree<'_>> {
+        let held = self.store.draft(None)?;
+        let mounted = held.mounted(Access::ReadWrite)?;
+        let how = How { now: self.started.as_second(), ..How::default() };
+        let mut room = |bytes: Bytes| self.store.driver().reserve(held.volume(), mounted.root(), bytes);
+        let path = path.to_string_lossy();
+        self.with_source(None, 0, |source| {
+            let pieces: Vec<Piece> = source.find(&path)?.into_iter().map(Piece::Found).collect();
+            let slash = if pieces.iter().any(Piece::is_dir) && !path.ends_with('/') { "/" } else { "" };
+            copy(mounted.root(), source, &pieces, &format!("{path}{slash}"), &how, &mut room)
+        })
+        .map_err(|error| self.store.explain(error))?;
+        Ok(Tree { mounted, held })
+    }
+
+    fn tree_of(&self, config: &Config, access: Access) -> Result<Option<Tree<'_>>> {
         let Some(chain) = ChainId::chain(config.diff_ids()).last().copied() else { return Ok(None) };
         let held = self.store.draft(Some(&Key::layer(chain)))?;
-        Ok(Some(Tree { mounted: held.mounted(Access::ReadOnly)?, held }))
+        Ok(Some(Tree { mounted: held.mounted(access)?, held }))
     }
 
     fn copy(
         &self,
         draft: &Draft<'_>,
         source: &Source<'_>,
-        pieces: Vec<Piece>,
+        (pieces, exclude): (Vec<Piece>, Ignore),
         transfer: &Transfer,
         dest: &str,
         is_add: bool,
@@ -211,38 +228,43 @@ impl Build<'_> {
         let file_system = mounted.file_system()?;
         let owner = transfer.chown.as_ref().map(|owner| owner_of(mounted.root(), owner)).transpose()?;
         let mode = transfer.chmod.as_deref().map(mode).transpose()?;
-        let how = How { owner, mode, now: self.started.as_second() };
+        let how = How { exclude, owner, mode, now: self.started.as_second() };
         let (archives, files): (Vec<_>, Vec<_>) =
             pieces.into_iter().partition(|piece| matches!(piece, Piece::Archive(_)));
         let mut filling = draft.filling(&mounted)?;
         let mut room = |bytes: Bytes| filling.room(bytes);
         let with_slash =
             if is_add && !archives.is_empty() { format!("{}/", dest.trim_end_matches('/')) } else { dest.to_owned() };
-        copy(mounted.root(), source, &files, &with_slash, how, &mut room)?;
+        copy(mounted.root(), source, &files, &with_slash, &how, &mut room)?;
         for piece in &archives {
             let Piece::Archive(found) = piece else { continue };
             let directory = directory(&mounted, &with_slash)?;
-            let (plain, _) = decompress(source.content(&found.entries[0].path)?)?;
-            let act = || format!("unpack {}", found.entries[0].path.display());
+            let act = || format!("unpack {}", found.path.display());
+            // The cache's key says what was read before: it must be that still.
+            let name = format!("{}, read a second time,", found.path.display());
+            let content = found.seen.and_then(|seen| seen.content);
+            let mut file = Verified::new(source.content(&found.path)?, name, content);
+            let (plain, _) = decompress(&mut file)?;
             unpack(directory.as_fd(), plain, &mut room).act(act)?;
+            io::copy(&mut file, &mut io::sink()).map_err(|error| read_error(error, act()))?;
         }
         file_system.write_out()
     }
 
     /// Whether an image has this directory.
     pub(super) fn has_directory(&self, config: &Config, path: &str) -> Result<bool> {
-        let Some(tree) = self.tree_of(config)? else { return Ok(path == "/") };
+        let Some(tree) = self.tree_of(config, Access::ReadOnly)? else { return Ok(path == "/") };
         Ok(resolve(tree.mounted.root(), Path::new(path)).is_ok_and(|found| found.missing == 0 && found.is_dir))
     }
 
     pub(super) fn make_directory(&self, draft: &Draft<'_>, path: &str) -> Result<()> {
         let mounted = draft.mounted()?;
         let file_system = mounted.file_system()?;
-        let how = How { owner: None, mode: None, now: self.started.as_second() };
+        let how = How { now: self.started.as_second(), ..How::default() };
         let mut filling = draft.filling(&mounted)?;
         let mut room = |bytes: Bytes| filling.room(bytes);
         let nothing = Source { root: self.context, ignore: None, keeps_owners: false, name: String::new() };
-        copy(mounted.root(), &nothing, &[], &format!("{path}/"), how, &mut room)?;
+        copy(mounted.root(), &nothing, &[], &format!("{path}/"), &how, &mut room)?;
         file_system.write_out()
     }
 }

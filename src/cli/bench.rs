@@ -17,13 +17,14 @@ pub(super) struct Args {
     /// Drivers to measure
     #[arg(long = "driver", value_delimiter = ',', value_name = "LIST", default_value = "thin,btrfs")]
     drivers: Vec<DriverKind>,
-    /// What to measure: prepare, creates, import, first-write, first-write-cold, diff, space; all if none is named
+    /// What to measure: prepare, creates, import, first-write, first-write-cold, diff, space, pull, pull-podman, copy-step,
+    /// rebuild, memory; all if none is named
     #[arg(long = "workload", value_delimiter = ',', value_name = "LIST", value_parser = bench::workload)]
     workloads: Vec<&'static Workload>,
     /// Samples of each side, instead of as many as each workload needs
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
-    /// A root file system tar for 'import'
+    /// A root file system tar for 'import' and 'pull'
     #[arg(long, value_name = "FILE")]
     tar: Option<PathBuf>,
     /// Where to make pools, which are gone afterwards
@@ -32,10 +33,10 @@ pub(super) struct Args {
     /// Write the report as JSON into a file; '-' is standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Size of the file that 'first-write' writes into
+    /// Size of the file that 'first-write' writes into; 'memory' has a layer of twice that
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     file_size: Bytes,
-    /// Number of files in the image of 'diff'
+    /// Number of files in the image of 'diff' and 'copy-step'
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     files: usize,
 }

@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// What RUN sees of the network
     #[arg(long, default_value = "host")]
     network: NetworkName,
+    /// How to show the steps: both ways are Docker's lines, as the steps are done one after the other
+    #[arg(long, default_value = "auto")]
+    progress: Progress,
     /// Print only the image's ID
     #[arg(short, long)]
     quiet: bool,
@@ -46,6 +49,12 @@ pub(super) struct Args {
     reach: Reach,
     /// The directory that COPY and ADD take files from
     context: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Progress {
+    Auto,
+    Plain,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -89,7 +98,9 @@ impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let options = self.options()?;
         let store = global.store()?;
-        let mut told = Told { quiet: self.quiet };
+        let mut told = match self.progress {
+            Progress::Auto | Progress::Plain => Told { quiet: self.quiet },
+        };
         let image = build(&store, &options, &self.context, &mut told)?;
         told.say(format_args!("Successfully built {}", image.id.0.short()));
         for tag in &self.tags {

@@ -1,11 +1,9 @@
 //! `lamina image ...`: the verbs of images under Docker's longer names, and `prune`.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Global, history, images, import, inspect, load, output, pool, pull, push, rmi, save, tag};
+use super::{Global, history, images, import, inspect, load, output, pool, pull, push, question, rmi, save, tag};
 use crate::image::prune::prune;
 
 #[derive(Debug, Subcommand)]
@@ -67,7 +65,8 @@ impl Verb {
 impl PruneArgs {
     fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
-        if !self.force && !self.agreed()? {
+        let which = if self.all { "all images that no container was made from" } else { "all images without a name" };
+        if !self.force && !question::agreed("image prune", which)? {
             return Ok(());
         }
         let pruned = prune(&store, self.all)?;
@@ -85,18 +84,5 @@ impl PruneArgs {
             own.docker(),
             blobs.docker()
         ))
-    }
-
-    fn agreed(&self) -> Result<bool> {
-        if !io::stdin().is_terminal() {
-            bail!(
-                "image prune: nobody can be asked, standard input is no terminal; give -f to remove without a question"
-            );
-        }
-        let which = if self.all { "all images that no container was made from" } else { "all images without a name" };
-        eprint!("This removes {which}. Are you sure you want to continue? [y/N] ");
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).context("read the answer")?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     id::{CacheId, ChainId, DiffId, Digest, ImageId},
     image::{
         catalog::{Catalog, Image, Sharing},
+        digests,
         reference::Reference,
     },
     store::{Blob, Store},
@@ -96,7 +97,7 @@ impl Args {
         let sharing = catalog.sharing()?;
         let mut rows = Vec::new();
         for image in self.listed(&catalog)? {
-            match rows_of(&catalog, &image, &sharing) {
+            match rows_of(store, &image, &sharing) {
                 Ok(found) => rows.extend(found),
                 // Another command removed it while this one listed.
                 Err(error) => match catalog.find(&image.id.to_string()) {
@@ -135,14 +136,20 @@ impl Args {
     }
 }
 
-fn rows_of(catalog: &Catalog<'_>, image: &Image, sharing: &Sharing) -> Result<Vec<Row>> {
+fn rows_of(store: &Store, image: &Image, sharing: &Sharing) -> Result<Vec<Row>> {
     let none = || "<none>".to_owned();
+    let catalog = &Catalog::new(store);
     let (layers, own) = (layer_rows(catalog, image)?, catalog.own(image, sharing)?);
+    let digests = digests::of(store, image)?;
+    // One that was pulled or pushed has one in that repository.
+    let digest = |name: &Reference| {
+        name.digest().or_else(|| digests.iter().find(|known| known.name() == name.name()).and_then(Reference::digest))
+    };
     let row = |name: Option<&Reference>| Row {
         id: image.id,
         repository: name.map_or_else(none, Reference::familiar_name),
         tag: name.and_then(Reference::tag).map_or_else(none, str::to_owned),
-        digest: name.and_then(Reference::digest),
+        digest: name.and_then(digest),
         size_bytes: layers.iter().map(|layer| layer.size_bytes).sum(),
         own_bytes: own,
         created: image.config.created().map(str::to_owned),

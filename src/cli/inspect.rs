@@ -15,7 +15,10 @@ use crate::{
     container::{Container, Containers},
     error::{Error, Kind},
     id::{ContainerId, ImageId},
-    image::catalog::{Catalog, Image},
+    image::{
+        catalog::{Catalog, Image},
+        digests,
+    },
     store::{Info, Store},
     units::Bytes,
 };
@@ -34,6 +37,7 @@ pub(super) struct Args {
 struct ImageView {
     id: ImageId,
     references: Vec<String>,
+    repo_digests: Vec<String>,
     created: Option<String>,
     size_bytes: Bytes,
     own_bytes: Bytes,
@@ -65,7 +69,7 @@ impl Args {
         }
         let catalog = Catalog::new(&store);
         match catalog.find(&self.name) {
-            Ok(image) => output::json(&[image_view(&catalog, &image)?]),
+            Ok(image) => output::json(&[image_view(&store, &image)?]),
             Err(error) if error.kind() == Kind::NotFound => {
                 Err(Error::new(Kind::NotFound, format!("no such image or container: {}", self.name)).into())
             }
@@ -74,10 +78,12 @@ impl Args {
     }
 }
 
-fn image_view(catalog: &Catalog<'_>, image: &Image) -> Result<ImageView> {
+fn image_view(store: &Store, image: &Image) -> Result<ImageView> {
+    let catalog = &Catalog::new(store);
     Ok(ImageView {
         id: image.id,
         references: image.references.iter().map(ToString::to_string).collect(),
+        repo_digests: digests::of(store, image)?.iter().map(ToString::to_string).collect(),
         created: image.config.created().map(str::to_owned),
         size_bytes: catalog.size(image)?,
         own_bytes: catalog.own(image, &catalog.sharing()?)?,

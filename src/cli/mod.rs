@@ -6,6 +6,7 @@
 
 mod bench;
 mod build;
+mod builder;
 mod check;
 mod commit;
 mod create;
@@ -26,6 +27,7 @@ mod progress;
 mod ps;
 mod pull;
 mod push;
+mod question;
 mod registry;
 mod rm;
 mod rmi;
@@ -79,6 +81,9 @@ enum Verb {
     Pool(pool::Verb),
     /// Build an image from a Dockerfile
     Build(build::Args),
+    /// Remove what builds keep for one another
+    #[command(subcommand)]
+    Builder(builder::Verb),
     /// Make a one-layer image from a root file system tar
     Import(import::Args),
     /// Get an image from a registry
@@ -154,6 +159,7 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.verb {
         Verb::Pool(verb) => verb.run(global),
         Verb::Build(args) => args.run(global),
+        Verb::Builder(verb) => verb.run(global),
         Verb::Import(args) => args.run(global),
         Verb::Pull(args) => args.run(global),
         Verb::Push(args) => args.run(global),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Global, images, output, pool, ps};
 use crate::{
+    build::mount_cache,
     container::Containers,
     error::Kind,
     id::{ChainId, ImageId},
@@ -34,7 +35,7 @@ pub(super) struct DfArgs {
 struct Row {
     r#type: &'static str,
     total: usize,
-    /// Images that a container was made from; containers that are mounted.
+    /// Images that a container was made from; containers that are mounted; caches that a build uses.
     active: usize,
     /// `None` where a container's could not be found out, as on a full pool.
     size_bytes: Option<Bytes>,
@@ -57,7 +58,7 @@ impl Verb {
 impl DfArgs {
     fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
-        let rows = [image_row(&store)?, container_row(&store)?];
+        let rows = [image_row(&store)?, container_row(&store)?, cache_row(&store)?, download_row(&store)?];
         if self.json {
             return output::json(&rows);
         }
@@ -109,14 +110,55 @@ fn image_row(store: &Store) -> Result<Row> {
             Err(error) => return Err(error.into()),
         }
     }
+    // What pulls and loads left that were not finished.
+    let waiting = store.waiting()?;
+    let (mut waits, mut archives) = (Bytes(0), Bytes(0));
+    for info in waiting {
+        waits += info.size.unwrap_or_default();
+        archives += info.blob.map(|blob| blob.size).unwrap_or_default();
+        match store.usage(&info.key) {
+            Ok(usage) => own += usage.exclusive,
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok(Row {
         r#type: "Images",
         total: active.len() + idle.len(),
         active: active.len(),
-        size_bytes: Some(size(&all)),
-        reclaimable_bytes: Some(reclaimable),
+        size_bytes: Some(size(&all) + waits),
+        reclaimable_bytes: Some(reclaimable + waits),
         own_bytes: own,
-        archive_bytes: all.values().filter_map(|layer| layer.info.blob).map(|blob| blob.size).sum(),
+        archive_bytes: all.values().filter_map(|layer| layer.info.blob).map(|blob| blob.size).sum::<Bytes>() + archives,
+    })
+}
+
+/// The caches of `RUN --mount=type=cache`, which lie on the disk of the root directory.
+fn cache_row(store: &Store) -> Result<Row> {
+    let caches = mount_cache::summary(store.layout())?;
+    Ok(Row {
+        r#type: "Build Cache",
+        total: caches.total,
+        active: caches.active,
+        size_bytes: Some(caches.size),
+        reclaimable_bytes: Some(caches.size.saturating_sub(caches.active_size)),
+        own_bytes: Bytes(0),
+        archive_bytes: Bytes(0),
+    })
+}
+
+/// What was downloaded of layers of images that are not whole, on the disk of the root directory.
+fn download_row(store: &Store) -> Result<Row> {
+    let sizes = store.downloads()?;
+    let size = sizes.iter().copied().sum();
+    Ok(Row {
+        r#type: "Downloads",
+        total: sizes.len(),
+        active: 0,
+        size_bytes: Some(size),
+        reclaimable_bytes: Some(size),
+        own_bytes: Bytes(0),
+        archive_bytes: Bytes(0),
     })
 }
 

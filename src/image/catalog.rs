@@ -11,19 +11,19 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
-use super::{config::Config, reference::Reference};
+use super::{config::Config, digests, reference::Reference};
 use crate::{
     crash,
     error::{Error, Kind, Result},
     id::{ChainId, DiffId, ImageId, VolumeId},
-    store::{Blob, Held, Info, Key, Sql as _, Store},
+    store::{Blob, Held, Info, Key, Sql as _, Store, waiting},
     units::Bytes,
 };
 
 /// The images of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Catalog<'store> {
-    store: &'store Store,
+    pub(super) store: &'store Store,
 }
 
 /// A published image.
@@ -63,15 +63,6 @@ impl Sharing {
     }
 }
 
-/// What removing a reference did.
-#[derive(Clone, Debug)]
-pub struct Removed {
-    /// The references that are gone.
-    pub untagged: Vec<Reference>,
-    /// The image, if it is gone too, and the steps that led to it and to nothing else.
-    pub deleted: Vec<ImageId>,
-}
-
 impl Image {
     /// The key of its uppermost layer's snapshot.
     pub fn top(&self) -> Option<Key> {
@@ -106,10 +97,19 @@ impl<'store> Catalog<'store> {
         if self.has_layer(chain)? {
             return Ok(());
         }
-        match held.commit(&Key::layer(chain), size, blob) {
-            Err(error) if error.kind() == Kind::Exists => Ok(()),
-            result => result,
+        unless_there(held.commit(&Key::layer(chain), size, blob))
+    }
+
+    /// [`Catalog::name_layer`] of a layer of an image with more to come: if this process dies, it waits for whoever makes
+    /// the image next.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub(crate) fn name_waiting_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes, blob: &Blob) -> Result<()> {
+        if self.has_layer(chain)? {
+            return Ok(());
         }
+        unless_there(held.commit_waiting(&Key::layer(chain), size, Some(blob)))
     }
 
     /// Publishes the image whose configuration is `config`; its layers must be there. `reference` names it from now on
@@ -198,13 +198,12 @@ impl<'store> Catalog<'store> {
 
     fn id_of(&self, reference: &Reference) -> Result<Option<ImageId>> {
         let found = self.store.database().read("look up a reference", |tx| {
-            tx.query_row(
-                "SELECT image FROM tags WHERE reference = :r",
-                named_params! {":r": reference.canonical()},
-                |row| row.get::<_, String>(0),
-            )
-            .optional()
-            .sql()
+            let question = "SELECT image FROM tags WHERE reference = :r";
+            let named = tx
+                .query_row(question, named_params! {":r": reference.canonical()}, |row| row.get(0))
+                .optional()
+                .sql()?;
+            named.map_or_else(|| digests::find(tx, reference), |named: String| Ok(Some(named)))
         })?;
         found.map(|id| id.parse()).transpose()
     }
@@ -349,85 +348,13 @@ impl<'store> Catalog<'store> {
         }
         Ok(Sharing { images: images.into_iter().map(|image| image.id).collect(), users })
     }
+}
 
-    /// Removes a reference, and the image with it if that was the last; given an ID, all references and the image.
-    ///
-    /// # Errors
-    /// `NotFound`; `InUse` while a container was made from it, or while an ID is given and several references name it.
-    pub fn remove(&self, name: &str) -> Result<Removed> {
-        let image = self.find(name)?;
-        let reference = name.parse::<Reference>().ok().filter(|reference| image.references.contains(reference));
-        if reference.is_none() && image.references.len() > 1 {
-            return Err(Error::new(
-                Kind::InUse,
-                format!("remove image {name}: {} references name it; remove them by name", image.references.len()),
-            ));
-        }
-        let untagged = reference.map_or(image.references.clone(), |reference| vec![reference]);
-        self.remove_names(name, &image, untagged)
-    }
-
-    /// Removes an image with all its references.
-    ///
-    /// # Errors
-    /// `InUse` while a container was made from it.
-    pub fn remove_image(&self, image: &Image) -> Result<Removed> {
-        self.remove_names(&image.id.to_string(), image, image.references.clone())
-    }
-
-    fn remove_names(&self, name: &str, image: &Image, untagged: Vec<Reference>) -> Result<Removed> {
-        let deleted = self.store.database().write(&format!("remove image {name}"), |tx| {
-            for reference in &untagged {
-                let gone = "DELETE FROM tags WHERE reference = :r AND image = :id";
-                let id = image.id.to_string();
-                tx.execute(gone, named_params! {":r": reference.canonical(), ":id": id}).sql()?;
-            }
-            // Counted here: another command may have named it, or taken a name from it, since we looked.
-            if is_named(tx, image.id)? {
-                return Ok(Vec::new());
-            }
-            if let Some(user) = user_of(tx, image.id)? {
-                let what = format!(
-                    "remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"
-                );
-                return Err(Error::new(Kind::InUse, what));
-            }
-            let mut deleted = Vec::new();
-            let mut open = vec![image.id];
-            while let Some(id) = open.pop() {
-                let Some(config) = config_of(tx, id)? else { continue };
-                // A step that led to it goes too, if it led to nothing else.
-                let needed = || Ok(is_named(tx, id)? || is_followed(tx, id)? || user_of(tx, id)?.is_some());
-                if id != image.id && needed()? {
-                    continue;
-                }
-                open.extend(steps_before(tx, id)?);
-                self.delete(tx, id, &config)?;
-                deleted.push(id);
-            }
-            Ok(deleted)
-        })?;
-        self.store.recover_or_tell();
-        Ok(Removed { untagged, deleted })
-    }
-
-    /// Deletes the image's row; its layers are no longer kept, from the top down to the first that something needs.
-    fn delete(&self, tx: &Transaction<'_>, id: ImageId, config: &Config) -> Result<()> {
-        tx.execute("DELETE FROM images WHERE id = :id", named_params! {":id": id.to_string()}).sql()?;
-        for chain in ChainId::chain(config.diff_ids()).into_iter().rev() {
-            let changed = tx
-                .execute(
-                    "UPDATE snapshots SET kept = 0 WHERE key = :key
-                     AND NOT EXISTS (SELECT 1 FROM images WHERE top = snapshots.volume)
-                     AND NOT EXISTS (SELECT 1 FROM snapshots child WHERE child.parent = snapshots.volume AND child.kept = 1)",
-                    named_params! {":key": chain.to_string()},
-                )
-                .sql()?;
-            if changed == 0 {
-                break;
-            }
-        }
-        Ok(())
+/// Another command was faster, with the same layer.
+fn unless_there(committed: Result<()>) -> Result<()> {
+    match committed {
+        Err(error) if error.kind() == Kind::Exists => Ok(()),
+        result => result,
     }
 }
 
@@ -443,7 +370,9 @@ fn keep_layer(tx: &Transaction<'_>, chain: ChainId) -> Result<VolumeId> {
         .sql()?;
     let missing =
         || Error::new(Kind::NotFound, format!("layer {chain} was removed by another command meanwhile; try again"));
-    VolumeId::new(volume.ok_or_else(missing)?)
+    let volume = VolumeId::new(volume.ok_or_else(missing)?)?;
+    waiting::end(tx, volume)?;
+    Ok(volume)
 }
 
 fn tag(tx: &Transaction<'_>, reference: &Reference, id: ImageId) -> Result<()> {
@@ -453,36 +382,4 @@ fn tag(tx: &Transaction<'_>, reference: &Reference, id: ImageId) -> Result<()> {
     )
     .sql()
     .map(drop)
-}
-
-fn is_named(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {
-    let question = "SELECT EXISTS (SELECT 1 FROM tags WHERE image = :id)";
-    tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()
-}
-
-fn config_of(tx: &Transaction<'_>, id: ImageId) -> Result<Option<Config>> {
-    let question = "SELECT config FROM images WHERE id = :id";
-    let bytes: Option<Vec<u8>> =
-        tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).optional().sql()?;
-    bytes.map(Config::parse).transpose()
-}
-
-/// The images from which a step of a build led to this one.
-fn steps_before(tx: &Transaction<'_>, id: ImageId) -> Result<Vec<ImageId>> {
-    let mut statement = tx.prepare("SELECT DISTINCT parent FROM steps WHERE image = :id AND parent <> ''").sql()?;
-    let parents = statement.query_map(named_params! {":id": id.to_string()}, |row| row.get::<_, String>(0)).sql()?;
-    let parents = parents.collect::<rusqlite::Result<Vec<_>>>().sql()?;
-    parents.iter().map(|parent| parent.parse()).collect()
-}
-
-/// Whether a step of a build went on from this image.
-fn is_followed(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {
-    let question = "SELECT EXISTS (SELECT 1 FROM steps WHERE parent = :id)";
-    tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()
-}
-
-/// The first container that was made from this image.
-fn user_of(tx: &Transaction<'_>, id: ImageId) -> Result<Option<String>> {
-    let question = "SELECT name FROM containers WHERE image = :id ORDER BY created LIMIT 1";
-    tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).optional().sql()
 }

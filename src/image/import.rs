@@ -1,7 +1,7 @@
 //! Layers into the store: a root file system tar as a one-layer image, and the images of an archive layer by layer.
 //!
-//! Invariant: a layer is held until the image that needs it is published; on any error, or death, nothing of it stays,
-//! while layers that other images have are untouched.
+//! Invariant: a layer is held until the image that needs it is published; on any error nothing of it stays, while layers
+//! that other images have are untouched. After a signal, or death, finished layers of an image wait for the next try.
 
 use std::io::Read;
 
@@ -80,23 +80,21 @@ fn load_image(store: &Store, archive: &Archive, image: &ArchivedImage, events: &
     image.references.iter().try_for_each(Reference::require_free)?;
     let catalog = Catalog::new(store);
     let diffs = image.config.diff_ids();
-    let mut held = Vec::new();
     let mut parent = None;
-    for (index, (chain, (diff, blob))) in
-        ChainId::chain(diffs).into_iter().zip(diffs.iter().zip(&image.layers)).enumerate()
-    {
+    let layers = ChainId::chain(diffs).into_iter().zip(diffs.iter().zip(&image.layers)).enumerate();
+    let load = |(index, (chain, (diff, blob))): (usize, (ChainId, (&DiffId, &BlobRef)))| {
         interrupt::check()?;
+        let parent = parent.replace(Key::layer(chain));
         if catalog.has_layer(chain)? {
             events.exists(*diff);
-        } else {
-            events.layer(*diff, index, diffs.len(), blob.size);
-            held.push(
-                load_layer(store, archive, blob, (parent, chain, *diff), events)
-                    .map_err(|error| error.within(format!("load layer {} of {}, {diff}", index + 1, diffs.len())))?,
-            );
+            return Ok(None);
         }
-        parent = Some(Key::layer(chain));
-    }
+        events.layer(*diff, index, diffs.len(), blob.size);
+        load_layer(store, archive, blob, (parent, chain, *diff), events)
+            .map(Some)
+            .map_err(|error| error.within(format!("load layer {} of {}, {diff}", index + 1, diffs.len())))
+    };
+    let held = together(layers.map(load).filter_map(Result::transpose))?;
     let (first, others) = match image.references.split_first() {
         Some((first, others)) => (Some(first), others),
         None => (None, [].as_slice()),
@@ -120,7 +118,25 @@ fn load_layer<'store>(
     let stored = Told { inner: archive.layer(blob), events };
     let (unpacked, blob) = fill(store, &held, stored)?;
     unpacked.verify(Some(diff))?;
-    Catalog::new(store).name_layer(&held, chain, unpacked.size, Some(&blob))?;
+    Catalog::new(store).name_waiting_layer(&held, chain, unpacked.size, &blob)?;
+    Ok(held)
+}
+
+/// Makes all layers of an image, held until it is published. After a signal those that are finished wait for the next try;
+/// after another failure they go, for there may be none.
+pub(super) fn together<'store>(layers: impl Iterator<Item = Result<Held<'store>>>) -> Result<Vec<Held<'store>>> {
+    let mut held = Vec::new();
+    for layer in layers {
+        match layer {
+            Ok(layer) => held.push(layer),
+            Err(error) => {
+                if crate::interrupt::asked() {
+                    held.into_iter().for_each(Held::leave_waiting);
+                }
+                return Err(error);
+            }
+        }
+    }
     Ok(held)
 }
 

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod catalog;
 pub mod compression;
 pub mod config;
+pub mod digests;
 pub mod import;
 mod keep;
 pub(crate) mod layer;
@@ -15,6 +16,7 @@ pub mod pack;
 pub mod prune;
 pub mod reference;
 pub mod registry;
+pub mod removal;
 pub mod save;
 pub mod tar;
 pub mod unpack;
@@ -23,6 +25,7 @@ mod xattr;
 
 use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _};
 
+pub(crate) use self::verified::Verified;
 use crate::error::{Error, Kind, kind_of};
 
 /// A name from an archive as an error message shows it: quoted, with control characters escaped, because what an

@@ -1,8 +1,11 @@
-//! Removing the images that nothing needs.
+//! Removing the images that nothing needs, and what pulls and loads left that were not finished.
 //!
 //! Invariant: an image that a container was made from stays, and so does one that gets a name meanwhile.
 
-use super::catalog::{Catalog, Image, Layer, Removed};
+use super::{
+    catalog::{Catalog, Image, Layer},
+    removal::Removed,
+};
 use crate::{
     driver::Usage,
     error::{Kind, Result},
@@ -16,7 +19,7 @@ use crate::{
 pub struct Pruned {
     /// The images.
     pub removed: Vec<Removed>,
-    /// Bytes in the pool that were the own ones of the layers which went with them.
+    /// Bytes in the pool that were the own ones of the layers which went, those that waited for an image included.
     pub own: Bytes,
     /// Bytes of the archives that these layers came from, and of downloads that were not finished.
     pub blobs: Bytes,
@@ -47,7 +50,9 @@ pub fn prune(store: &Store, all: bool) -> Result<Pruned> {
             _ => {}
         }
     }
-    pruned.blobs += store.prune_downloads()?;
+    let given_up = store.prune_waiting()?;
+    pruned.own += given_up.own;
+    pruned.blobs += given_up.blobs + store.prune_downloads()?;
     for (layer, usage) in before.values().zip(sizes) {
         if !catalog.has_layer(layer.chain_id)? {
             pruned.own += usage.exclusive;

@@ -23,7 +23,7 @@ pub struct Verified<R> {
 
 impl<R: Read> Verified<R> {
     /// Reads `inner`, which is called `name` and must have this digest, where one is known.
-    pub(super) fn new(inner: R, name: String, expected: Option<Digest>) -> Self {
+    pub(crate) fn new(inner: R, name: String, expected: Option<Digest>) -> Self {
         Self { inner, name, check: expected.map(|digest| (digest, Sha256::new())) }
     }
 

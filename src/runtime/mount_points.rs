@@ -2,14 +2,18 @@
 //! in no layer.
 
 use std::{
-    ffi::CString,
-    os::fd::{BorrowedFd, OwnedFd},
+    ffi::{CString, OsStr},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Component, Path, PathBuf},
 };
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, openat2, statat, unlinkat, utimensat,
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, openat2, readlinkat, statat,
+        unlinkat, utimensat,
     },
     io::Errno,
 };
@@ -51,11 +55,36 @@ impl MountPoints {
     }
 }
 
+/// As many links may lead to one another as the kernel follows.
+const LINKS: usize = 40;
+
 fn find_missing(root: BorrowedFd<'_>, target: &str) -> Result<Option<Missing>> {
-    let names: Vec<&str> = Path::new(target)
+    let mut path = PathBuf::from(target);
+    for _ in 0..LINKS {
+        match look_up(root, &path)? {
+            Found::Nothing(missing) => return Ok(Some(missing)),
+            // A runtime follows a link that leads nowhere, and makes what it leads to.
+            Found::Link(target) => path = target,
+            Found::There => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// What there is at a path.
+enum Found {
+    There,
+    Nothing(Missing),
+    /// A link on the way leads nowhere; this is the path with its target in its place.
+    Link(PathBuf),
+}
+
+fn look_up(root: BorrowedFd<'_>, target: &Path) -> Result<Found> {
+    let names: Vec<&str> = target
         .components()
         .filter_map(|component| match component {
             Component::Normal(name) => name.to_str(),
+            Component::ParentDir => Some(".."),
             _ => None,
         })
         .collect();
@@ -64,17 +93,25 @@ fn find_missing(root: BorrowedFd<'_>, target: &str) -> Result<Option<Missing>> {
         let path: PathBuf = Path::new(".").join(names.get(..existing).unwrap_or_default().iter().collect::<PathBuf>());
         match openat2(root, &path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(errno) => return Err(errno).act(|| format!("look for {target} in the root file system")),
-            Ok(_) if existing == names.len() => return Ok(None),
+            Err(errno) => {
+                return Err(errno).act(|| format!("look for {} in the root file system", target.display()));
+            }
+            Ok(_) if existing == names.len() => return Ok(Found::There),
             Ok(directory) => {
+                let below = names.get(existing..).unwrap_or_default();
+                if let Ok(link) = readlinkat(&directory, below[0], Vec::new()) {
+                    let link = PathBuf::from(OsStr::from_bytes(link.as_bytes()));
+                    let rest: PathBuf = below[1..].iter().collect();
+                    // An absolute target replaces what stands before it; the root is the same for both.
+                    return Ok(Found::Link(path.join(link).join(rest)));
+                }
                 let before = rustix::fs::fstat(&directory).act(|| format!("look at {}", path.display()))?;
-                let below = names.get(existing..).unwrap_or_default().iter();
-                let names = below.filter_map(|name| CString::new(*name).ok()).collect();
-                return Ok(Some(Missing { directory, before, names }));
+                let names = below.iter().filter_map(|name| CString::new(*name).ok()).collect();
+                return Ok(Found::Nothing(Missing { directory, before, names }));
             }
         }
     }
-    Ok(None)
+    Ok(Found::There)
 }
 
 impl Missing {

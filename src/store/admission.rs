@@ -40,8 +40,8 @@ impl Store {
             }
         }
         let kind = self.driver.kind();
-        if matches!(judge(&status, kind), Err(error) if error.kind() == Kind::Full) {
-            // What was deleted just now may be taken still, in the pool or on the disk below.
+        if is_disk_below_full(&status).is_some() || data_holds_back(&status) && judge(&status, kind).is_err() {
+            // What was deleted may be free in the pool and still taken below, or for data and not yet for metadata.
             self.driver.give_back()?;
             status = self.driver.status()?;
         }
@@ -78,6 +78,11 @@ impl Store {
 fn is_short_of_metadata(status: &PoolStatus) -> bool {
     let metadata = status.metadata;
     metadata.total > Bytes(0) && metadata.free() < Bytes(metadata.total.0 / 4)
+}
+
+/// Whether so much of the data's space is free that it cannot be why the pool is full.
+fn data_holds_back(status: &PoolStatus) -> bool {
+    status.data.free() > Bytes(status.data.total.0 / 4)
 }
 
 /// Says so if the disk below a pool of sparse files is what is full.

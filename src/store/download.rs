@@ -52,6 +52,38 @@ impl Store {
         }
     }
 
+    /// The bytes that are here of each download.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn downloads(&self) -> Result<Vec<Bytes>> {
+        let act = || format!("look into {}", self.layout.downloads().display());
+        let mut sizes = Vec::new();
+        for entry in fs::read_dir(self.layout.downloads()).act(act)? {
+            match entry.act(act)?.metadata() {
+                // It came to its end.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                metadata => sizes.push(Bytes(metadata.act(act)?.len())),
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Removes what was downloaded of this digest, if anything is there and nobody downloads it now.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn forget_download(&self, digest: Digest) -> Result<()> {
+        let path = self.layout.downloads().join(digest.hex());
+        let act = || format!("remove {}", path.display());
+        if path.exists()
+            && let Some(_file) = locked(&path).act(act)?
+        {
+            fs::remove_file(&path).act(act)?;
+        }
+        Ok(())
+    }
+
     /// Removes what was downloaded for images that did not come to be, and what nobody downloads now; returns its bytes.
     ///
     /// # Errors

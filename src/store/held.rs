@@ -1,13 +1,15 @@
 //! A snapshot that is being made: its volume exists, its owner lives, nobody wants it yet.
 //!
 //! Invariant: dropped without having been published, its volume and row are removed; if the process dies first, the
-//! next command's recovery removes them.
+//! next command's recovery removes them, unless it is a layer that waits for its image.
 
 use std::cell::Cell;
 
 use rusqlite::{Transaction, named_params};
 
-use super::{Blob, BlobFile, Info, Key, Layout, SnapshotKind, Store, database::Sql as _, lock::Lock, temporary_key};
+use super::{
+    Blob, BlobFile, Info, Key, Layout, SnapshotKind, Store, database::Sql as _, lock::Lock, temporary_key, waiting,
+};
 use crate::{
     crash,
     driver::{Access, Changes},
@@ -25,11 +27,13 @@ pub struct Held<'store> {
     cache_id: CacheId,
     lock: Option<Lock>,
     published: Cell<bool>,
+    /// Whether it is a layer that waits for its image.
+    waiting: Cell<bool>,
 }
 
 impl<'store> Held<'store> {
     pub(super) fn new(store: &'store Store, volume: VolumeId, cache_id: CacheId, lock: Lock) -> Self {
-        Self { store, volume, cache_id, lock: Some(lock), published: Cell::new(false) }
+        Self { store, volume, cache_id, lock: Some(lock), published: Cell::new(false), waiting: Cell::new(false) }
     }
 
     /// The volume.
@@ -72,6 +76,27 @@ impl<'store> Held<'store> {
     /// # Errors
     /// `Exists` if another command committed the same layer meanwhile.
     pub fn commit(&self, name: &Key, size: Bytes, blob: Option<&Blob>) -> Result<()> {
+        self.commit_with(name, size, blob, |_| Ok(()))
+    }
+
+    /// [`Held::commit`] of a layer that waits for its image, for the case that this process dies before there is one.
+    /// Dropped, it is given up.
+    ///
+    /// # Errors
+    /// As [`Held::commit`].
+    pub fn commit_waiting(&self, name: &Key, size: Bytes, blob: Option<&Blob>) -> Result<()> {
+        self.commit_with(name, size, blob, |tx| waiting::add(tx, self.volume))?;
+        self.waiting.set(true);
+        Ok(())
+    }
+
+    fn commit_with(
+        &self,
+        name: &Key,
+        size: Bytes,
+        blob: Option<&Blob>,
+        also: impl FnOnce(&Transaction<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.store.driver.release(self.volume)?;
         self.store.driver.seal(self.volume)?;
         crash::point(crash::Point::CommitSealed);
@@ -86,7 +111,8 @@ impl<'store> Held<'store> {
                     ":stored": blob.map(|blob| blob.size.0), ":plain": blob.map(|blob| blob.plain.0),
                 },
             )
-            .sql()
+            .sql()?;
+            also(tx)
         })?;
         crash::point(crash::Point::CommitPublished);
         Ok(())
@@ -140,6 +166,11 @@ impl<'store> Held<'store> {
 }
 
 impl Held<'_> {
+    /// Lets a layer that waits for its image go on waiting.
+    pub fn leave_waiting(self) {
+        self.published.set(self.waiting.get());
+    }
+
     /// The pool has a volume of this number already, so the database is older than the pool. It is not ours to delete:
     /// only the row goes.
     pub(super) fn leave_to_its_owner(self, error: Error) -> Error {
@@ -162,7 +193,11 @@ impl Drop for Held<'_> {
             // Whoever no longer wants it removes it.
             return;
         }
-        if let Err(error) = self.store.recover_volume(self.volume) {
+        let removed = match self.waiting.get() {
+            true => self.store.give_up(self.volume),
+            false => self.store.recover_volume(self.volume),
+        };
+        if let Err(error) = removed {
             // Nothing is lost: the row still says that nobody wants the volume, so the next command tries again.
             tracing::warn!("remove unfinished volume {}: {error}; the next command tries again", self.volume);
         }

@@ -31,6 +31,7 @@ mod pool;
 mod recovery;
 mod repair;
 mod snapshot;
+pub mod waiting;
 
 use std::path::Path;
 

@@ -15,6 +15,7 @@ pub(in crate::bench) const CREATES: Workload = Workload {
     about: "the last tenth of many containers made of one image, against the first tenth",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
+    needs: &[],
     claims: &[Claim {
         what: "last tenth of creates",
         against: Some("first tenth"),

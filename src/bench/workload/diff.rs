@@ -19,6 +19,7 @@ pub(in crate::bench) const DIFF: Workload = Workload {
             of one changed file among many",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
+    needs: &[],
     claims: &[
         Claim {
             what: "walk comparing metadata",

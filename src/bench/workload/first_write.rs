@@ -24,6 +24,7 @@ pub(in crate::bench) const FIRST_WRITE: Workload = Workload {
             overlay against this driver, and this driver against the same in a snapshot that no store made",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
+    needs: &[],
     claims: &[
         Claim {
             what: "overlay's first write",

@@ -20,6 +20,7 @@ pub(in crate::bench) const IMPORT: Workload = Workload {
             pool of the same driver, and sync",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
+    needs: &[TAR],
     claims: &[Claim { what: "import", against: Some("tar -x + sync"), limit: |_| Some(Limit::RatioAtMost(1.25)) }],
     run,
 };

@@ -1,20 +1,28 @@
 //! What a workload is; each lies in a file of its own.
 
+mod copy_step;
 mod creates;
 mod diff;
 mod first_write;
 mod import;
+mod memory;
 mod prepare;
+mod pull;
+mod rebuild;
 mod space;
 
 use std::time::Instant;
 
 pub(super) use self::{
+    copy_step::COPY_STEP,
     creates::CREATES,
     diff::DIFF,
     first_write::{FIRST_WRITE, FIRST_WRITE_COLD},
     import::IMPORT,
+    memory::MEMORY,
     prepare::PREPARE,
+    pull::{PULL, PULL_PODMAN},
+    rebuild::REBUILD,
     space::SPACE,
 };
 use super::{
@@ -26,6 +34,7 @@ use crate::{
     driver::DriverKind,
     error::{Error, Kind, Result},
     interrupt,
+    program::Program,
 };
 
 /// Something to measure.
@@ -39,6 +48,8 @@ pub struct Workload {
     pub unit: Unit,
     /// The drivers that it makes sense for.
     pub drivers: &'static [DriverKind],
+    /// The programs that it cannot do without.
+    pub needs: &'static [Program],
     /// The rows it gives, in this order.
     pub claims: &'static [Claim],
     /// Gives the samples of each claim.

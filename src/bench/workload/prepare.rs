@@ -23,6 +23,7 @@ pub(in crate::bench) const PREPARE: Workload = Workload {
             synced write of 4 KiB beside the database",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
+    needs: &[],
     claims: &[Claim {
         what: "store.prepare",
         against: Some("snapshot + fsync"),

@@ -18,6 +18,7 @@ pub(in crate::bench) const SPACE: Workload = Workload {
             by how much the pool's used space grows, and by the driver's usage",
     unit: Unit::Bytes,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
+    needs: &[],
     claims: &[
         Claim { what: "created, by pool", against: None, limit: created },
         Claim { what: "created, by usage", against: None, limit: created },

@@ -4,7 +4,7 @@
 //! download: unpacking waits for the network or the network for unpacking, and nothing for both.
 //!
 //! Invariant: as for every image, nothing is published before all of it is there. On any failure the snapshots go; what
-//! was downloaded stays for the next try, unless its digest was wrong.
+//! was downloaded stays for the next try, unless its digest was wrong. After a signal, or death, finished layers stay, too.
 
 use std::{
     collections::HashMap,
@@ -28,8 +28,8 @@ use crate::{
     id::{ChainId, DiffId, Digest, ImageId},
     image::{
         catalog::{Catalog, Image},
-        compression,
-        import::{fill, fill_tree},
+        compression, digests,
+        import::{fill, fill_tree, together},
         read_error,
         reference::Reference,
         unpack::Unpacked,
@@ -91,6 +91,8 @@ pub fn pull(
     let mut missing = Vec::new();
     for layer in layers {
         if missing.is_empty() && catalog.has_layer(layer.chain)? {
+            // A pull that died just after it had unpacked the layer left it.
+            store.forget_download(layer.blob)?;
             events.exists(layer.blob);
         } else {
             missing.push(layer);
@@ -107,7 +109,10 @@ pub fn pull(
 
 fn publish(catalog: &Catalog<'_>, remote: &RemoteImage, reference: &Reference) -> Result<Image> {
     let id: ImageId = remote.config.id();
-    catalog.publish_with(&remote.config, Some(reference), |tx| kept::keep(tx, id, &remote.manifest))
+    catalog.publish_with(&remote.config, Some(reference), |tx| {
+        kept::keep(tx, id, &remote.manifest)?;
+        digests::note(tx, reference, remote.digest, id)
+    })
 }
 
 /// One layer of the image.
@@ -167,7 +172,7 @@ impl<'a> Puller<'a> {
             for _ in 0..AT_ONCE.min(self.wanted.len()) {
                 scope.spawn(|| others.run(&next));
             }
-            let unpacked = self.layers.iter().map(|layer| self.layer(layer)).collect::<Result<Vec<_>>>();
+            let unpacked = together(self.layers.iter().map(|layer| self.layer(layer)));
             if unpacked.is_err() {
                 self.session.stop();
             }
@@ -182,7 +187,7 @@ impl<'a> Puller<'a> {
         let held = self.store.draft(layer.parent.map(Key::layer).as_ref())?;
         let (unpacked, blob) = self.fill(&held, layer).map_err(|error| self.explain(error, layer)).act(act)?;
         unpacked.verify(Some(layer.diff)).act(act)?;
-        Catalog::new(self.store).name_layer(&held, layer.chain, unpacked.size, Some(&blob))?;
+        Catalog::new(self.store).name_waiting_layer(&held, layer.chain, unpacked.size, &blob)?;
         self.events.complete(layer.blob);
         Ok(held)
     }

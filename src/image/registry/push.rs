@@ -25,6 +25,7 @@ use crate::{
     id::{DiffId, Digest},
     image::{
         catalog::{Catalog, Image, Layer},
+        digests,
         reference::Reference,
         save::{Content, Verified, compressed, manifest as text, plain_in_file},
     },
@@ -48,6 +49,16 @@ pub trait PushEvents: Sync {
     fn sent(&self, layer: DiffId, bytes: u64);
     /// A layer is sent.
     fn pushed(&self, layer: DiffId);
+}
+
+/// Nobody wants to know.
+impl PushEvents for () {
+    fn found(&self, _: &[DiffId]) {}
+    fn exists(&self, _: DiffId) {}
+    fn mounted(&self, _: DiffId, _: &str) {}
+    fn sending(&self, _: DiffId, _: u64) {}
+    fn sent(&self, _: DiffId, _: u64) {}
+    fn pushed(&self, _: DiffId) {}
 }
 
 /// What was pushed.
@@ -92,6 +103,7 @@ pub fn push(
         (None, _) => digest.to_string(),
     };
     session.put_manifest(&wanted, &manifest.media_type(), &manifest.bytes).act(|| "push the manifest")?;
+    store.database().write("note the pushed digest", |tx| digests::note(tx, reference, digest, image.id))?;
     Ok(Pushed { digest, size: manifest.bytes.len() })
 }
 

@@ -1,6 +1,9 @@
 //! Steps: layers, cache, configuration, commands, stages.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, symlink},
+};
 
 use super::{base, build, built, cached, context, tree};
 use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
@@ -169,11 +172,19 @@ not a shell
 EOF
 RUN --mount=type=cache,target=/cache echo x >> /cache/n; wc -l < /cache/n > /count
 RUN --mount=type=tmpfs,target=/scratch touch /scratch/gone
+RUN --mount=type=cache,target=/b,sharing=locked --mount=type=cache,id=/b,target=/a,sharing=private touch /a/n && ls /b > /b-n
 RUN --mount=type=bind,source=given,target=/given cat /given > /taken
+RUN --mount=type=bind,source=.,target=/context ls /context > /listed
+RUN --mount=type=bind,target=/given,rw --mount=from=base,target=/a,rw touch /given/new /a/new && ls /given >> /listed
+COPY links /etc/
+RUN ls /sys/class/net > /dev/null
 RUN --network=none ls /sys/class/net > /net
 "#;
-    context(host, dockerfile, &[("given", "from the context")])?;
-    built(host, &["-t", "run", "--build-arg", "WHO=me"])?;
+    let files = [("given", "from the context"), ("secret", "key"), (".dockerignore", "secret\n.dockerignore\n")];
+    let directory = context(host, dockerfile, &files)?;
+    fs::create_dir(directory.join("links"))?;
+    symlink("../run/resolve/stub.conf", directory.join("links/resolv.conf"))?;
+    built(host, &["-t", "run", "--build-arg", "WHO=me", "--progress=plain"])?;
     let root = tree(host, "run")?;
     for (file, content) in [
         ("who", "me /root\n"),
@@ -182,15 +193,22 @@ RUN --network=none ls /sys/class/net > /net
         ("exec form", ""),
         ("multi", "one\ntwo\n"),
         ("count", "1\n"),
+        ("b-n", "n\n"),
         ("taken", "from the context"),
+        ("listed", "Dockerfile\ngiven\nlinks\nDockerfile\ngiven\nlinks\nnew\n"),
         ("net", "lo\n"),
     ] {
         expect_eq!(fs::read_to_string(root.join(file))?, content);
     }
     // What the runtime made to mount on is in no layer.
-    for name in ["proc", "sys", "dev", "etc/resolv.conf", "etc/hosts", "cache", "scratch", "given"] {
+    for name in ["proc", "sys", "dev", "run", "etc/hosts", "cache", "a", "b", "scratch", "given", "context"] {
         expect!(!root.join(name).exists(), "{name} is in the image");
     }
+    expect!(!directory.join("new").exists(), "what a command writes into the context goes with it");
+    expect_eq!(fs::read_link(root.join("etc/resolv.conf"))?.to_string_lossy(), "../run/resolve/stub.conf");
+    expect_eq!(host.json(&["system", "df"])?[2]["total"], 2);
+    host.ok(&["builder", "prune", "-f"])?;
+    expect_eq!(host.json(&["system", "df"])?[2]["total"], 0);
     host.check()
 }
 
@@ -210,6 +228,14 @@ pub fn stages_take_from_one_another(host: &Host) -> Outcome {
     expect!(!tree(host, "part")?.join("two").exists(), "the target is the first stage");
     let said = build(host, &["--target", "unused"])?;
     expect!(said.code == Some(1) && said.err.contains("returned a non-zero code: 3"), "{said:?}");
+    // A stage has the arguments of the one that it begins with; a trigger takes from the stages of its own build.
+    context(host, "FROM base\nONBUILD COPY --from=builder /made /taken\n", &[])?;
+    built(host, &["-t", "trigger"])?;
+    let dockerfile = "FROM base AS builder\nARG WHAT=default\nFROM builder AS next\nFROM base AS other\nRUN exit 4\n\
+                      FROM next AS builder\nRUN echo $WHAT > /made\nFROM trigger\n";
+    context(host, dockerfile, &[])?;
+    built(host, &["-t", "triggered", "--build-arg", "WHAT=given"])?;
+    expect_eq!(fs::read_to_string(tree(host, "triggered")?.join("taken"))?, "given\n");
     host.check()
 }
 

@@ -25,6 +25,7 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
         ("FROM base\nCOPY --from=later /x /\nFROM base AS later\n", "no such image: later"),
         ("FROM base\nCOPY --chmod=99 Dockerfile /\n", "is not an octal mode"),
         ("FROM base\nEXPOSE eighty\n", "invalid containerPort: eighty"),
+        ("FROM base\nSTOPSIGNAL FOO\n", "Dockerfile:2:1: invalid signal: FOO"),
         ("FROM --platform=linux/s390x base\n", "cannot be built on this machine"),
         ("FROM base\nCOPY Dockerfile Dockerfile /one\n", "must be a directory and end with a /"),
         ("FROM base\nCOPY hides /\n", "copy to /.wh.bin: in a layer, a name that begins with '.wh.' removes another"),

@@ -55,6 +55,11 @@ fn what_came_goes_on_unchanged(host: &Host) -> Outcome {
         expect!(said.contains(&format!("Downloaded newer image for {there}")), "{said}");
         let mine = host.json(&["inspect", &there])?;
         expect_eq!(mine[0]["id"], came["config"]["digest"], "{name}");
+        let (repository, _) = there.rsplit_once(':').ok_or("a tag")?;
+        let by_digest = format!("{repository}@{}", Digest::of(&bytes));
+        expect_eq!(mine[0]["repo_digests"], json!([by_digest]));
+        expect!(host.ok(&["images", "--digests"])?.contains(&Digest::of(&bytes).to_string()), "{name}");
+        expect_eq!(host.json(&["inspect", &by_digest])?[0]["id"], mine[0]["id"]);
         // As the same image is from its archive.
         let file = from.split(':').nth(1).unwrap_or_default();
         let pulled = tree(host, &there)?;
@@ -95,6 +100,8 @@ fn made_here(host: &Host) -> Outcome {
     let (pushed, bytes) = manifest(host, &there)?;
     expect_eq!(pushed["config"]["digest"], json!(id));
     expect!(said.contains(&format!("1: digest: {} size: {}", Digest::of(&bytes), bytes.len())), "{said}");
+    let by_digest = registry.reference(&format!("made/here@{}", Digest::of(&bytes)));
+    expect_eq!(host.json(&["inspect", "made:1"])?[0]["repo_digests"], json!([by_digest]));
     // skopeo checks every digest of what it copies.
     run(host, "skopeo", &format!("copy -q --src-tls-verify=false docker://{there} dir:copied"))?;
     let said = http(host, "push", &there)?;

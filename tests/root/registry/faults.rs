@@ -238,6 +238,19 @@ fn hanging(server: &Server, upper: &Layer) {
     });
 }
 
+/// Bytes of the archives of layers, as `system df` counts them.
+fn archives(host: &Host) -> Outcome<u64> {
+    Ok(host.json(&["system", "df"])?[0]["archive_bytes"].as_u64().ok_or("a number")?)
+}
+
+/// Until the first layer of a pull is unpacked.
+fn wait_for_a_layer(host: &Host, child: &mut std::process::Child) -> Outcome {
+    while archives(host)? == 0 {
+        expect!(child.try_wait()?.is_none(), "it ended by itself");
+    }
+    Ok(())
+}
+
 fn killed(host: &Host) -> Outcome {
     host.pool("512M")?;
     let server = Server::start()?;
@@ -255,16 +268,19 @@ fn killed(host: &Host) -> Outcome {
             std::thread::yield_now();
         }
     }
+    wait_for_a_layer(host, &mut child)?;
     child.kill()?;
     expect!(!child.wait()?.success(), "it ended before it was killed");
     host.check()?;
     expect_eq!(host.json(&["images", "-a"])?, serde_json::json!([]));
-    expect_eq!(fs::read_dir(host.root().join("blobs"))?.count(), 0, "archives of layers");
+    expect_eq!(fs::read_dir(host.root().join("blobs"))?.count(), 1, "archives of layers");
+    let downloads = &host.json(&["system", "df"])?[3];
+    expect!(downloads["reclaimable_bytes"].as_u64() >= Some(layers[0].body.size + 100_000), "{downloads}");
 
     server.asked();
     server.answer(|_, usual| usual);
     let said = http(host, "pull", &there)?;
-    expect_eq!(count(&said, "Pull complete"), 3, "{said}");
+    expect_eq!((count(&said, "Already exists"), count(&said, "Pull complete")), (1, 2), "{said}");
     let asked = server.asked();
     let gets = |layer: &Layer| asked.iter().filter(|line| line.contains(&layer.digest.to_string())).collect::<Vec<_>>();
     expect!(gets(&layers[0]).is_empty(), "the whole layer was downloaded again: {asked:?}");
@@ -281,15 +297,18 @@ fn signals(host: &Host) -> Outcome {
     let there = server.reference("some:1");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         hanging(&server, &layers[1]);
-        let child = host.spawn(&["pull", "--plain-http", &there], Stdio::null())?;
+        let mut child = host.spawn(&["pull", "--plain-http", &there], Stdio::null())?;
         server.wait_for_hanging()?;
+        wait_for_a_layer(host, &mut child)?;
         kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
         let said = Said::from(child.wait_with_output()?);
         expect!(said.code == Some(1) && said.err.contains("interrupted"), "{signal}: {said:?}");
         host.check()?;
         expect_eq!(host.json(&["images", "-a"])?, serde_json::json!([]));
+        expect_eq!(archives(host)?, layers[0].body.size, "the finished layer is there for the next try");
     }
-    host.ok(&["image", "prune", "-f"])?;
+    let said = host.ok(&["image", "prune", "-f"])?;
+    expect!(!said.contains(" 0B of archives"), "{said}");
     nothing_is_left(host)
 }
 

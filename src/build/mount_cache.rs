@@ -1,0 +1,229 @@
+//! The directories of `RUN --mount=type=cache`, which stay between builds: `ROOT/build-caches/HEX`, named by the digest of
+//! the cache's ID.
+//!
+//! Invariant: whoever uses one holds its lock (flock(2)), shared or alone as the Dockerfile asks; several are locked in the
+//! order of their names, so no two builds wait for each other. Only what nobody uses is pruned.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, Permissions},
+    io,
+    os::{
+        fd::AsFd as _,
+        unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use super::dockerfile::{RunMount, Sharing};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    fs::{allocated, remove_tree},
+    id::{CacheId, Digest},
+    interrupt,
+    store::Layout,
+    units::Bytes,
+};
+
+/// What a pruned one is called while it goes.
+const GOING: &str = "going-";
+
+/// Caches that a command may use, as long as this lives.
+#[derive(Debug, Default)]
+pub(super) struct InUse {
+    _locks: Vec<File>,
+}
+
+/// What there is of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// How many.
+    pub total: usize,
+    /// Bytes on the disk of the root directory.
+    pub size: Bytes,
+    /// How many of them a build uses now.
+    pub active: usize,
+    /// Bytes of these.
+    pub active_size: Bytes,
+}
+
+/// Where the cache `id` lies.
+pub(super) fn directory(layout: &Layout, id: &str) -> PathBuf {
+    layout.build_caches().join(Digest::of(id.as_bytes()).hex())
+}
+
+/// Makes the caches among `mounts` that are not there, and waits until all may be used.
+///
+/// # Errors
+/// The system's; `Unsupported` for one that is to begin with something in it; `Interrupted`.
+pub(super) fn take(layout: &Layout, mounts: &[RunMount]) -> Result<InUse> {
+    let mut wanted: BTreeMap<PathBuf, (FlockOperation, &RunMount)> = BTreeMap::new();
+    for mount in mounts {
+        let RunMount::Cache { id, from, sharing, .. } = mount else { continue };
+        if from.is_some() {
+            return Err(Error::new(Kind::Unsupported, "a cache mount starts empty here; leave 'from' out"));
+        }
+        // Alone is what 'locked' asks for, and 'private' gets it too: nobody disturbs the other.
+        let alone = *sharing != Sharing::Shared;
+        let entry = wanted.entry(directory(layout, id)).or_insert((FlockOperation::LockShared, mount));
+        if alone {
+            entry.0 = FlockOperation::LockExclusive;
+        }
+    }
+    let locked = wanted.iter().map(|(path, (operation, mount))| lock(path, *operation, mount));
+    Ok(InUse { _locks: locked.collect::<Result<_>>()? })
+}
+
+fn lock(path: &Path, operation: FlockOperation, mount: &RunMount) -> Result<File> {
+    let act = || format!("use cache directory {}", path.display());
+    loop {
+        make(path, mount).act(act)?;
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.act(act)?,
+        };
+        match flock(&file, operation) {
+            Err(Errno::INTR) => interrupt::check()?,
+            locked => {
+                locked.act(act)?;
+                // It may have been pruned since it was opened.
+                if is_at(&file, path) {
+                    return Ok(file);
+                }
+            }
+        }
+    }
+}
+
+fn make(path: &Path, mount: &RunMount) -> io::Result<()> {
+    let RunMount::Cache { mode, uid, gid, .. } = mount else { return Ok(()) };
+    if path.exists() {
+        return Ok(());
+    }
+    let above = path.parent().unwrap_or(path);
+    fs::create_dir_all(above)?;
+    // It gets its name with its owner and mode. If another build is faster, that one's is as good.
+    let new = above.join(format!("{GOING}{}", CacheId::random()));
+    fs::create_dir(&new)?;
+    fs::set_permissions(&new, Permissions::from_mode(mode.unwrap_or(0o755)))?;
+    chown(&new, *uid, *gid)?;
+    match fs::rename(&new, path) {
+        Err(_) if path.exists() => fs::remove_dir(&new),
+        renamed => renamed,
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let of = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(ours), Ok(there)) if of(&ours) == of(&there))
+}
+
+/// What there is of them.
+///
+/// # Errors
+/// The system's.
+pub fn summary(layout: &Layout) -> Result<Summary> {
+    let mut summary = Summary::default();
+    each(layout, |path, file| {
+        let size = allocated(file.as_fd()).act(|| format!("look into {}", path.display()))?;
+        summary.total += 1;
+        summary.size += size;
+        if flock(file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            summary.active += 1;
+            summary.active_size += size;
+        }
+        Ok(())
+    })?;
+    Ok(summary)
+}
+
+/// Removes those that no build uses; returns their bytes on the disk.
+///
+/// # Errors
+/// The system's; what was removed before stays so.
+pub fn prune(layout: &Layout) -> Result<Bytes> {
+    let mut freed = Bytes(0);
+    each(layout, |path, file| {
+        let act = || format!("remove cache directory {}", path.display());
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(()),
+            locked => locked.act(act)?,
+        }
+        if !is_at(file, path) {
+            return Ok(());
+        }
+        let size = allocated(file.as_fd()).act(act)?;
+        // Half of one must not be taken for a whole one, whenever this ends.
+        let name = format!("{GOING}{}", CacheId::random());
+        fs::rename(path, path.with_file_name(&name)).act(act)?;
+        let above = File::open(layout.build_caches()).act(act)?;
+        let name = std::ffi::CString::new(name).map_err(io::Error::other).act(act)?;
+        remove_tree(above.as_fd(), &name).act(act)?;
+        freed += size;
+        Ok(())
+    })?;
+    Ok(freed)
+}
+
+/// Calls `visit` for each, those included that a killed command left half made or half removed.
+fn each(layout: &Layout, mut visit: impl FnMut(&Path, &File) -> Result<()>) -> Result<()> {
+    let directory = layout.build_caches();
+    let act = || format!("look into {}", directory.display());
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.act(act)?,
+    };
+    for entry in entries {
+        interrupt::check()?;
+        let path = entry.act(act)?.path();
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => visit(&path, &file.act(act)?)?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{directory, prune, summary, take};
+    use crate::{
+        build::dockerfile::{RunMount, Sharing},
+        store::Layout,
+        units::Bytes,
+    };
+
+    fn cache(id: &str, sharing: Sharing) -> RunMount {
+        let (target, id) = ("/x".to_owned(), id.to_owned());
+        let (from, source, mode, uid, gid) = (None, None, Some(0o700), None, None);
+        RunMount::Cache { id, target, from, source, read_only: false, sharing, mode, uid, gid }
+    }
+
+    #[test]
+    fn what_is_used_is_not_pruned() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path()).unwrap();
+        assert_eq!(prune(&layout).unwrap(), Bytes(0));
+        // One that a command has twice is locked once.
+        let both = [cache("a", Sharing::Shared), cache("a", Sharing::Locked), cache("b", Sharing::Shared)];
+        let used = take(&layout, &both).unwrap();
+        // Others may share what is shared.
+        let shared = take(&layout, &both[2..]).unwrap();
+        std::fs::write(directory(&layout, "b").join("file"), [1; 10_000]).unwrap();
+        prune(&layout).unwrap();
+        let found = summary(&layout).unwrap();
+        assert_eq!((found.total, found.active), (2, 2));
+        drop((used, shared));
+        assert_eq!(summary(&layout).unwrap().active, 0);
+        assert!(prune(&layout).unwrap() >= Bytes(10_000));
+        assert_eq!(summary(&layout).unwrap().total, 0);
+        // It is made anew.
+        take(&layout, &both).unwrap();
+        assert!(directory(&layout, "a").is_dir());
+    }
+}
