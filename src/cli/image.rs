@@ -1,12 +1,10 @@
 //! `lamina image ...`: the verbs of images under Docker's longer names, and `prune`.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Global, history, images, import, inspect, load, output, pool, pull, push, rmi, save, tag};
-use crate::image::prune::prune;
+use super::{Global, confirm, history, images, import, inspect, load, output, pool, pull, push, rmi, save, tag};
+use crate::{image::prune::prune, store::Store, units::Bytes};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -67,36 +65,29 @@ impl Verb {
 impl PruneArgs {
     fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
-        if !self.force && !self.agreed()? {
+        let which = if self.all { "all images that no container was made from" } else { "all images without a name" };
+        if !confirm::agreed("image prune", self.force, &format!("This removes {which}."))? {
             return Ok(());
         }
-        let pruned = prune(&store, self.all)?;
-        for removed in pruned.removed {
-            for reference in removed.untagged {
-                output::line(format_args!("Untagged: {reference}"))?;
-            }
-            for id in removed.deleted {
-                output::line(format_args!("Deleted: {id}"))?;
-            }
-        }
-        let (own, blobs) = (pruned.own, pruned.blobs);
+        let (own, blobs) = pruned(&store, self.all)?;
         output::line(format_args!(
             "Total reclaimed space: {} in the pool, {} of archives",
             own.docker(),
             blobs.docker()
         ))
     }
+}
 
-    fn agreed(&self) -> Result<bool> {
-        if !io::stdin().is_terminal() {
-            bail!(
-                "image prune: nobody can be asked, standard input is no terminal; give -f to remove without a question"
-            );
+/// Removes and tells; what that was in the pool and of archives is returned.
+pub(super) fn pruned(store: &Store, all: bool) -> Result<(Bytes, Bytes)> {
+    let pruned = prune(store, all)?;
+    for removed in pruned.removed {
+        for reference in removed.untagged {
+            output::line(format_args!("Untagged: {reference}"))?;
         }
-        let which = if self.all { "all images that no container was made from" } else { "all images without a name" };
-        eprint!("This removes {which}. Are you sure you want to continue? [y/N] ");
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).context("read the answer")?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+        for id in removed.deleted {
+            output::line(format_args!("Deleted: {id}"))?;
+        }
     }
+    Ok((pruned.own, pruned.blobs))
 }

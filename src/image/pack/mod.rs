@@ -5,12 +5,13 @@
 //! members); unpacked onto a copy of the parent, the archive gives the child.
 
 mod header;
+mod tree;
 
 use std::{
     collections::HashMap,
     ffi::OsStr,
     io::Write,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     os::unix::ffi::OsStrExt as _,
     path::PathBuf,
 };
@@ -22,6 +23,7 @@ use rustix::{
 
 use self::header::Entry;
 pub(crate) use self::header::{Entry as Header, padding};
+pub use self::tree::{Owners, TreePacker};
 use super::{shown, xattr::is_content};
 use crate::{
     driver::{Change, ChangeKind},
@@ -172,7 +174,7 @@ impl<W: Write> Packer<'_, W> {
 }
 
 /// The attributes that belong to the layer, sorted by name.
-pub(crate) fn xattrs(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn xattrs(parent: &impl AsRawFd, name: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     // Attribute calls on what cannot be opened need a path (getxattrat came with Linux 6.13).
     let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(OsStr::from_bytes(name));
     if fs::llistxattr_query(&path)? == 0 {
