@@ -66,11 +66,12 @@ impl Containers<'_> {
         let mut known = self.store.database().read("look up what containers wrote", measures)?;
         let mut images: HashMap<ImageId, Bytes> = HashMap::new();
         let mut all = Vec::with_capacity(containers.len());
+        let mut new = Vec::new();
         for container in containers {
             crate::interrupt::check()?;
             let found = match marked.get(&container.id.to_string()) {
                 None => Ok(None),
-                Some(marked) => self.found(container, marked, known.remove(&marked.volume)).map(Some),
+                Some(marked) => self.found(container, marked, known.remove(&marked.volume), &mut new).map(Some),
             };
             let sizes = found.and_then(|found| {
                 let Some((rw, own)) = found else { return Ok(None) };
@@ -86,6 +87,7 @@ impl Containers<'_> {
                 sizes => sizes?,
             });
         }
+        self.keep(&new)?;
         Ok(all)
     }
 
@@ -104,11 +106,12 @@ impl Containers<'_> {
             volumes.values().flat_map(|(own, parent)| [*own].into_iter().chain(*parent)).collect();
         ids.sort_unstable();
         ids.dedup();
-        let marks: HashMap<VolumeId, String> = ids
-            .iter()
-            .zip(self.store.driver().marks(&ids)?)
-            .filter_map(|(id, mark)| mark.map(|mark| (*id, mark)))
-            .collect();
+        let first = self.store.driver().marks(&ids)?;
+        // What is written from here on gets another mark than one that stayed the same meanwhile.
+        let second = self.store.driver().marks(&ids)?;
+        let same = ids.iter().zip(first.into_iter().zip(second)).filter(|(_, (first, second))| first == second);
+        let marks: HashMap<VolumeId, String> =
+            same.filter_map(|(id, (mark, _))| mark.map(|mark| (*id, mark))).collect();
         let marked = |(id, (volume, parent)): (String, (VolumeId, Option<VolumeId>))| {
             let mark = marks.get(&volume).cloned();
             let untouched = mark.is_some() && parent.is_some_and(|parent| marks.get(&parent) == mark.as_ref());
@@ -117,7 +120,13 @@ impl Containers<'_> {
         Ok(volumes.into_iter().map(marked).collect())
     }
 
-    fn found(&self, container: &Container, marked: &Marked, known: Option<Measure>) -> Result<(Result<Bytes>, Bytes)> {
+    fn found(
+        &self,
+        container: &Container,
+        marked: &Marked,
+        known: Option<Measure>,
+        new: &mut Vec<(VolumeId, Measure)>,
+    ) -> Result<(Result<Bytes>, Bytes)> {
         if let Some(known) = known.filter(|known| marked.mark.as_ref() == Some(&known.mark)) {
             return Ok((Ok(known.rw), known.own));
         }
@@ -128,7 +137,7 @@ impl Containers<'_> {
         let rw = self.written(container);
         let own = own()?.exclusive;
         if let (Some(mark), Ok(rw)) = (&marked.mark, &rw) {
-            self.keep(marked.volume, &Measure { mark: mark.clone(), rw: *rw, own })?;
+            new.push((marked.volume, Measure { mark: mark.clone(), rw: *rw, own }));
         }
         Ok((rw, own))
     }
@@ -147,18 +156,26 @@ impl Containers<'_> {
     }
 
     /// What is kept only saves time, so a disk that is full must not keep anybody from an answer.
-    fn keep(&self, volume: VolumeId, measure: &Measure) -> Result<()> {
-        let kept = self.store.database().write("note what a container wrote", |tx| {
+    fn keep(&self, new: &[(VolumeId, Measure)]) -> Result<()> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let kept = self.store.database().write("note what containers wrote", |tx| {
             // Of one that was removed meanwhile there is nothing to note.
-            tx.execute(
-                "INSERT OR REPLACE INTO measures (snapshot, mark, rw, own)
-                 SELECT volume, :mark, :rw, :own FROM snapshots WHERE volume = :v",
-                named_params! {
-                    ":v": volume.get(), ":mark": measure.mark, ":rw": measure.rw.0, ":own": measure.own.0,
-                },
-            )
-            .sql()
-            .map(drop)
+            let mut statement = tx
+                .prepare(
+                    "INSERT OR REPLACE INTO measures (snapshot, mark, rw, own)
+                     SELECT volume, :mark, :rw, :own FROM snapshots WHERE volume = :v",
+                )
+                .sql()?;
+            for (volume, measure) in new {
+                statement
+                    .execute(named_params! {
+                        ":v": volume.get(), ":mark": measure.mark, ":rw": measure.rw.0, ":own": measure.own.0,
+                    })
+                    .sql()?;
+            }
+            Ok(())
         });
         match kept {
             Err(error) if error.kind() == Kind::Full => {

@@ -201,13 +201,13 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// one volume mean that nothing was written between, and a volume that nothing was written to has its parent's.
     /// `None` where the mechanism cannot tell without looking at all of it, or there is no such volume.
     ///
-    /// A mark may be kept once a [`Driver::capture`] that came after it has returned.
+    /// What was found after a mark may be kept with it if two calls, one after the other and both before, gave the same.
     fn marks(&self, ids: &[VolumeId]) -> Result<Vec<Option<String>>> {
         Ok(vec![None; ids.len()])
     }
 
-    /// The apparent bytes of the regular files that `id`, which may be mounted and written, added or changed. `None` where
-    /// only a sealed copy can be looked at.
+    /// The apparent bytes of the regular files that `id`, which may be mounted and written, added or changed, as
+    /// [`Driver::changes`] would tell them. `None` where only that can tell, on a sealed copy.
     fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
         let _ = (id, parents);
         Ok(None)

@@ -13,6 +13,7 @@ mod receiver;
 mod space;
 mod superblock;
 mod usage;
+mod written;
 
 use std::{
     ffi::CString,
@@ -354,6 +355,15 @@ impl Driver for Btrfs {
                 Err(error) => Err(error),
             })
             .collect()
+    }
+
+    fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
+        let act = || format!("tell what was written to volume {id}");
+        let Some(parent) = parents.first() else { return Ok(None) };
+        let (_, SubvolumeInfo { id: number, changed, .. }) = self.volume(*parent).act(act)?;
+        let (root, child) = self.volume(id).act(act)?;
+        rustix::fs::syncfs(&root).act(act)?;
+        written::written(&root, written::Tree { id: number, changed }, child.id).act(act)
     }
 
     fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {

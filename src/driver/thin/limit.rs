@@ -9,6 +9,7 @@ use rustix::fs::fstatvfs;
 
 use super::{
     Thin,
+    damage::remove_lost_found,
     filesystem::{grow, mount_spec},
 };
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
 };
 
 const BLOCK: u64 = 4096;
+/// What mkfs gives the journal of an ext4 here, and the blocks that one bitmap describes.
+const JOURNAL: u64 = (8 << 20) / BLOCK;
+const GROUP: u64 = 8 * BLOCK;
 
 impl Thin {
     /// See [`crate::driver::Driver::limit`].
@@ -54,11 +58,27 @@ fn measure(fs: BlockFs, device: &Path, size: Bytes) -> Result<(u64, u64)> {
     let blocks = |count: u64| count * space.f_frsize / BLOCK;
     let source = crate::block::thin_metadata::Source::open(device)?;
     let total = super::filesystem::blocks_of(fs, &source.block(0)?);
-    // What is not for files grows and shrinks with the size: tables of inodes, bitmaps.
     let overhead = total.saturating_sub(blocks(space.f_blocks));
     let files = blocks(space.f_blocks - space.f_bfree) + size.0.div_ceil(BLOCK);
-    let wanted = files + files * overhead / total.saturating_sub(overhead).max(1);
+    let wanted = with_overhead(fs, files, total, overhead);
     Ok((total, wanted))
+}
+
+/// How large a file system is that has room for `files` blocks, if one of `total` blocks has `overhead` for itself: a
+/// journal of one size, and tables and bitmaps for each group of blocks.
+fn with_overhead(fs: BlockFs, files: u64, total: u64, overhead: u64) -> u64 {
+    if fs != BlockFs::Ext4 {
+        return files + files * overhead / total.saturating_sub(overhead).max(1);
+    }
+    let each = overhead.saturating_sub(JOURNAL).div_ceil(total.div_ceil(GROUP).max(1));
+    let mut groups = 1;
+    loop {
+        let wanted = files + JOURNAL + groups * each;
+        if wanted <= groups * GROUP {
+            return wanted;
+        }
+        groups = wanted.div_ceil(GROUP).max(groups + 1);
+    }
 }
 
 /// Offline, as ext4 can be made smaller in no other way: blocks beyond the new end are moved.
@@ -67,8 +87,28 @@ fn shrink(device: &Path, blocks: u64) -> Result<()> {
     // resize2fs takes none that was not checked since it was written.
     let checked = ["-f".into(), "-y".into(), device.as_os_str().to_owned()];
     let (_, said) = E2FSCK.run::<OsString>(&checked).act(act)?;
-    let resize = [device.as_os_str().to_owned(), OsString::from(blocks.to_string())];
+    // Forced, because it counts the tables of all groups in, also of those that go: what it says is the minimum would be
+    // most of an empty file system. If it fails the volume goes.
+    let resize = ["-f".into(), device.as_os_str().to_owned(), OsString::from(blocks.to_string())];
     RESIZE2FS
         .succeed(&resize)
-        .map_err(|error| error.within(format!("{} (e2fsck: {})", act(), said.replace('\n', "; "))))
+        .map_err(|error| error.within(format!("{} (e2fsck: {})", act(), said.replace('\n', "; "))))?;
+    // e2fsck makes a place for what it finds.
+    remove_lost_found(device).act(act)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BlockFs, GROUP, JOURNAL, with_overhead};
+
+    #[test]
+    fn room_for_files_is_room_beside_the_overhead() {
+        // 4 GiB: 32 groups, each with 512 blocks of inodes and two bitmaps.
+        let (total, overhead) = (32 * GROUP, JOURNAL + 32 * 514);
+        for files in [1000, 10_000, 30_000, 60_000, 500_000] {
+            let wanted = with_overhead(BlockFs::Ext4, files, total, overhead);
+            let left = wanted - JOURNAL - wanted.div_ceil(GROUP) * 514;
+            assert!((files..files + 1028).contains(&left), "{files}: {wanted} leaves {left}");
+        }
+    }
 }
