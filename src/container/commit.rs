@@ -34,6 +34,10 @@ impl Containers<'_> {
         let catalog = Catalog::new(self.store);
         let image = catalog.find(&container.image.to_string())?;
         let (held, changes) = self.captured(container)?;
+        if self.snapshot(container)?.size_limit.is_some() {
+            // The limit is the container's, not the image's.
+            self.store.driver().unlimit(held.volume())?;
+        }
         let diff = layer::stack(self.store, &held, &changes, &image.config)?;
         let Note { message, author, runs } = note;
         let created = Timestamp::now();

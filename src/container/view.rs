@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use super::{Container, Containers};
 use crate::{
-    error::{Act as _, Result},
+    error::{Act as _, Kind, Result},
     fs::Mounted,
     id::VolumeId,
     store::{Lock, Store},
@@ -23,7 +23,7 @@ pub struct View<'store> {
     store: &'store Store,
     volume: VolumeId,
     /// What may be written to it is limited, and does not grow with what comes.
-    limited: bool,
+    limit: Option<Bytes>,
 }
 
 impl<'store> Containers<'store> {
@@ -35,10 +35,10 @@ impl<'store> Containers<'store> {
         let act = || format!("look into container {}", container.name);
         let lock = self.lock(container)?;
         let info = self.snapshot(container)?;
-        let (volume, limited) = (info.volume, info.size_limit.is_some());
+        let (volume, limit) = (info.volume, info.size_limit);
         if let Some(place) = self.mounted_at(container)? {
             let mounted = Mounted::again(&place).act(act)?;
-            return Ok(View { mounted, _lock: None, store: self.store, volume, limited });
+            return Ok(View { mounted, _lock: None, store: self.store, volume, limit });
         }
         let mounted = || {
             let mounted = Mounted::detached(&self.store.mounts(&container.key())?)?;
@@ -47,7 +47,7 @@ impl<'store> Containers<'store> {
             Ok(mounted)
         };
         let mounted = mounted().map_err(|error: crate::Error| error.and_undo(self.store.release(&container.key())));
-        Ok(View { mounted: mounted.act(act)?, _lock: Some(lock), store: self.store, volume, limited })
+        Ok(View { mounted: mounted.act(act)?, _lock: Some(lock), store: self.store, volume, limit })
     }
 }
 
@@ -59,9 +59,9 @@ impl View<'_> {
 
     /// Sees to it that so many more bytes fit.
     pub(super) fn room(&self, bytes: Bytes) -> Result<()> {
-        match self.limited {
-            true => Ok(()),
-            false => self.store.driver().reserve(self.volume, self.root(), bytes),
+        match self.limit {
+            Some(_) => Ok(()),
+            None => self.store.driver().reserve(self.volume, self.root(), bytes),
         }
     }
 
@@ -69,6 +69,9 @@ impl View<'_> {
     pub(super) fn written<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let file_system = self.mounted.file_system()?;
         let written = write().and_then(|value| file_system.write_out().map(|()| value));
-        written.map_err(|error| self.store.explain(error))
+        written.map_err(|error| match self.limit.filter(|_| error.kind() == Kind::Full) {
+            Some(limit) => error.within(format!("the container may write {limit}, if the pool has that")),
+            None => self.store.explain(error),
+        })
     }
 }

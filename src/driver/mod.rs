@@ -194,6 +194,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
         Err(Error::new(Kind::Unsupported, what))
     }
 
+    /// Takes away what a [`Driver::capture`] has of its source's limit, before others are made of it.
+    fn unlimit(&self, id: VolumeId) -> Result<()> {
+        let _ = id;
+        Ok(())
+    }
+
     /// What belongs to the sealed or unmounted or mounted `id` and not to its parents.
     fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage>;
 

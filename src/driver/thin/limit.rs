@@ -10,12 +10,15 @@ use rustix::fs::fstatvfs;
 use super::{
     Thin,
     damage::remove_lost_found,
-    filesystem::{grow, mount_spec},
+    filesystem::{blocks_of, grow, mount_spec},
+    lifecycle::BASE,
 };
 use crate::{
+    block::thin_metadata::Source,
     driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, Mounted},
+    interrupt,
     program::{E2FSCK, RESIZE2FS},
     units::Bytes,
 };
@@ -42,10 +45,27 @@ impl Thin {
                     Kind::Unsupported,
                     format!(
                         "an {fs} cannot be made smaller than the {} that all of this pool's volumes have; ask for more, or make a pool with ext4",
-                        Bytes(total * BLOCK)
+                        shown(total)
                     ),
                 )),
             }
+        })
+    }
+}
+
+impl Thin {
+    /// See [`crate::driver::Driver::unlimit`]: as large as the empty volume at least.
+    pub(super) fn unlimit_volume(&self, id: u32) -> Result<()> {
+        let fs = self.spec.fs;
+        let total = |device: &Path| Ok::<_, Error>(blocks_of(fs, &Source::open(device)?.block(0)?));
+        let wanted = self.pool.while_active(BASE, Access::ReadOnly, |device| total(&device))?;
+        self.pool.while_active(id, Access::ReadWrite, |device| {
+            if total(&device)? >= wanted {
+                return Ok(());
+            }
+            let mounted = Mounted::detached(&mount_spec(fs, device, Access::ReadWrite))?;
+            grow(fs, mounted.root(), wanted)?;
+            mounted.file_system()?.write_out()
         })
     }
 }
@@ -56,8 +76,7 @@ fn measure(fs: BlockFs, device: &Path, size: Bytes) -> Result<(u64, u64)> {
     let space = fstatvfs(mounted.root()).act(|| "ask for the volume's size")?;
     drop(mounted);
     let blocks = |count: u64| count * space.f_frsize / BLOCK;
-    let source = crate::block::thin_metadata::Source::open(device)?;
-    let total = super::filesystem::blocks_of(fs, &source.block(0)?);
+    let total = blocks_of(fs, &Source::open(device)?.block(0)?);
     let overhead = total.saturating_sub(blocks(space.f_blocks));
     let files = blocks(space.f_blocks - space.f_bfree) + size.0.div_ceil(BLOCK);
     let wanted = with_overhead(fs, files, total, overhead);
@@ -81,20 +100,41 @@ fn with_overhead(fs: BlockFs, files: u64, total: u64, overhead: u64) -> u64 {
     }
 }
 
-/// Offline, as ext4 can be made smaller in no other way: blocks beyond the new end are moved.
+/// Offline, as ext4 can be made smaller in no other way: blocks beyond the new end are moved. The tables of groups that go
+/// are free only afterwards, so it may take a step to come to where the next one is possible.
 fn shrink(device: &Path, blocks: u64) -> Result<()> {
     let act = || format!("make the ext4 on {} smaller", device.display());
-    // resize2fs takes none that was not checked since it was written.
-    let checked = ["-f".into(), "-y".into(), device.as_os_str().to_owned()];
-    let (_, said) = E2FSCK.run::<OsString>(&checked).act(act)?;
-    // Forced, because it counts the tables of all groups in, also of those that go: what it says is the minimum would be
-    // most of an empty file system. If it fails the volume goes.
-    let resize = ["-f".into(), device.as_os_str().to_owned(), OsString::from(blocks.to_string())];
-    RESIZE2FS
-        .succeed(&resize)
-        .map_err(|error| error.within(format!("{} (e2fsck: {})", act(), said.replace('\n', "; "))))?;
-    // e2fsck makes a place for what it finds.
-    remove_lost_found(device).act(act)
+    let mut before = u64::MAX;
+    loop {
+        interrupt::check()?;
+        // resize2fs takes none that was not checked since it was written.
+        let (_, said) = E2FSCK.run::<OsString>(&["-f".into(), "-y".into(), device.into()]).act(act)?;
+        let told = |error: Error| error.within(format!("{} (e2fsck: {})", act(), said.replace('\n', "; ")));
+        let size = blocks.max(least(device).map_err(told)?);
+        if size >= before {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("{}: what it holds lies so that {} are the least, not {}", act(), shown(before), shown(blocks)),
+            ));
+        }
+        RESIZE2FS.succeed::<OsString>(&[device.into(), size.to_string().into()]).map_err(told)?;
+        if size == blocks {
+            // e2fsck makes a place for what it finds.
+            return remove_lost_found(device).act(act);
+        }
+        before = size;
+    }
+}
+
+fn shown(blocks: u64) -> Bytes {
+    Bytes(blocks.saturating_mul(BLOCK))
+}
+
+/// The least number of blocks to which resize2fs will go.
+fn least(device: &Path) -> Result<u64> {
+    let (_, said) = RESIZE2FS.run::<OsString>(&["-P".into(), device.into()])?;
+    let number = said.rsplit_once(": ").and_then(|(_, number)| number.trim().parse().ok());
+    number.ok_or_else(|| Error::new(Kind::Io, format!("resize2fs does not tell the least size: {said}")))
 }
 
 #[cfg(test)]

@@ -122,6 +122,10 @@ impl Driver for Thin {
         self.limit_volume(Self::reject_base(id)?, size).act(|| format!("limit volume {id} to {size}"))
     }
 
+    fn unlimit(&self, id: VolumeId) -> Result<()> {
+        self.unlimit_volume(Self::reject_base(id)?).act(|| format!("take the limit from volume {id}"))
+    }
+
     fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage> {
         let difference = self.difference(id, parents).act(|| format!("measure volume {id}"))?;
         let chunks = u64::try_from(difference.own.len()).unwrap_or(u64::MAX);

@@ -85,7 +85,7 @@ pub fn unpack(
 }
 
 /// Applies an archive that is no layer to the directory `into` of the tree at `root`: names that mean a whiteout in a
-/// layer are refused, and neither does a directory make way for a file nor the reverse, as Docker's `cp` has it.
+/// layer are names, and neither does a directory make way for a file nor the reverse, as Docker's `cp` has it.
 ///
 /// # Errors
 /// As [`unpack`]; what was unpacked before stays.
@@ -178,12 +178,10 @@ impl Unpacker<'_> {
     fn member<I: Input>(&mut self, member: &Member, members: &mut Members<'_, I>) -> Result<()> {
         let act = || format!("entry {} at byte {}", super::shown(&member.name), member.offset);
         self.room.take(ROOM_PER_ENTRY)?;
-        match Name::parse(&member.name).act(act)? {
+        let parse = if self.is_layer { Name::parse } else { Name::plain };
+        match parse(&member.name).act(act)? {
             // The directory that it is unpacked in is there, and its owner's.
             Name::Root if !self.is_layer => Ok(()),
-            Name::Whiteout { .. } | Name::Opaque { .. } if !self.is_layer => {
-                Err(member.error(Kind::Invalid, "a name that starts with '.wh.' cannot be in a container"))
-            }
             Name::Root => self.tree.root(member).act(act),
             Name::Whiteout { parent, name } => self.tree.whiteout(parent, name).act(act),
             Name::Opaque { directory } => self.tree.opaque(directory).act(act),

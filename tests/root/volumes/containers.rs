@@ -75,7 +75,31 @@ fn limits(host: &Host) -> Outcome {
     expect_eq!(said.code, Some(0), "{said:?}");
     let shown: serde_json::Value = serde_json::from_str(&host.ok(&["inspect", "small"])?)?;
     expect_eq!(shown[0]["snapshot"]["size_limit_bytes"].as_u64(), Some(64 << 20));
-    host.ok(&["rm", "small"]).map(drop)
+    let write = |container: &str| -> Outcome<std::io::Result<()>> {
+        let target = host.mount(container)?;
+        let file = fs::File::create(target.join("much"))?;
+        let written = std::io::Write::write_all(&mut &file, &vec![1; 80 << 20]).and_then(|()| file.sync_all());
+        drop(file);
+        host.ok(&["umount", container])?;
+        Ok(written)
+    };
+    let refused = write("small")?.err().and_then(|error| error.raw_os_error());
+    expect!(matches!(refused, Some(libc::ENOSPC | libc::EDQUOT)), "{refused:?}");
+    // The limit is the container's: an image of it has none.
+    fs::remove_file(host.mount("small")?.join("much"))?;
+    let much = host.file("much");
+    fs::File::create(&much)?.set_len(80 << 20)?;
+    host.ok(&["umount", "small"])?;
+    host.fails(&["cp", &much.display().to_string(), "small:/"], "the container may write 64 MiB")?;
+    fs::remove_file(host.mount("small")?.join("much"))?;
+    host.ok(&["umount", "small"])?;
+    host.ok(&["commit", "small", "grown:1"])?;
+    host.ok(&["create", "--name", "grown", "grown:1"])?;
+    write("grown")??;
+    for args in [["rm", "small"], ["rm", "grown"], ["rmi", "grown:1"]] {
+        host.ok(&args)?;
+    }
+    Ok(())
 }
 
 fn sizes_are_never_stale(host: &Host) -> Outcome {

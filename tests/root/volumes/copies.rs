@@ -25,6 +25,7 @@ pub(super) fn files_come_and_go(host: &Host) -> Outcome {
     fs::write(tree.join("sub/file"), "from the host")?;
     chown(tree.join("sub/file"), Some(77), Some(78))?;
     fs::hard_link(tree.join("sub/file"), tree.join("twin"))?;
+    fs::write(tree.join("sub/.wh.file"), "no whiteout")?;
 
     // Out: a file, under a new name, a directory, its content.
     host.ok(&["cp", "box:/etc/conf", &text(&out)])?;
@@ -46,6 +47,10 @@ pub(super) fn files_come_and_go(host: &Host) -> Outcome {
     host.ok(&["cp", "-a", &format!("{}/.", text(&tree)), "box:/kept"])?;
     let (plain, kept) = (fs::metadata(target.join("srv/tree/sub/file"))?, fs::metadata(target.join("kept/sub/file"))?);
     expect_eq!((plain.uid(), kept.uid(), kept.gid()), (0, 77, 78));
+    expect_eq!(fs::read(target.join("kept/sub/.wh.file"))?, b"no whiteout", "nothing of cp is a layer");
+    for copy in ["kept", "srv/tree"] {
+        fs::remove_file(target.join(copy).join("sub/.wh.file"))?;
+    }
     expect_eq!(fs::metadata(target.join("kept/twin"))?.ino(), kept.ino(), "hard links stay");
     host.fails(&["cp", &text(&tree.join("sub")), "box:/etc/conf"], "cannot copy a directory")?;
     fs::create_dir(target.join("srv/twin"))?;
