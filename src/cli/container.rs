@@ -4,7 +4,12 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use super::{Global, commit, confirm, cp, create, diff, export, inspect, mount, output, pool, ps, rename, rm};
-use crate::{container::Containers, error::Kind, store::Store, units::Bytes};
+use crate::{
+    container::{Container, Containers},
+    error::Kind,
+    store::Store,
+    units::Bytes,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -82,12 +87,11 @@ pub(super) fn prune(store: &Store) -> Result<Bytes> {
         if containers.seen_at(&container)?.is_some() {
             continue;
         }
-        let size = containers.sizes(&container).map(|sizes| sizes.own).unwrap_or_default();
-        match containers.remove(&container) {
+        let size = match remove(store, &container) {
             // Mounted or removed since we looked.
             Err(error) if matches!(error.kind(), Kind::InUse | Kind::NotFound) => continue,
             removed => removed?,
-        }
+        };
         if first {
             output::line("Deleted Containers:")?;
             first = false;
@@ -99,4 +103,10 @@ pub(super) fn prune(store: &Store) -> Result<Bytes> {
         output::line("")?;
     }
     Ok(own)
+}
+
+fn remove(store: &Store, container: &Container) -> crate::Result<Bytes> {
+    let containers = Containers::new(store);
+    let own = store.usage(&containers.snapshot(container)?.key)?.exclusive;
+    containers.remove(container).map(|()| own)
 }
