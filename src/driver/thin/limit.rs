@@ -133,8 +133,11 @@ fn shown(blocks: u64) -> Bytes {
 /// The least number of blocks to which resize2fs will go.
 fn least(device: &Path) -> Result<u64> {
     let (_, said) = RESIZE2FS.run::<OsString>(&["-P".into(), device.into()])?;
-    let number = said.rsplit_once(": ").and_then(|(_, number)| number.trim().parse().ok());
-    number.ok_or_else(|| Error::new(Kind::Io, format!("resize2fs does not tell the least size: {said}")))
+    // Among what it says of itself.
+    let number = said.lines().find_map(|line| line.strip_prefix("Estimated minimum size of the filesystem: "));
+    number
+        .and_then(|number| number.trim().parse().ok())
+        .ok_or_else(|| Error::new(Kind::Io, format!("resize2fs does not tell the least size: {said}")))
 }
 
 #[cfg(test)]
