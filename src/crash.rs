@@ -125,6 +125,20 @@ points! {
     MountAttached = "mount-attached",
     /// A container is unmounted, its volume not yet deactivated.
     Unmounted = "unmounted",
+    /// A new container's volume has its limit, the database does not know the container.
+    LimitSet = "limit-set",
+    /// The intent to make a data volume is durable.
+    DataIntent = "data-intent",
+    /// A data volume has its directory, the database says 'creating'.
+    DataMade = "data-made",
+    /// What an image has in a data volume's place is copied, and has not got its name.
+    DataCopied = "data-copied",
+    /// A data volume is filled, and the database does not know that a container has it.
+    DataFilled = "data-filled",
+    /// The intent to remove a data volume is durable.
+    DataRemoving = "data-removing",
+    /// A data volume's directory is gone, its row is not.
+    DataRemoved = "data-removed",
 }
 
 impl Point {
@@ -144,8 +158,16 @@ impl Point {
             | Self::RepairReplaced
             | Self::RepairCleared
             | Self::PoolSuspended => matches!(driver, DriverKind::Thin),
+            // On the host's own file system, whichever driver has the pool.
+            Self::DataIntent
+            | Self::DataMade
+            | Self::DataCopied
+            | Self::DataFilled
+            | Self::DataRemoving
+            | Self::DataRemoved => matches!(driver, DriverKind::Overlay),
             Self::VolumeFilled | Self::VolumeUnnamed => matches!(driver, DriverKind::Overlay | DriverKind::Vfs),
-            Self::GrowIntent
+            Self::LimitSet
+            | Self::GrowIntent
             | Self::GrowActed
             | Self::GrowLengthened
             | Self::UpHalf

@@ -5,7 +5,7 @@
 //! file costs one chunk, not a copy of the file.
 //!
 //! ```text
-//! main -> cli -> bench -> build -> {container, runtime} -> image -> store -> driver -> {block, fs} -> sys -> {units, id, error}
+//! main -> cli -> bench -> build -> {container, runtime} -> {image, volume} -> store -> driver -> {block, fs} -> sys -> {units, id, error}
 //! ```
 //!
 //! A module uses only what stands to its right; `crash`, `interrupt` and `program` are small and serve all. Only `cli`
@@ -18,6 +18,7 @@
 //! - **snapshot**: a volume with a place in the tree: *active* (writable), *view* (read-only), *committed* (never changes).
 //! - **layer**: a committed snapshot. Its *diff ID* is the sha256 of its tar, its *chain ID* the identity of its stack, its
 //!   *cache ID* the random name under which it lies in the pool.
+//! - **data volume**: a directory of the host's file system beside the pool, which containers share.
 //! - **image**: a configuration and an ordered list of diff IDs. **container**: an active snapshot of an image.
 //!
 //! # Example
@@ -56,5 +57,6 @@ pub mod runtime;
 pub mod store;
 pub mod sys;
 pub mod units;
+pub mod volume;
 
 pub use error::{Error, Kind, Result};

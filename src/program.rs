@@ -26,6 +26,8 @@ pub struct Program {
 pub const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs", version: "-V" };
 /// Checks and mends ext4.
 pub const E2FSCK: Program = Program { name: "e2fsck", package: "e2fsprogs", version: "-V" };
+/// Makes ext4 smaller.
+pub const RESIZE2FS: Program = Program { name: "resize2fs", package: "e2fsprogs", version: "-h" };
 /// Makes XFS.
 pub const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs", version: "-V" };
 /// Makes btrfs.

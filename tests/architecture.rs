@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 /// What each module may use, besides the small ones that serve all.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("sys", &[]),
     ("block", &["sys"]),
     ("fs", &["sys"]),
@@ -14,9 +14,10 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("image", &["store", "driver", "fs"]),
     ("runtime", &["fs"]),
     ("build", &["runtime", "image", "store", "driver", "fs"]),
-    ("container", &["image", "store", "driver", "fs"]),
+    ("volume", &["store", "fs"]),
+    ("container", &["volume", "image", "store", "driver", "fs"]),
     ("bench", &["build", "container", "runtime", "image", "store", "driver", "block", "fs", "sys"]),
-    ("cli", &["build", "runtime", "bench", "container", "image", "store", "driver", "fs"]),
+    ("cli", &["build", "runtime", "bench", "container", "volume", "image", "store", "driver", "fs"]),
     ("units", &[]),
 ];
 

@@ -91,7 +91,7 @@ impl Build<'_> {
             self.forget_the_present(&held)?;
         }
         let diff = layer::stack(self.store, &held, &held.changes()?, before)?;
-        let step = Step { created_by, comment: super::COMMENT, created: self.started, layer: Some(diff) };
+        let step = Step { created_by, comment: super::COMMENT, author: "", created: self.started, layer: Some(diff) };
         self.publish(key, &before.stepped(&step, change)?)
     }
 

@@ -7,6 +7,7 @@
 //! Invariant: nothing that a step writes is in the pool without either being published or having an owner that lives.
 
 mod cache;
+mod changes;
 mod copy;
 pub mod dockerfile;
 mod fingerprint;
@@ -21,6 +22,7 @@ mod stage;
 mod target;
 mod transfer;
 
+pub use self::changes::apply as apply_changes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,

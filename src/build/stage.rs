@@ -228,7 +228,7 @@ impl Build<'_> {
         created_by: &str,
         change: impl FnOnce(&mut Settings),
     ) -> Result<Image> {
-        let step = config::Step { created_by, comment: super::COMMENT, created: self.started, layer: None };
+        let step = config::Step { created_by, comment: super::COMMENT, author: "", created: self.started, layer: None };
         self.publish(key, &before.stepped(&step, change)?)
     }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Global, output, pool, question};
+use super::{Global, confirm, output, pool};
 use crate::build::mount_cache;
 
 #[derive(Debug, Subcommand)]
@@ -30,8 +30,8 @@ impl Verb {
 impl PruneArgs {
     fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
-        if !self.force && !question::agreed("builder prune", "all caches of RUN --mount=type=cache that no build uses")?
-        {
+        let warning = "This removes all caches of RUN --mount=type=cache that no build uses.";
+        if !confirm::agreed("builder prune", self.force, warning)? {
             return Ok(());
         }
         let freed = mount_cache::prune(store.layout())?;

@@ -3,7 +3,10 @@
 use anyhow::{Result, bail};
 
 use super::{Global, output, pool};
-use crate::store::Store;
+use crate::{
+    store::{Finding, Store},
+    volume::Volumes,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -20,6 +23,8 @@ impl Args {
         let (store, mut findings) =
             if self.repair { Store::open_repaired(&global.root)? } else { (pool::existing(global)?, Vec::new()) };
         findings.extend(store.check(self.repair)?);
+        let volumes = Volumes::of(&store).check()?;
+        findings.extend(volumes.into_iter().map(|what| Finding { what, repaired: false }));
         if self.json {
             output::json(&findings)?;
         } else {

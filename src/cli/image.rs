@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Global, history, images, import, inspect, load, output, pool, pull, push, question, rmi, save, tag};
-use crate::image::prune::prune;
+use super::{Global, confirm, history, images, import, inspect, load, output, pool, pull, push, rmi, save, tag};
+use crate::{image::prune::prune, store::Store, units::Bytes};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -66,23 +66,28 @@ impl PruneArgs {
     fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
         let which = if self.all { "all images that no container was made from" } else { "all images without a name" };
-        if !self.force && !question::agreed("image prune", which)? {
+        if !confirm::agreed("image prune", self.force, &format!("This removes {which}."))? {
             return Ok(());
         }
-        let pruned = prune(&store, self.all)?;
-        for removed in pruned.removed {
-            for reference in removed.untagged {
-                output::line(format_args!("Untagged: {reference}"))?;
-            }
-            for id in removed.deleted {
-                output::line(format_args!("Deleted: {id}"))?;
-            }
-        }
-        let (own, blobs) = (pruned.own, pruned.blobs);
+        let (own, blobs) = pruned(&store, self.all)?;
         output::line(format_args!(
             "Total reclaimed space: {} in the pool, {} of archives",
             own.docker(),
             blobs.docker()
         ))
     }
+}
+
+/// Removes and tells; what that was in the pool and of archives is returned.
+pub(super) fn pruned(store: &Store, all: bool) -> Result<(Bytes, Bytes)> {
+    let pruned = prune(store, all)?;
+    for removed in pruned.removed {
+        for reference in removed.untagged {
+            output::line(format_args!("Untagged: {reference}"))?;
+        }
+        for id in removed.deleted {
+            output::line(format_args!("Deleted: {id}"))?;
+        }
+    }
+    Ok((pruned.own, pruned.blobs))
 }

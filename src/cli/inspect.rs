@@ -21,6 +21,7 @@ use crate::{
     },
     store::{Info, Store},
     units::Bytes,
+    volume::{Attached, Volumes},
 };
 
 #[derive(Debug, clap::Args)]
@@ -53,9 +54,18 @@ struct ContainerView {
     image_reference: String,
     created: String,
     mounted_at: Option<PathBuf>,
+    volumes: Vec<VolumeView>,
     #[serde(flatten)]
     sizes: SizeRow,
     snapshot: Info,
+}
+
+#[derive(Serialize)]
+struct VolumeView {
+    name: String,
+    source: PathBuf,
+    target: String,
+    read_only: bool,
 }
 
 impl Args {
@@ -95,8 +105,16 @@ fn image_view(store: &Store, image: &Image) -> Result<ImageView> {
 fn container_view(store: &Store, container: Container) -> Result<ContainerView> {
     let containers = Containers::new(store);
     let gone = || Error::new(Kind::NotFound, format!("container {} was removed meanwhile", container.name));
-    let sizes = ps::sizes(&containers, &container)?.ok_or_else(gone)?;
+    let sizes = ps::sizes(&containers, std::slice::from_ref(&container))?.pop().flatten().ok_or_else(gone)?;
+    let volumes = Volumes::of(store);
+    let volume = |attached: Attached| VolumeView {
+        source: volumes.path(&attached.volume),
+        name: attached.volume.name,
+        target: attached.target,
+        read_only: attached.read_only,
+    };
     Ok(ContainerView {
+        volumes: volumes.attached(&container.id)?.into_iter().map(volume).collect(),
         mounted_at: containers.seen_at(&container)?,
         snapshot: containers.snapshot(&container)?,
         id: container.id,

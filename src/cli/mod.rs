@@ -9,8 +9,13 @@ mod build;
 mod builder;
 mod check;
 mod commit;
+mod confirm;
+mod container;
+mod cp;
 mod create;
 mod diff;
+mod export;
+mod filter;
 mod history;
 mod human;
 mod image;
@@ -27,13 +32,14 @@ mod progress;
 mod ps;
 mod pull;
 mod push;
-mod question;
 mod registry;
+mod rename;
 mod rm;
 mod rmi;
 mod save;
 mod system;
 mod tag;
+mod volume;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -70,8 +76,11 @@ struct Global {
     #[arg(long, global = true, env = "LAMINA_ROOT", default_value = "/var/lib/lamina", value_name = "DIR")]
     root: PathBuf,
     /// Tell more on standard error; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// The same, before the verb: behind it, -v is the verb's own
+    #[arg(short = 'v', action = clap::ArgAction::Count)]
+    more: u8,
 }
 
 #[derive(Debug, Subcommand)]
@@ -119,8 +128,20 @@ enum Verb {
     Diff(diff::Args),
     /// Make an image of a container: its changes become a layer
     Commit(commit::Args),
+    /// Copy files between a container and the host
+    Cp(cp::Args),
+    /// Write a container's whole tree as a tar archive
+    Export(export::Args),
+    /// Give a container another name
+    Rename(rename::Args),
     /// Remove containers and what they wrote
     Rm(rm::Args),
+    /// All that can be done with containers
+    #[command(subcommand)]
+    Container(container::Verb),
+    /// Make, list and remove data volumes
+    #[command(subcommand)]
+    Volume(volume::Verb),
     /// Check pool, database and mounts against each other
     Check(check::Args),
     /// Show what images and containers take
@@ -135,7 +156,7 @@ enum Verb {
 /// Parses the arguments, runs the verb, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.global.verbose);
+    start_log(cli.global.verbose.saturating_add(cli.global.more));
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -177,7 +198,12 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Ps(args) => args.run(global),
         Verb::Diff(args) => args.run(global),
         Verb::Commit(args) => args.run(global),
+        Verb::Cp(args) => args.run(global),
+        Verb::Export(args) => args.run(global),
+        Verb::Rename(args) => args.run(global),
         Verb::Rm(args) => args.run(global),
+        Verb::Container(verb) => verb.run(global),
+        Verb::Volume(verb) => verb.run(global),
         Verb::Check(args) => args.run(global),
         Verb::System(verb) => verb.run(global),
         Verb::Info(args) => args.run(global),

@@ -1,19 +1,29 @@
 //! `lamina ps`.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Global, human, output};
+use super::{
+    Global,
+    filter::{Condition, Filter},
+    human, output,
+};
 use crate::{
     container::{Container, Containers, Sizes},
-    error::Kind,
-    id::ContainerId,
+    id::{ChainId, ContainerId, ImageId},
+    image::catalog::{Catalog, Image},
     store::Store,
     units::Bytes,
+    volume::Volumes,
 };
 
-#[derive(Debug, clap::Args)]
+/// What `--filter` knows.
+const FILTERS: [&str; 8] = ["id", "name", "ancestor", "status", "label", "volume", "before", "since"];
+
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
     /// Show all containers, not only those that are mounted
     #[arg(short, long)]
@@ -21,8 +31,24 @@ pub(super) struct Args {
     /// Show sizes
     #[arg(short, long)]
     size: bool,
-    /// Print JSON
+    /// Print IDs only
+    #[arg(short, long, conflicts_with = "size")]
+    quiet: bool,
+    /// Do not shorten IDs
     #[arg(long)]
+    no_trunc: bool,
+    /// Show only those for which this holds: id=, name=, ancestor=IMAGE, status=created|mounted, label=KEY[=VALUE],
+    /// volume=NAME|DIR, before=CONTAINER, since=CONTAINER
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    filter: Vec<Condition>,
+    /// Show the N newest, whatever they do
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Show the newest, whatever it does
+    #[arg(short, long, conflicts_with = "last")]
+    latest: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "quiet")]
     json: bool,
 }
 
@@ -45,24 +71,22 @@ pub(super) struct SizeRow {
     pub(super) own_bytes: Bytes,
 }
 
-/// The sizes of a container; why one could not be found out is told. `None` for one that was removed since it was listed.
-pub(super) fn sizes(containers: &Containers<'_>, container: &Container) -> Result<Option<SizeRow>> {
-    match containers.sizes(container) {
-        Ok(Sizes { rw, image, own }) => {
-            // A pool too full to hold a container still must be listed all the more.
-            let rw = rw.inspect_err(|error| eprintln!("lamina: size of container {}: {error}", container.name)).ok();
-            let size_virtual_bytes = rw.map(|rw| image + rw);
-            Ok(Some(SizeRow { size_rw_bytes: rw, size_virtual_bytes, own_bytes: own }))
-        }
-        Err(_) if containers.find(container.id.as_str()).is_err_and(|error| error.kind() == Kind::NotFound) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// The sizes of containers; why one could not be found out is told. `None` for one that was removed since it was listed.
+pub(super) fn sizes(containers: &Containers<'_>, listed: &[Container]) -> Result<Vec<Option<SizeRow>>> {
+    let row = |(container, sizes): (&Container, Option<Sizes>)| {
+        let Sizes { rw, image, own } = sizes?;
+        // A pool too full to hold a container still must be listed all the more.
+        let rw = rw.inspect_err(|error| eprintln!("lamina: size of container {}: {error}", container.name)).ok();
+        let size_virtual_bytes = rw.map(|rw| image + rw);
+        Some(SizeRow { size_rw_bytes: rw, size_virtual_bytes, own_bytes: own })
+    };
+    Ok(listed.iter().zip(containers.all_sizes(listed)?).map(row).collect())
 }
 
 impl Args {
     /// All containers with their sizes.
     pub(super) fn everything() -> Self {
-        Self { all: true, size: true, json: false }
+        Self { all: true, size: true, ..Self::default() }
     }
 
     pub(super) fn run(&self, global: &Global) -> Result<()> {
@@ -81,23 +105,47 @@ impl Args {
 
     fn rows(&self, store: &Store) -> Result<Vec<Row>> {
         let containers = Containers::new(store);
-        let mut rows = Vec::new();
-        for container in containers.list()? {
-            let mounted = containers.seen_at(&container)?.is_some();
-            if !self.all && !mounted {
-                continue;
-            }
-            let sizes = if self.size { sizes(&containers, &container)? } else { None };
-            if self.size && sizes.is_none() {
-                continue;
-            }
+        let wanted = self.wanted(store)?;
+        let listed: Vec<Container> = wanted.iter().map(|(container, _)| container.clone()).collect();
+        let sizes = if self.size { sizes(&containers, &listed)? } else { listed.iter().map(|_| None).collect() };
+        let row = |((container, mounted), sizes): ((Container, bool), Option<SizeRow>)| {
             let Container { id, name, reference, created, .. } = container;
-            rows.push(Row { id, name, image: reference, created, mounted, sizes });
+            Row { id, name, image: reference, created, mounted, sizes }
+        };
+        let rows = wanted.into_iter().zip(sizes).map(row);
+        Ok(rows.filter(|row| !self.size || row.sizes.is_some()).collect())
+    }
+
+    /// The containers to show, and whether each is mounted.
+    fn wanted(&self, store: &Store) -> Result<Vec<(Container, bool)>> {
+        let filter = Filter::new(&self.filter, &FILTERS)?;
+        let containers = Containers::new(store);
+        let context = Context::new(store, &filter)?;
+        let last = self.last.or(self.latest.then_some(1));
+        // A status that was asked for is shown, as Docker does.
+        let all = self.all || last.is_some() || !filter.values("status").is_empty();
+        let mut wanted = Vec::new();
+        for container in containers.list()? {
+            if last.is_some_and(|last| wanted.len() == last) {
+                break;
+            }
+            if !context.fits(&filter, &container)? {
+                continue;
+            }
+            let mounted = containers.seen_at(&container)?.is_some();
+            let status = if mounted { "mounted" } else { "created" };
+            if (all || mounted) && filter.any("status", |wanted| *wanted == status) {
+                wanted.push((container, mounted));
+            }
         }
-        Ok(rows)
+        Ok(wanted)
     }
 
     fn print(&self, rows: Vec<Row>) -> Result<()> {
+        let shown_id = |id: &ContainerId| if self.no_trunc { id.to_string() } else { id.short().to_owned() };
+        if self.quiet {
+            return rows.iter().try_for_each(|row| output::line(shown_id(&row.id)));
+        }
         let mut header = vec!["CONTAINER ID", "IMAGE", "CREATED", "STATUS", "NAMES"];
         if self.size {
             header.extend(["SIZE", "OWN BLOCKS"]);
@@ -105,7 +153,7 @@ impl Args {
         let now = Timestamp::now();
         let cells = |row: Row| {
             let mut cells = vec![
-                row.id.short().to_owned(),
+                shown_id(&row.id),
                 row.image,
                 human::ago(Some(&row.created), now),
                 if row.mounted { "Mounted" } else { "Created" }.to_owned(),
@@ -119,5 +167,83 @@ impl Args {
             cells
         };
         output::table(&header, rows.into_iter().map(cells))
+    }
+}
+
+/// What the conditions refer to, looked up once.
+struct Context<'a> {
+    store: &'a Store,
+    /// Images that were asked for, by their uppermost layers.
+    ancestors: Vec<(ImageId, Option<ChainId>)>,
+    images: BTreeMap<ImageId, Image>,
+    /// Times between which a container was made.
+    before: Option<String>,
+    since: Option<String>,
+}
+
+impl<'a> Context<'a> {
+    fn new(store: &'a Store, filter: &Filter<'_>) -> Result<Self> {
+        let catalog = Catalog::new(store);
+        let containers = Containers::new(store);
+        let top = |image: Image| (image.id, ChainId::chain(image.config.diff_ids()).last().copied());
+        let ancestors = filter.values("ancestor").iter().map(|name| Ok(top(catalog.find(name)?)));
+        let by_image = !filter.values("ancestor").is_empty() || !filter.values("label").is_empty();
+        let images = if by_image { catalog.list()? } else { Vec::new() };
+        let time = |name: &str| -> Result<Option<String>> {
+            Ok(filter.values(name).last().map(|name| containers.find(name)).transpose()?.map(|found| found.created))
+        };
+        Ok(Self {
+            store,
+            ancestors: ancestors.collect::<Result<_>>()?,
+            images: images.into_iter().map(|image| (image.id, image)).collect(),
+            before: time("before")?,
+            since: time("since")?,
+        })
+    }
+
+    fn fits(&self, filter: &Filter<'_>, container: &Container) -> Result<bool> {
+        let named = filter.any("id", |id| container.id.as_str().starts_with(*id))
+            && filter.any("name", |part| container.name.contains(part.trim_start_matches('/')));
+        let timed = self.before.as_ref().is_none_or(|time| container.created < *time)
+            && self.since.as_ref().is_none_or(|time| container.created > *time);
+        Ok(named
+            && timed
+            && self.descends(container)
+            && self.labelled(filter, container)?
+            && self.has(filter, container)?)
+    }
+
+    /// Whether the container's image is one that was asked for, or has its layers below.
+    fn descends(&self, container: &Container) -> bool {
+        let chain = || {
+            let image = self.images.get(&container.image);
+            image.map(|image| ChainId::chain(image.config.diff_ids())).unwrap_or_default()
+        };
+        self.ancestors.is_empty()
+            || self
+                .ancestors
+                .iter()
+                .any(|(id, top)| *id == container.image || top.is_some_and(|top| chain().contains(&top)))
+    }
+
+    fn labelled(&self, filter: &Filter<'_>, container: &Container) -> Result<bool> {
+        if filter.values("label").is_empty() {
+            return Ok(true);
+        }
+        let Some(image) = self.images.get(&container.image) else { return Ok(false) };
+        let runs = image.config.runs()?;
+        let labels = runs.get("Labels").and_then(|labels| labels.as_object()).into_iter().flatten();
+        let text = |(key, value): (&String, &serde_json::Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        Ok(filter.labels(&labels.filter_map(text).collect()))
+    }
+
+    fn has(&self, filter: &Filter<'_>, container: &Container) -> Result<bool> {
+        if filter.values("volume").is_empty() {
+            return Ok(true);
+        }
+        let attached = Volumes::of(self.store).attached(&container.id)?;
+        Ok(filter.any("volume", |wanted| {
+            attached.iter().any(|attached| attached.volume.name == **wanted || attached.target == **wanted)
+        }))
     }
 }

@@ -7,6 +7,9 @@ use crate::container::Containers;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Remove the anonymous volumes that no other container has, too
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -17,7 +20,8 @@ impl Args {
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
         for_each(&self.containers, |name| {
-            containers.remove(&containers.find(name)?)?;
+            let container = containers.find(name)?;
+            if self.volumes { containers.remove_with_volumes(&container) } else { containers.remove(&container) }?;
             output::line(name)
         })
     }

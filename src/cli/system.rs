@@ -1,4 +1,4 @@
-//! `lamina system df`.
+//! `lamina system df` and `system prune`.
 
 use std::collections::BTreeMap;
 
@@ -6,25 +6,44 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{Global, images, output, pool, ps};
+use super::{Global, confirm, container, image, images, output, pool, ps, volume};
 use crate::{
     build::mount_cache,
     container::Containers,
     error::Kind,
     id::{ChainId, ImageId},
     image::catalog::{Catalog, Image, Layer},
-    store::Store,
+    store::{Key, Store},
     units::Bytes,
+    volume::{Volume, Volumes},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Show the space that images and containers take; with -v, each of them too
     Df(DfArgs),
+    /// Remove containers that are not in use, images without a name, caches of builds, and with --volumes anonymous volumes
+    Prune(PruneArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PruneArgs {
+    /// Remove all images that no container was made from
+    #[arg(short, long)]
+    all: bool,
+    /// Remove the anonymous volumes that no container has
+    #[arg(long)]
+    volumes: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DfArgs {
+    /// Show each of them, too
+    #[arg(short = 'v')]
+    each: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,7 +54,8 @@ pub(super) struct DfArgs {
 struct Row {
     r#type: &'static str,
     total: usize,
-    /// Images that a container was made from; containers that are mounted; caches that a build uses.
+    /// Images that a container was made from; containers that are mounted; volumes that a container has; caches that a build
+    /// uses.
     active: usize,
     /// `None` where a container's could not be found out, as on a full pool.
     size_bytes: Option<Bytes>,
@@ -51,27 +71,141 @@ impl Verb {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         match self {
             Self::Df(args) => args.run(global),
+            Self::Prune(args) => args.run(global),
         }
+    }
+}
+
+impl PruneArgs {
+    fn run(&self, global: &Global) -> Result<()> {
+        let store = pool::existing(global)?;
+        let images =
+            if self.all { "all images that no container was made from then" } else { "all images without a name" };
+        let volumes = if self.volumes { ", and the anonymous volumes that no container has then" } else { "" };
+        let warning = format!("This removes all containers that are not in use, {images}, caches of builds{volumes}.");
+        if !confirm::agreed("system prune", self.force, &warning)? {
+            return Ok(());
+        }
+        let mut pool = container::prune(&store)?;
+        let volumes = if self.volumes { volume::prune(&store, false)? } else { Bytes(0) };
+        let (own, blobs) = image::pruned(&store, self.all)?;
+        pool += own;
+        let caches = mount_cache::prune(store.layout())?;
+        output::line(format_args!(
+            "Total reclaimed space: {} in the pool, {} of archives, {} of volumes, {} of build caches",
+            pool.docker(),
+            blobs.docker(),
+            volumes.docker(),
+            caches.docker()
+        ))
     }
 }
 
 impl DfArgs {
     fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
-        let rows = [image_row(&store)?, container_row(&store)?, cache_row(&store)?, download_row(&store)?];
+        let rows = [
+            image_row(&store)?,
+            container_row(&store)?,
+            volume_row(&store)?,
+            cache_row(&store)?,
+            download_row(&store)?,
+        ];
         if self.json {
             return output::json(&rows);
         }
         let header = ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE", "OWN BLOCKS", "ARCHIVES"];
         output::table(&header, rows.into_iter().map(cells))?;
-        if global.verbose > 0 {
-            output::line("\nImages:\n")?;
-            images::Args::default().run(global)?;
-            output::line("\nContainers:\n")?;
-            ps::Args::everything().run(global)?;
+        if self.each || global.verbose > 0 {
+            each(global, &store)?;
         }
         Ok(())
     }
+}
+
+fn each(global: &Global, store: &Store) -> Result<()> {
+    output::line("\nImages:\n")?;
+    images::Args::default().run(global)?;
+    output::line("\nContainers:\n")?;
+    ps::Args::everything().run(global)?;
+    output::line("\nLocal Volumes:\n")?;
+    let volumes = Volumes::of(store);
+    let mut rows = Vec::new();
+    for volume in volumes.list()? {
+        if let Some(size) = size_of(volumes, &volume)? {
+            rows.push(vec![volume.name.clone(), volumes.users(&volume)?.len().to_string(), size.docker()]);
+        }
+    }
+    output::table(&["VOLUME NAME", "LINKS", "SIZE"], rows)
+}
+
+/// `None` for a volume that was removed since it was listed.
+fn size_of(volumes: Volumes<'_>, volume: &Volume) -> Result<Option<Bytes>> {
+    match volumes.size(volume) {
+        Err(_) if volumes.find(&volume.name).is_err_and(|error| error.kind() == Kind::NotFound) => Ok(None),
+        size => Ok(Some(size?)),
+    }
+}
+
+/// On the host's own file system: nothing of them is in the pool.
+fn volume_row(store: &Store) -> Result<Row> {
+    let volumes = Volumes::of(store);
+    let (mut total, mut active, mut size, mut reclaimable) = (0, 0, Bytes(0), Bytes(0));
+    for volume in volumes.list()? {
+        let Some(own) = size_of(volumes, &volume)? else { continue };
+        total += 1;
+        size += own;
+        if volumes.users(&volume)?.is_empty() {
+            reclaimable += own;
+        } else {
+            active += 1;
+        }
+    }
+    Ok(Row {
+        r#type: "Local Volumes",
+        total,
+        active,
+        size_bytes: Some(size),
+        reclaimable_bytes: Some(reclaimable),
+        own_bytes: Bytes(0),
+        archive_bytes: Bytes(0),
+    })
+}
+
+/// The images between the steps of builds, with the layers that no other image has, and what cache mounts hold.
+fn cache_row(store: &Store) -> Result<Row> {
+    let catalog = Catalog::new(store);
+    let between = catalog.intermediates()?;
+    let (steps, results): (Vec<Image>, Vec<Image>) =
+        catalog.list()?.into_iter().partition(|image| between.contains(&image.id));
+    let needed = catalog.layers_of(&results)?;
+    let mut layers = catalog.layers_of(&steps)?;
+    layers.retain(|chain, _| !needed.contains_key(chain));
+    let caches = mount_cache::summary(store.layout())?;
+    let size = size(&layers) + caches.size;
+    Ok(Row {
+        r#type: "Build Cache",
+        total: steps.len() + caches.total,
+        active: caches.active,
+        size_bytes: Some(size),
+        reclaimable_bytes: Some(size.saturating_sub(caches.active_size)),
+        own_bytes: own(store, layers.values().map(|layer| &layer.info.key))?,
+        archive_bytes: layers.values().filter_map(|layer| layer.info.blob).map(|blob| blob.size).sum(),
+    })
+}
+
+/// What layers have in the pool.
+fn own<'k>(store: &Store, layers: impl Iterator<Item = &'k Key>) -> Result<Bytes> {
+    let mut own = Bytes(0);
+    for layer in layers {
+        match store.usage(layer) {
+            Ok(usage) => own += usage.exclusive,
+            // Another command removed it since it was listed.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(own)
 }
 
 fn cells(row: Row) -> Vec<String> {
@@ -101,27 +235,12 @@ fn image_row(store: &Store) -> Result<Row> {
     all.retain(|chain, _| !needed.contains_key(chain));
     let reclaimable = size(&all);
     all.extend(needed);
-    let mut own = Bytes(0);
-    for layer in all.values() {
-        match store.usage(&layer.info.key) {
-            Ok(usage) => own += usage.exclusive,
-            // Another command removed it since it was listed.
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let mut own = own(store, all.values().map(|layer| &layer.info.key))?;
     // What pulls and loads left that were not finished.
     let waiting = store.waiting()?;
-    let (mut waits, mut archives) = (Bytes(0), Bytes(0));
-    for info in waiting {
-        waits += info.size.unwrap_or_default();
-        archives += info.blob.map(|blob| blob.size).unwrap_or_default();
-        match store.usage(&info.key) {
-            Ok(usage) => own += usage.exclusive,
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    own += self::own(store, waiting.iter().map(|info| &info.key))?;
+    let waits: Bytes = waiting.iter().filter_map(|info| info.size).sum();
+    let archives: Bytes = waiting.iter().filter_map(|info| info.blob).map(|blob| blob.size).sum();
     Ok(Row {
         r#type: "Images",
         total: active.len() + idle.len(),
@@ -130,20 +249,6 @@ fn image_row(store: &Store) -> Result<Row> {
         reclaimable_bytes: Some(reclaimable + waits),
         own_bytes: own,
         archive_bytes: all.values().filter_map(|layer| layer.info.blob).map(|blob| blob.size).sum::<Bytes>() + archives,
-    })
-}
-
-/// The caches of `RUN --mount=type=cache`, which lie on the disk of the root directory.
-fn cache_row(store: &Store) -> Result<Row> {
-    let caches = mount_cache::summary(store.layout())?;
-    Ok(Row {
-        r#type: "Build Cache",
-        total: caches.total,
-        active: caches.active,
-        size_bytes: Some(caches.size),
-        reclaimable_bytes: Some(caches.size.saturating_sub(caches.active_size)),
-        own_bytes: Bytes(0),
-        archive_bytes: Bytes(0),
     })
 }
 
@@ -171,8 +276,8 @@ fn container_row(store: &Store) -> Result<Row> {
     let all = containers.list()?;
     let (mut active, mut size, mut reclaimable, mut own) = (0, Some(Bytes(0)), Some(Bytes(0)), Bytes(0));
     let add = |sum: Option<Bytes>, more: Option<Bytes>| sum.zip(more).map(|(sum, more)| sum + more);
-    for container in &all {
-        let Some(sizes) = ps::sizes(&containers, container)? else { continue };
+    for (container, sizes) in all.iter().zip(ps::sizes(&containers, &all)?) {
+        let Some(sizes) = sizes else { continue };
         size = add(size, sizes.size_rw_bytes);
         own += sizes.own_bytes;
         if containers.seen_at(container)?.is_some() {

@@ -3,28 +3,25 @@
 //! Invariant: a container's row and its snapshot appear and disappear together, and it is mounted where the mount
 //! table says so and nowhere else; no state about mounts is kept that a reboot would make wrong.
 
+mod commit;
+mod copy;
+mod export;
 mod mounts;
-
-use std::{collections::HashSet, os::fd::BorrowedFd};
-
-use jiff::Timestamp;
+mod sizes;
+mod view;
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
-use rustix::fs::FileType;
 
 use self::mounts::remove_mount_point;
+pub use self::{commit::Note, copy::How, sizes::Sizes, view::View};
 use crate::{
-    driver::{Access, ChangeKind, Changes},
+    driver::Changes,
     error::{Error, Kind, Result},
-    fs::{file_type, identity, locate},
     id::{ContainerId, ImageId, VolumeId},
-    image::{
-        catalog::{Catalog, Image},
-        layer,
-        reference::Reference,
-    },
+    image::catalog::Image,
     store::{Held, Info, Key, Lock, Sql as _, Store, parsed},
     units::Bytes,
+    volume::Volumes,
 };
 
 /// The containers of a store.
@@ -46,17 +43,6 @@ pub struct Container {
     pub reference: String,
     /// When it was made, RFC 3339.
     pub created: String,
-}
-
-/// The sizes of a container.
-#[derive(Debug)]
-pub struct Sizes {
-    /// Apparent bytes of what it added or changed: Docker's SIZE. Not known on a pool too full to hold it still.
-    pub rw: Result<Bytes>,
-    /// Apparent bytes of the image's files; with the former, Docker's virtual size.
-    pub image: Bytes,
-    /// Bytes in the pool that are its own.
-    pub own: Bytes,
 }
 
 impl Container {
@@ -86,6 +72,20 @@ impl<'store> Containers<'store> {
     /// # Errors
     /// `Exists` if the name is taken, `Invalid` for a name that Docker would refuse, `Full`.
     pub fn create(&self, image: &Image, reference: &str, name: Option<&str>) -> Result<Container> {
+        self.create_limited(image, reference, name, None)
+    }
+
+    /// [`Containers::create`], with a limit to what the container may write.
+    ///
+    /// # Errors
+    /// Also `Unsupported` where the driver has no limits.
+    pub fn create_limited(
+        &self,
+        image: &Image,
+        reference: &str,
+        name: Option<&str>,
+        limit: Option<Bytes>,
+    ) -> Result<Container> {
         let name = match name {
             Some(name) => checked_name(name)?,
             None => random_name(),
@@ -99,7 +99,8 @@ impl<'store> Containers<'store> {
         };
         // Asked before the work for a quick answer, and again when publishing for a true one.
         self.store.database().read("look up a container name", |tx| refuse_if_taken(tx, &container.name))?;
-        self.store.prepare_with(&container.key(), image.top().as_ref(), |tx, volume| insert(tx, &container, volume))?;
+        let publish = |tx: &Transaction<'_>, volume| insert(tx, &container, volume);
+        self.store.prepare_limited(&container.key(), image.top().as_ref(), limit, publish)?;
         Ok(container)
     }
 
@@ -184,6 +185,34 @@ impl<'store> Containers<'store> {
         removed.and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
     }
 
+    /// [`Containers::remove`], and the anonymous volumes that no other container has with it.
+    ///
+    /// # Errors
+    /// As [`Containers::remove`].
+    pub fn remove_with_volumes(&self, container: &Container) -> Result<()> {
+        let volumes = Volumes::of(self.store);
+        let attached = volumes.attached(&container.id)?;
+        self.remove(container)?;
+        volumes.remove_anonymous(&attached)
+    }
+
+    /// Gives the container another name.
+    ///
+    /// # Errors
+    /// `Exists` if the name is taken, `Invalid` for one that Docker would refuse, `NotFound`.
+    pub fn rename(&self, container: &Container, name: &str) -> Result<()> {
+        let name = checked_name(name)?;
+        let act = format!("rename container {} to {name}", container.name);
+        self.store.database().write(&act, |tx| {
+            refuse_if_taken(tx, &name)?;
+            let rename = "UPDATE containers SET name = :name WHERE id = :id";
+            match tx.execute(rename, named_params! {":name": name, ":id": container.id.as_str()}).sql()? {
+                1 => Ok(()),
+                _ => Err(Error::new(Kind::NotFound, format!("no such container: {}", container.name))),
+            }
+        })
+    }
+
     /// Its writable snapshot.
     ///
     /// # Errors
@@ -199,54 +228,6 @@ impl<'store> Containers<'store> {
     pub fn changes(&self, container: &Container) -> Result<Changes> {
         self.captured(container).map(|(_, changes)| changes)
     }
-
-    /// The container's sizes.
-    ///
-    /// # Errors
-    /// The driver's, or those of its image.
-    pub fn sizes(&self, container: &Container) -> Result<Sizes> {
-        let catalog = Catalog::new(self.store);
-        let image = catalog.size(&catalog.find(&container.image.to_string())?)?;
-        let own = self.store.usage(&container.key()).map_err(|error| self.told(container, error))?.exclusive;
-        Ok(Sizes { rw: self.written(container), image, own })
-    }
-
-    /// Apparent bytes of the regular files that it added or changed.
-    fn written(&self, container: &Container) -> Result<Bytes> {
-        let (held, changes) = self.captured(container)?;
-        if changes.iter().all(|change| change.kind == ChangeKind::Deleted) {
-            return Ok(Bytes(0));
-        }
-        let mounted = held.mounted(Access::ReadOnly)?;
-        apparent_size(mounted.root(), &changes)
-    }
-
-    /// Makes the container's present state a new image: its changes become a layer on those of its image.
-    ///
-    /// # Errors
-    /// `Full`, or the driver's; nothing stays then.
-    pub fn commit(&self, container: &Container, reference: Option<&Reference>) -> Result<Image> {
-        let catalog = Catalog::new(self.store);
-        let image = catalog.find(&container.image.to_string())?;
-        let (held, changes) = self.captured(container)?;
-        let diff = layer::stack(self.store, &held, &changes, &image.config)?;
-        let config = image.config.committed(diff, "", "", Timestamp::now())?;
-        catalog.publish(&config, reference)
-    }
-}
-
-/// Apparent bytes of the regular files among what was added or changed, hard links once.
-fn apparent_size(root: BorrowedFd<'_>, changes: &Changes) -> Result<Bytes> {
-    let mut seen = HashSet::new();
-    let mut size = 0_u64;
-    for change in changes.iter().filter(|change| change.kind != ChangeKind::Deleted) {
-        let Some(located) = locate(root, &change.path)? else { continue };
-        let Some(stat) = located.place().stat()? else { continue };
-        if file_type(&stat) == FileType::RegularFile && (stat.st_nlink == 1 || seen.insert(identity(&stat))) {
-            size = size.saturating_add(u64::try_from(stat.st_size).unwrap_or(0));
-        }
-    }
-    Ok(Bytes(size))
 }
 
 fn insert(tx: &Transaction<'_>, container: &Container, volume: VolumeId) -> Result<()> {

@@ -191,8 +191,41 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// as far as the volume's own size limits it; a full pool shows at the write.
     fn reserve(&self, id: VolumeId, root: BorrowedFd<'_>, bytes: Bytes) -> Result<()>;
 
+    /// Limits what may be written to `id`, a new snapshot that is not mounted, to `size` beside what its parents have: who
+    /// writes more is told that the disk is full, or the quota exceeded, and nobody else notices. It lasts as long as the
+    /// volume. Refused where the mechanism has no such limit.
+    fn limit(&self, id: VolumeId, size: Bytes) -> Result<()> {
+        let what = format!(
+            "limit volume {id} to {size}: the {} driver cannot; its volumes are directories of a file system whose project quotas are not its own to set; use btrfs or thin",
+            self.kind()
+        );
+        Err(Error::new(Kind::Unsupported, what))
+    }
+
+    /// Takes away what a [`Driver::capture`] has of its source's limit, before others are made of it.
+    fn unlimit(&self, id: VolumeId) -> Result<()> {
+        let _ = id;
+        Ok(())
+    }
+
     /// What belongs to the sealed or unmounted or mounted `id` and not to its parents.
     fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage>;
+
+    /// For each of these volumes a mark of its present content, as it lies on the disk when this returns: equal marks of
+    /// one volume mean that nothing was written between, and a volume that nothing was written to has its parent's.
+    /// `None` where the mechanism cannot tell without looking at all of it, or there is no such volume.
+    ///
+    /// What was found after a mark may be kept with it if two calls, one after the other and both before, gave the same.
+    fn marks(&self, ids: &[VolumeId]) -> Result<Vec<Option<String>>> {
+        Ok(vec![None; ids.len()])
+    }
+
+    /// The apparent bytes of the regular files that `id`, which may be mounted and written, added or changed, as
+    /// [`Driver::changes`] would tell them. `None` where only that can tell, on a sealed copy.
+    fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
+        let _ = (id, parents);
+        Ok(None)
+    }
 
     /// How the sealed `id` differs from its nearest parent; from the empty tree if it has none. By content.
     fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes>;

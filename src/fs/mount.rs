@@ -139,6 +139,16 @@ impl Mounted {
         Ok(Self { root })
     }
 
+    /// What is mounted at `place`, seen once more where nobody sees it, without what is mounted below.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn again(place: &Path) -> Result<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let root = open_tree(CWD, place, flags).act(|| format!("take hold of the mount at {}", place.display()))?;
+        Ok(Self { root })
+    }
+
     /// The root directory.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()

@@ -2,16 +2,34 @@
 
 use std::{collections::HashSet, os::fd::BorrowedFd, path::Path};
 
-use rustix::fs::{fstat, statvfs};
+use rustix::fs::{FileType, fstat, statvfs};
 
 use super::{
+    change::{ChangeKind, Changes},
     descent::{Way, walk},
-    entry::{identity, is_dir},
+    entry::{file_type, identity, is_dir, locate},
 };
 use crate::{
     error::{Act as _, Result},
     units::Bytes,
 };
+
+/// Apparent bytes of the regular files among what was added or changed, hard links once. What vanished is passed over.
+///
+/// # Errors
+/// When the tree cannot be read.
+pub fn apparent(root: BorrowedFd<'_>, changes: &Changes) -> Result<Bytes> {
+    let mut seen = HashSet::new();
+    let mut size = Bytes(0);
+    for change in changes.iter().filter(|change| change.kind != ChangeKind::Deleted) {
+        let Some(located) = locate(root, &change.path)? else { continue };
+        let Some(stat) = located.place().stat()? else { continue };
+        if file_type(&stat) == FileType::RegularFile && (stat.st_nlink == 1 || seen.insert(identity(&stat))) {
+            size += Bytes(u64::try_from(stat.st_size).unwrap_or(0));
+        }
+    }
+    Ok(size)
+}
 
 /// What is free for everybody on the file system that `path` lies on.
 ///
@@ -20,6 +38,22 @@ use crate::{
 pub fn free_space(path: &Path) -> Result<Bytes> {
     let space = statvfs(path).act(|| format!("ask for the free space on the disk of {}", path.display()))?;
     Ok(Bytes(space.f_bavail * space.f_frsize))
+}
+
+/// The apparent bytes of the regular files below the directory `root`, each once however many names it has.
+///
+/// # Errors
+/// When the tree cannot be read; `Interrupted`.
+pub fn apparent_tree(root: BorrowedFd<'_>) -> Result<Bytes> {
+    let (mut sum, mut linked) = (Bytes(0), HashSet::new());
+    walk(root, &mut |found| {
+        let counts = found.stat.st_nlink == 1 || linked.insert(identity(found.stat));
+        if file_type(found.stat) == FileType::RegularFile && counts {
+            sum += Bytes(u64::try_from(found.stat.st_size).unwrap_or(0));
+        }
+        Ok(Way::Down)
+    })?;
+    Ok(sum)
 }
 
 /// The blocks allocated to the directory `root` and everything below it, each file once however many names it has.

@@ -29,6 +29,8 @@ pub struct Step<'a> {
     pub created_by: &'a str,
     /// A remark.
     pub comment: &'a str,
+    /// Who made it.
+    pub author: &'a str,
     /// When.
     pub created: Timestamp,
     /// The layer that it made, if it made one.
@@ -39,7 +41,7 @@ impl Step<'_> {
     fn row(&self) -> Value {
         let mut row = Map::new();
         row.insert("created".into(), self.created.to_string().into());
-        for (key, text) in [("created_by", self.created_by), ("comment", self.comment)] {
+        for (key, text) in [("created_by", self.created_by), ("comment", self.comment), ("author", self.author)] {
             if !text.is_empty() {
                 row.insert(key.into(), text.into());
             }
@@ -110,14 +112,6 @@ impl Config {
         }))
     }
 
-    /// A new one that has one layer more. What the parent says and this program does not know stays as it is.
-    ///
-    /// # Errors
-    /// `Invalid` if the parent is not an object.
-    pub fn committed(&self, layer: DiffId, created_by: &str, comment: &str, created: Timestamp) -> Result<Self> {
-        self.stepped(&Step { created_by, comment, created, layer: Some(layer) }, |_| {})
-    }
-
     /// A new one that is one step further: `change` is given what the parent says about how a container runs, the
     /// object `config`.
     ///
@@ -128,6 +122,9 @@ impl Config {
         let malformed = || Error::new(Kind::Invalid, "the parent's configuration has no list of layers");
         let object = value.as_object_mut().ok_or_else(malformed)?;
         object.insert("created".into(), step.created.to_string().into());
+        if !step.author.is_empty() {
+            object.insert("author".into(), step.author.into());
+        }
         match object.entry("history").or_insert(Value::Null) {
             Value::Array(rows) => rows.push(step.row()),
             other => *other = Value::Array(vec![step.row()]),
@@ -224,7 +221,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::Config;
+    use super::{Config, Step};
     use crate::id::{DiffId, Digest};
     use jiff::Timestamp;
 
@@ -243,7 +240,9 @@ mod tests {
         value["config"]["Cmd"] = serde_json::json!(["sh"]);
         let parent = Config::parse(serde_json::to_vec_pretty(&value).unwrap()).unwrap();
         assert_ne!(parent.id(), imported.id());
-        let child = parent.committed(layer("b"), "sh", "note", Timestamp::UNIX_EPOCH).unwrap();
+        let (created, layer_b) = (Timestamp::UNIX_EPOCH, Some(layer("b")));
+        let step = Step { created_by: "sh", comment: "note", author: "A", created, layer: layer_b };
+        let child = parent.stepped(&step, |_| {}).unwrap();
         assert_eq!(child.diff_ids(), [layer("a"), layer("b")]);
         let rows = child.history().unwrap();
         assert_eq!((rows.len(), rows[1].diff_id, rows[1].comment.as_str()), (2, Some(layer("b")), "note"));

@@ -8,6 +8,7 @@
 //! ROOT/pool/         the driver's own: backing files, mount point, directories
 //! ROOT/builds/       what running builds need, one directory each
 //! ROOT/build-caches/ what cache mounts of builds hold
+//! ROOT/volumes/NAME  the data volume NAME, with its content in _data
 //! ROOT/mounts/ID     where `lamina mount` shows a container; 0700, so that an image's setuid files serve nobody else
 //! ```
 
@@ -93,6 +94,11 @@ impl Layout {
     /// Where layers are downloaded to.
     pub fn downloads(&self) -> PathBuf {
         self.root.join("downloads")
+    }
+
+    /// The parent of all data volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
     }
 
     /// The parent of all mount points.

@@ -1,5 +1,6 @@
 //! Locks that the kernel gives back when their holder dies: open-file-description locks on single bytes of one file,
-//! byte N for volume N, byte 0 for the pool (fcntl(2), "Open file description locks").
+//! byte N for volume N, byte 0 for the pool (fcntl(2), "Open file description locks"); data volumes have theirs far
+//! behind them.
 //!
 //! Invariant: whoever makes, changes or deletes a volume holds its byte from before its intent is visible until after
 //! it is published. So an unfinished row whose byte is free was left by a process that died, and may be undone.
@@ -36,7 +37,10 @@ pub(crate) struct Lock {
 }
 
 /// The pool's byte.
-const POOL: u32 = 0;
+const POOL: u64 = 0;
+
+/// The byte of data volume 0.
+const DATA: u64 = 1 << 40;
 
 impl Locks {
     pub(super) fn new(path: &Path) -> Self {
@@ -50,16 +54,30 @@ impl Locks {
 
     /// Waits for a volume's lock.
     pub(super) fn volume(&self, volume: VolumeId) -> Result<Lock> {
-        self.wait(volume.get())
+        self.wait(volume.get().into())
     }
 
     /// Takes a volume's lock, or none if somebody holds it.
     pub(super) fn try_volume(&self, volume: VolumeId) -> Result<Option<Lock>> {
+        self.take(volume.get().into())
+    }
+
+    /// Waits for the lock of a data volume.
+    pub(super) fn data(&self, number: u64) -> Result<Lock> {
+        self.wait(DATA + number)
+    }
+
+    /// Takes the lock of a data volume, or none if somebody holds it.
+    pub(super) fn try_data(&self, number: u64) -> Result<Option<Lock>> {
+        self.take(DATA + number)
+    }
+
+    fn take(&self, byte: u64) -> Result<Option<Lock>> {
         let file = self.open()?;
-        match lock(&file, volume.get(), Wait::No) {
+        match lock(&file, byte, Wait::No) {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
-            Err(errno) => Err(self.failed(volume.get(), errno)),
+            Err(errno) => Err(self.failed(byte, errno)),
         }
     }
 
@@ -67,12 +85,12 @@ impl Locks {
     pub(super) fn any_volume(&self) -> Result<bool> {
         let file = self.open()?;
         let mut range = byte_range(POOL + 1);
-        range.l_len = 0; // to the end, however far
+        range.l_len = i64::try_from(DATA - POOL - 1).unwrap_or(0);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| self.failed(POOL + 1, errno))?;
         Ok(i32::from(range.l_type) != libc::F_UNLCK)
     }
 
-    fn wait(&self, byte: u32) -> Result<Lock> {
+    fn wait(&self, byte: u64) -> Result<Lock> {
         let file = self.open()?;
         match lock(&file, byte, Wait::Yes) {
             Ok(()) => Ok(Lock { _file: file }),
@@ -93,7 +111,7 @@ impl Locks {
             .act(|| format!("open lock file {}", self.path.display()))
     }
 
-    fn failed(&self, byte: u32, errno: Errno) -> Error {
+    fn failed(&self, byte: u64, errno: Errno) -> Error {
         let act = format!("lock byte {byte} of {}", self.path.display());
         Error::with_source(Kind::Io, act, io::Error::from(errno))
     }
@@ -105,19 +123,19 @@ enum Wait {
     No,
 }
 
-fn byte_range(byte: u32) -> libc::flock {
+fn byte_range(byte: u64) -> libc::flock {
     #[expect(clippy::cast_possible_truncation, reason = "the constants are 0 and 1; the libc crate types them wider")]
     libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: byte.into(),
+        l_start: i64::try_from(byte).unwrap_or(i64::MAX),
         l_len: 1,
         l_pid: 0, // must be 0 for open-file-description locks
     }
 }
 
 /// Takes the byte; a signal that asks the program to stop ends the waiting with `EINTR`.
-fn lock(file: &File, byte: u32, wait: Wait) -> Result<(), Errno> {
+fn lock(file: &File, byte: u64, wait: Wait) -> Result<(), Errno> {
     let range = byte_range(byte);
     let command = || match wait {
         Wait::Yes => FcntlArg::F_OFD_SETLKW(&range),
@@ -148,6 +166,10 @@ mod tests {
         drop(held);
         assert!(!locks.any_volume().unwrap());
         let _pool = locks.pool().unwrap();
+        let data = locks.data(1).unwrap();
+        assert!(locks.try_data(1).unwrap().is_none());
+        drop(data);
+        let _data = locks.try_data(1).unwrap().unwrap();
         assert!(!locks.any_volume().unwrap());
         assert!(locks.try_volume(first).unwrap().is_some());
     }

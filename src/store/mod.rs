@@ -58,6 +58,7 @@ use crate::{
     error::{Error, Kind, Result},
     fs::MountSpec,
     id::{CacheId, VolumeId},
+    units::Bytes,
 };
 
 /// An open store: one root directory with its pool up.
@@ -95,8 +96,32 @@ impl Store {
         parent: Option<&Key>,
         publish: impl FnOnce(&Transaction<'_>, VolumeId) -> Result<()>,
     ) -> Result<()> {
+        self.prepare_limited(key, parent, None, publish)
+    }
+
+    /// [`Store::prepare_with`], of a snapshot to which no more than `limit` may be written.
+    ///
+    /// # Errors
+    /// Also `Unsupported` where the driver has no limits.
+    pub(crate) fn prepare_limited(
+        &self,
+        key: &Key,
+        parent: Option<&Key>,
+        limit: Option<Bytes>,
+        publish: impl FnOnce(&Transaction<'_>, VolumeId) -> Result<()>,
+    ) -> Result<()> {
         let held = self.begin(SnapshotKind::Active, key, parent)?;
-        held.publish(|tx| publish(tx, held.volume()))
+        if let Some(limit) = limit {
+            self.driver.limit(held.volume(), limit).map_err(|error| self.explain(error))?;
+            crash::point(crash::Point::LimitSet);
+        }
+        held.publish(|tx| {
+            if let Some(limit) = limit {
+                let note = "UPDATE snapshots SET size_limit = :limit WHERE volume = :v";
+                tx.execute(note, named_params! {":limit": limit.0, ":v": held.volume().get()}).sql()?;
+            }
+            publish(tx, held.volume())
+        })
     }
 
     /// Makes a read-only snapshot named `key` of the committed `parent`.
@@ -223,6 +248,20 @@ impl Store {
         Ok(usage)
     }
 
+    /// Apparent bytes of the files that the active snapshot `key` added or changed, where the driver tells it of one that
+    /// may be written meanwhile.
+    ///
+    /// # Errors
+    /// `NotFound`, or the driver's.
+    pub fn written(&self, key: &Key) -> Result<Option<Bytes>> {
+        let stack = self.stack(self.stat(key)?.volume)?;
+        match self.driver.written(stack.volume, &stack.parents) {
+            // Something went while it was looked at: a sealed copy holds still.
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+            written => written,
+        }
+    }
+
     /// All snapshots, oldest first.
     ///
     /// # Errors
@@ -279,6 +318,22 @@ impl Store {
         let lock = self.locks.volume(self.stat(key)?.volume)?;
         // It may have been removed while this waited; then its volume is only there until recovery takes it.
         if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
+    }
+
+    /// Keeps every other command away from the data volume with this number.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub(crate) fn lock_data(&self, number: u64) -> Result<Lock> {
+        self.locks.data(number)
+    }
+
+    /// The same, or nothing if another command has it.
+    ///
+    /// # Errors
+    /// As [`Store::lock_data`].
+    pub(crate) fn try_lock_data(&self, number: u64) -> Result<Option<Lock>> {
+        self.locks.try_data(number)
     }
 
     /// Begins an active snapshot that nobody else knows; it is gone when the value is dropped or the process dies.

@@ -160,6 +160,9 @@ pub struct Info {
     pub created: String,
     /// Apparent bytes of a layer's files.
     pub size: Option<Bytes>,
+    /// What may be written to it, if that is limited.
+    #[serde(rename = "size_limit_bytes", skip_serializing_if = "Option::is_none")]
+    pub size_limit: Option<Bytes>,
     /// Of a layer that came from an archive: that archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blob: Option<Blob>,
@@ -173,7 +176,7 @@ pub struct Info {
 }
 
 const COLUMNS: &str =
-    "SELECT s.key, s.volume, s.kind, p.key AS parent, s.cache_id, s.created, s.size, s.own, s.state, s.kept,
+    "SELECT s.key, s.volume, s.kind, p.key AS parent, s.cache_id, s.created, s.size, s.own, s.size_limit, s.state, s.kept,
             s.blob_format, s.blob_digest, s.blob_size, s.blob_plain
      FROM snapshots s LEFT JOIN snapshots p ON p.volume = s.parent";
 
@@ -216,6 +219,7 @@ impl Info {
             created: row.get("created")?,
             size: row.get::<_, Option<u64>>("size")?.map(Bytes),
             own: row.get::<_, Option<u64>>("own")?.map(Bytes),
+            size_limit: row.get::<_, Option<u64>>("size_limit")?.map(Bytes),
             blob: Blob::from_row(row)?,
             state: row.get("state")?,
             kept: row.get("kept")?,

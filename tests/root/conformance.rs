@@ -68,6 +68,7 @@ cases! {
         change_kinds::the_first_layer_is_all_added
         random::changes_equal_a_walk_after_random_operations
         space::usage_follows_what_is_written
+        space::a_limit_stops_its_volume_alone
         space::status_tells_space_and_health;
     OVERLAY ROOMY:
         layers::five_hundred_directories_are_the_limit;

@@ -1,6 +1,7 @@
 //! SIGKILL at every failpoint that a command comes by, each time that it does: the next command finds a consistent state,
 //! no volume leaked, no layer lost, and the killed command simply works when it is given again.
 
+pub mod data;
 mod metadata;
 
 use std::{fs, path::Path};
@@ -26,13 +27,18 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = vec![Trial::test("crash::every_point_has_its_commands", every_point_has_its_commands)];
     for driver in DriverKind::ALL {
         trials.push(case(driver, "pool", kill_over_the_pool));
-        trials.extend(GROUPS.iter().map(|group| {
+        let groups = GROUPS.iter().filter(|group| group.name != LIMIT.name || Point::LimitSet.is_of(driver));
+        trials.extend(groups.map(|group| {
             case(driver, group.name, |host| {
                 host.ok(&create_args(host))?;
                 kill_in(host, group)
             })
         }));
     }
+    trials.extend(data::POINTS.into_iter().map(|point| {
+        let case = move |host: &Host| data::kill(host, point);
+        self::case(DriverKind::Overlay, point.name(), case)
+    }));
     trials.push(case(DriverKind::Thin, "extending-metadata", metadata::kill_extending));
     trials.push(case(DriverKind::Thin, "repairing-metadata", metadata::kill_repairing));
     trials
@@ -118,6 +124,17 @@ const BUILD: Group = Group {
     points: &[],
 };
 
+/// A container of limited size.
+const LIMIT: Group = Group {
+    name: "limit",
+    steps: &[step(
+        Effect::Container("limited"),
+        &["create", "--name", "limited", "--storage-opt", "size=64M", "base:1"],
+        &[&["rm", "limited"]],
+    )],
+    points: &[Point::LimitSet],
+};
+
 const COMMIT: Group = Group {
     name: "commit",
     steps: &[
@@ -160,7 +177,7 @@ const LIVES: Group = Group {
     ],
 };
 
-const GROUPS: [Group; 6] = [IMPORT, LOAD, PULL, BUILD, COMMIT, LIVES];
+const GROUPS: [Group; 7] = [IMPORT, LOAD, PULL, BUILD, LIMIT, COMMIT, LIVES];
 
 /// A pool is made, goes down, comes up, grows, and is destroyed.
 const POOL: Group = Group {
@@ -210,6 +227,7 @@ impl Group {
 /// A new point belongs into the group whose commands come by.
 fn every_point_has_its_commands() -> Result<(), libtest_mimic::Failed> {
     let mut known: Vec<Point> = GROUPS.iter().chain([&POOL]).flat_map(Group::points).collect();
+    known.extend(data::POINTS);
     known.extend(metadata::IN_REPAIR);
     known.extend(metadata::IN_GROWTH);
     let missing: Vec<&Point> = Point::ALL.iter().filter(|point| !known.contains(point)).collect();

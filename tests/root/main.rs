@@ -31,10 +31,15 @@ mod save;
 mod store;
 mod thin;
 mod trouble;
+mod volumes;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() {
+    if let Some(filled) = crash::data::fill_if_asked() {
+        filled.expect("fill a volume");
+        return;
+    }
     let mut arguments = Arguments::from_args();
     // A child between fork and exec holds every descriptor of every other case, and so keeps their mounts busy.
     arguments.test_threads.get_or_insert(1);
@@ -55,6 +60,7 @@ fn main() {
         damage::trials(),
         full::trials(),
         trouble::trials(),
+        volumes::trials(),
         bench::trials(),
     ]
     .into_iter()

@@ -12,7 +12,7 @@ use std::{
 use lamina::{
     Error, Kind,
     driver::{Access, Changes, Driver, DriverKind, pool, pool::PoolSpec},
-    fs::{BlockFs, Mounted, Verdict, compare},
+    fs::{BlockFs, Mounted, Verdict, apparent, compare},
     id::{CacheId, VolumeId},
     units::Bytes,
 };
@@ -227,10 +227,14 @@ impl Pool {
                 compare(Some(parent.root()), child.root(), &mut |_| Ok(Verdict::Unknown))?
             }
         };
+        expect_eq!(told, walked, "changes of {} and a walk", volume.id);
+        if let Some(written) = self.driver().written(volume.id, &volume.parents)? {
+            let child = self.mount(volume, Access::ReadOnly)?;
+            expect_eq!(written, apparent(child.root(), &told)?, "bytes that {} wrote, and a walk", volume.id);
+        }
         for id in volume.parents.first().into_iter().chain([&volume.id]) {
             self.driver().release(*id)?;
         }
-        expect_eq!(told, walked, "changes of {} and a walk", volume.id);
         expect!(told.is_sorted(), "changes are not sorted: {told:?}");
         Ok(told)
     }

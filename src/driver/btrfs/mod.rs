@@ -7,11 +7,13 @@ mod ballast;
 mod changes;
 mod chunks;
 mod life;
+mod limit;
 mod mkfs;
 mod receiver;
 mod space;
 mod superblock;
 mod usage;
+mod written;
 
 use std::{
     ffi::CString,
@@ -323,6 +325,10 @@ impl Driver for Btrfs {
         Ok(())
     }
 
+    fn limit(&self, id: VolumeId, size: Bytes) -> Result<()> {
+        self.limit_volume(id, size).act(|| format!("limit volume {id} to {size}"))
+    }
+
     fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage> {
         let act = || format!("tell the space of volume {id}");
         let (root, info) = self.volume(id).act(act)?;
@@ -336,6 +342,29 @@ impl Driver for Btrfs {
         let node = btrfs::fs_info(&root).act(act)?.node;
         let exclusive = usage::exclusive(&root, info.id, since, node).act(act)?;
         Ok(Usage { exclusive })
+    }
+
+    /// The transaction that last changed an inode in the subvolume: a snapshot has its source's, and whatever is written
+    /// comes in a younger one. Data in memory that touched no inode yet (a second write within one tick of the clock)
+    /// does so when it is written out.
+    fn marks(&self, ids: &[VolumeId]) -> Result<Vec<Option<String>>> {
+        rustix::fs::syncfs(&self.root).act(|| "write out what the pool's volumes have in memory")?;
+        ids.iter()
+            .map(|id| match self.volume(*id) {
+                Ok((_, info)) => Ok(Some(info.changed.to_string())),
+                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            })
+            .collect()
+    }
+
+    fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
+        let act = || format!("tell what was written to volume {id}");
+        let Some(parent) = parents.first() else { return Ok(None) };
+        let (_, SubvolumeInfo { id: number, changed, .. }) = self.volume(*parent).act(act)?;
+        let (root, child) = self.volume(id).act(act)?;
+        rustix::fs::syncfs(&root).act(act)?;
+        written::written(&root, written::Tree { id: number, changed }, child.id).act(act)
     }
 
     fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {

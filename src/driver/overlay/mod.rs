@@ -24,7 +24,7 @@ use rustix::{
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, pool::PoolSpec, shelf, shelf::Shelf};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{MountSpec, Mounted, Place, Verdict, allocated, compare, remove_tree, set_metadata},
+    fs::{MountSpec, Mounted, Place, Verdict, allocated, apparent, compare, remove_tree, set_metadata},
     id::VolumeId,
     units::Bytes,
 };
@@ -162,6 +162,11 @@ impl Driver for Overlay {
         };
         let parent = Mounted::detached(&self.mounts(*parent, above, Access::ReadOnly)?)?;
         changes::changes(parent.root(), upper.as_fd())
+    }
+
+    fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
+        let changes = self.changes(id, parents)?;
+        apparent(self.shelf.tree(id)?.as_fd(), &changes).map(Some)
     }
 
     fn volumes(&self) -> Result<Vec<VolumeId>> {

@@ -128,6 +128,19 @@ pub(super) fn uuid_of(block: &Block) -> Option<String> {
     Some(uuid.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// How many blocks of 4 KiB the file system has that starts with `block`.
+pub(super) fn blocks_of(fs: BlockFs, block: &Block) -> u64 {
+    let small =
+        |at: usize| block.get(at..).and_then(|bytes| bytes.first_chunk()).copied().map_or(0, u32::from_le_bytes);
+    let large =
+        |at: usize| block.get(at..).and_then(|bytes| bytes.first_chunk()).copied().map_or(0, u64::from_be_bytes);
+    match fs {
+        // sb_dblocks (XFS is big-endian); s_blocks_count_lo and s_blocks_count_hi.
+        BlockFs::Xfs => large(8),
+        _ => u64::from(small(1024 + 4)) | u64::from(small(1024 + 0x150)) << 32,
+    }
+}
+
 /// Whether the ext4 that starts with `block` has a journal to replay (`EXT4_FEATURE_INCOMPAT_RECOVER`). XFS has no
 /// such mark.
 pub(super) fn needs_recovery(block: &Block) -> bool {
@@ -154,13 +167,18 @@ pub(super) fn reserve(fs: BlockFs, root: BorrowedFd<'_>, bytes: Bytes) -> Result
             ));
         }
     }
+    grow(fs, root, size / BLOCK).act(act)
+}
+
+/// Makes the mounted file system `blocks` large.
+pub(super) fn grow(fs: BlockFs, root: BorrowedFd<'_>, blocks: u64) -> Result<()> {
     // The mount's descriptor is a mere path; an ioctl needs an open directory.
-    let directory = openat(root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).act(act)?;
-    let blocks = size / BLOCK;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(root, c".", flags, Mode::empty()).act(|| "open its root")?;
     match fs {
         // 25 is what mkfs.xfs sets below 1 TiB; another number would change it.
-        BlockFs::Xfs => sys::block::grow_xfs(directory.as_fd(), blocks, 25).act(act),
-        _ => grow_ext4(root, directory.as_fd(), blocks).act(act),
+        BlockFs::Xfs => sys::block::grow_xfs(directory.as_fd(), blocks, 25).act(|| "resize"),
+        _ => grow_ext4(root, directory.as_fd(), blocks),
     }
 }
 

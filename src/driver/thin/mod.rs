@@ -12,6 +12,7 @@ mod damage;
 mod filesystem;
 mod growth;
 mod lifecycle;
+mod limit;
 mod pool;
 mod volume;
 
@@ -115,6 +116,14 @@ impl Driver for Thin {
 
     fn reserve(&self, id: VolumeId, root: BorrowedFd<'_>, bytes: Bytes) -> Result<()> {
         filesystem::reserve(self.spec.fs, root, bytes).act(|| format!("make room in volume {id}"))
+    }
+
+    fn limit(&self, id: VolumeId, size: Bytes) -> Result<()> {
+        self.limit_volume(Self::reject_base(id)?, size).act(|| format!("limit volume {id} to {size}"))
+    }
+
+    fn unlimit(&self, id: VolumeId) -> Result<()> {
+        self.unlimit_volume(Self::reject_base(id)?).act(|| format!("take the limit from volume {id}"))
     }
 
     fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage> {

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, pool::PoolSpec, shelf, shelf::Shelf};
 use crate::{
     error::{Error, Kind, Result},
-    fs::{MountSpec, Verdict, allocated, compare},
+    fs::{MountSpec, Verdict, allocated, apparent, compare},
     id::VolumeId,
     units::Bytes,
 };
@@ -88,6 +88,11 @@ impl Driver for Vfs {
         let parent = parents.first().map(|parent| self.shelf.tree(*parent)).transpose()?;
         let child = self.shelf.tree(id)?;
         compare(parent.as_ref().map(|dir| dir.as_fd()), child.as_fd(), &mut |_| Ok(Verdict::Unknown))
+    }
+
+    fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
+        let changes = self.changes(id, parents)?;
+        apparent(self.shelf.tree(id)?.as_fd(), &changes).map(Some)
     }
 
     fn volumes(&self) -> Result<Vec<VolumeId>> {

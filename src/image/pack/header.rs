@@ -92,7 +92,7 @@ impl Entry {
     }
 
     /// Makes it one more name for an earlier member.
-    pub(super) fn link_to(&mut self, first: Vec<u8>) {
+    pub(crate) fn link_to(&mut self, first: Vec<u8>) {
         (self.kind, self.link, self.size, self.device) = (EntryType::Link, first, 0, None);
     }
 

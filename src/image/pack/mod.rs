@@ -5,12 +5,13 @@
 //! members); unpacked onto a copy of the parent, the archive gives the child.
 
 mod header;
+mod tree;
 
 use std::{
     collections::HashMap,
     ffi::CString,
     io::Write,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::ffi::OsStrExt as _,
 };
 
@@ -21,6 +22,7 @@ use rustix::{
 
 use self::header::Entry;
 pub(crate) use self::header::{Entry as Header, padding};
+pub use self::tree::{Owners, TreePacker};
 use super::{shown, xattr::is_content};
 use crate::{
     driver::{Change, ChangeKind},
@@ -175,7 +177,7 @@ impl<W: Write> Packer<'_, W> {
 ///
 /// # Errors
 /// `Invalid` for a name with a NUL, which no file has; the kernel's reason.
-pub(crate) fn xattrs(parent: &OwnedFd, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn xattrs(parent: &impl AsFd, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let name = CString::new(name).map_err(|_| Error::new(Kind::Invalid, "a name holds a NUL"))?;
     let found = Place::new(parent, &name).xattrs()?;
     let of_layer = found.into_iter().map(|(name, value)| (name.into_bytes(), value));

@@ -84,6 +84,20 @@ pub fn unpack(
     unpack_outlined(root, tar, room, None)
 }
 
+/// Applies an archive that is no layer to the directory `into` of the tree at `root`: names that mean a whiteout in a
+/// layer are names, and neither does a directory make way for a file nor the reverse, as Docker's `cp` has it.
+///
+/// # Errors
+/// As [`unpack`]; what was unpacked before stays.
+pub fn unpack_into(
+    root: BorrowedFd<'_>,
+    into: &[u8],
+    tar: impl Read + Send,
+    room: &mut dyn FnMut(Bytes) -> Result<()>,
+) -> Result<Unpacked> {
+    unpack_with(root, Some(into), tar, room, None)
+}
+
 /// [`unpack`], with what the archive has beside the content of files going to `outline`.
 ///
 /// # Errors
@@ -94,12 +108,27 @@ pub(super) fn unpack_outlined(
     room: &mut dyn FnMut(Bytes) -> Result<()>,
     outline: Option<&Outline>,
 ) -> Result<Unpacked> {
+    unpack_with(root, None, tar, room, outline)
+}
+
+fn unpack_with(
+    root: BorrowedFd<'_>,
+    into: Option<&[u8]>,
+    tar: impl Read + Send,
+    room: &mut dyn FnMut(Bytes) -> Result<()>,
+    outline: Option<&Outline>,
+) -> Result<Unpacked> {
     let before_loss = || outline.map_or(Ok(()), |outline| outline.write_out(root));
     let work = |chunks: &mut _| {
         let mut input = Recorded::new(chunks, outline);
         let mut members = Members::new(&mut input);
         let tree = Tree::new(root, &before_loss);
-        let mut unpacker = Unpacker { tree, room: Room { ask: room, left: 0 }, size: 0, outline };
+        let tree = match into {
+            Some(into) => tree.into(into),
+            None => tree,
+        };
+        let room = Room { ask: room, left: 0 };
+        let mut unpacker = Unpacker { tree, is_layer: into.is_none(), room, size: 0, outline };
         let mut entries = 0;
         while let Some(member) = members.next()? {
             interrupt::check()?;
@@ -135,6 +164,7 @@ impl Room<'_> {
 
 struct Unpacker<'a> {
     tree: Tree<'a>,
+    is_layer: bool,
     room: Room<'a>,
     size: u64,
     outline: Option<&'a Outline>,
@@ -148,11 +178,15 @@ impl Unpacker<'_> {
     fn member<I: Input>(&mut self, member: &Member, members: &mut Members<'_, I>) -> Result<()> {
         let act = || format!("entry {} at byte {}", super::shown(&member.name), member.offset);
         self.room.take(ROOM_PER_ENTRY)?;
-        match Name::parse(&member.name).act(act)? {
+        let parse = if self.is_layer { Name::parse } else { Name::plain };
+        match parse(&member.name).act(act)? {
+            // The directory that it is unpacked in is there, and its owner's.
+            Name::Root if !self.is_layer => Ok(()),
             Name::Root => self.tree.root(member).act(act),
             Name::Whiteout { parent, name } => self.tree.whiteout(parent, name).act(act),
             Name::Opaque { directory } => self.tree.opaque(directory).act(act),
             Name::Entry { parent, name } => {
+                let parent = self.tree.below(parent);
                 if member.kind != MemberKind::File {
                     return self.tree.place(member, parent, name).act(act);
                 }

@@ -50,6 +50,14 @@ impl Name {
         }
     }
 
+    /// The same of an archive that is no layer, in which no name means more than itself.
+    pub(super) fn plain(stored: &[u8]) -> Result<Self> {
+        Ok(match split(stored, "name")? {
+            None => Self::Root,
+            Some((parent, name)) => Self::Entry { parent, name: name.to_vec() },
+        })
+    }
+
     /// The target of a hard link as parent and name.
     pub(super) fn link_target(stored: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
         match split(stored, "hard link's target")

@@ -74,12 +74,28 @@ pub(super) struct Tree<'a> {
     current: Option<(Vec<u8>, Dir)>,
     placed: Placed,
     before_loss: &'a dyn Fn() -> Result<()>,
+    /// The directory that the archive is unpacked in, if it is one for people and not a layer.
+    into: Option<&'a [u8]>,
 }
 
 impl<'a> Tree<'a> {
     /// `before_loss` is called before anything of this layer goes again.
     pub(super) fn new(root: BorrowedFd<'a>, before_loss: &'a dyn Fn() -> Result<()>) -> Self {
-        Self { root, current: None, placed: Placed::default(), before_loss }
+        Self { root, current: None, placed: Placed::default(), before_loss, into: None }
+    }
+
+    /// The tree of which only the directory `into` is meant.
+    pub(super) fn into(self, into: &'a [u8]) -> Self {
+        Self { into: Some(into), ..self }
+    }
+
+    /// Where a name of the archive lies.
+    pub(super) fn below(&self, parent: Vec<u8>) -> Vec<u8> {
+        match self.into {
+            None | Some([]) => parent,
+            Some(into) if parent.is_empty() => into.to_vec(),
+            Some(into) => [into, &parent].join(&b'/'),
+        }
     }
 
     /// Ends work in the present directory.
@@ -144,6 +160,9 @@ impl<'a> Tree<'a> {
         let make = || fs::mkdirat(&dir.fd, &name[..], Mode::RWXU).and_then(|()| open());
         let (fd, fresh) = match make() {
             Err(Errno::EXIST) => match open() {
+                Err(Errno::NOTDIR | Errno::LOOP) if self.into.is_some() => {
+                    return Err(Error::new(Kind::Invalid, "cannot overwrite non-directory with directory"));
+                }
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     self.clear(dir, &name)?;
                     (make(), true)
@@ -166,6 +185,7 @@ impl<'a> Tree<'a> {
 
     fn hard_link(&mut self, member: &Member, parent: Vec<u8>, name: Vec<u8>) -> Result<()> {
         let (target_parent, target) = Name::link_target(&member.link)?;
+        let target_parent = self.below(target_parent);
         self.enter(parent, true)?;
         let missing = |error: Error| match error.kind() {
             Kind::NotFound => error.as_kind(Kind::Invalid),
@@ -232,6 +252,9 @@ impl<'a> Tree<'a> {
     fn clear(&self, dir: &Dir, name: &[u8]) -> Result<()> {
         // A directory of an earlier layer may hold something of this one.
         let is_directory = || fs::openat(&dir.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).is_ok();
+        if self.into.is_some() && is_directory() {
+            return Err(Error::new(Kind::Invalid, "cannot overwrite directory with non-directory"));
+        }
         if dir.ours || self.placed.may_have(dir.ino, name) || is_directory() {
             (self.before_loss)()?;
         }

@@ -26,9 +26,11 @@ macro_rules! ioctls {
     };
 }
 
+mod quota;
 mod search;
 mod space;
 
+pub use quota::{enable_simple_quota, limit_subvolume};
 pub use search::{Item, Range, search};
 pub use space::{
     DeviceErrors, DeviceInfo, FsInfo, SpaceInfo, device_errors, device_info, fs_info, resize, space_info,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use lamina::{
+    Kind,
     driver::{Access, DriverKind, Health},
     units::Bytes,
 };
@@ -101,5 +102,57 @@ pub fn a_full_pool_fails_the_writer_alone(pool: &mut Pool) -> Outcome {
     pool.write(&modest, |root| Ok(write_through(&root.join("more"), &bytes)?))?;
     let child = pool.active(Some(&base))?;
     expect_eq!(pool.read(&child, fingerprint)?, before);
+    Ok(())
+}
+
+/// How much of `most` MiB can be written, and the error that ended it.
+fn fill(path: &Path, most: usize) -> (usize, Option<i32>) {
+    let block = noise(1 << 20);
+    let write = |done: &mut usize| -> std::io::Result<()> {
+        let mut file = File::create(path)?;
+        while *done < most {
+            file.write_all(&block)?;
+            file.sync_data()?;
+            *done += 1;
+        }
+        Ok(())
+    };
+    let mut done = 0;
+    let error = write(&mut done).err().and_then(|error| error.raw_os_error());
+    (done, error)
+}
+
+pub fn a_limit_stops_its_volume_alone(pool: &mut Pool) -> Outcome {
+    const LIMIT: Bytes = Bytes::mib(32);
+    let base = pool.layer(None, |root| Ok(write_through(&root.join("base"), &noise(8 << 20))?))?;
+    let (limited, free) = (pool.active(Some(&base))?, pool.active(Some(&base))?);
+    let set = pool.driver().limit(limited.id, LIMIT);
+    if matches!(pool.spec.kind, DriverKind::Overlay | DriverKind::Vfs) {
+        let error = set.expect_err("a directory has no limit");
+        expect_eq!(error.kind(), Kind::Unsupported);
+        expect!(error.to_string().contains("use btrfs or thin"), "{error}");
+        return Ok(());
+    }
+    match set {
+        // btrfs before Linux 6.7 says so, and has no limits then.
+        Err(error) if error.kind() == Kind::Unsupported && error.to_string().contains("6.7") => return Ok(()),
+        set => set?,
+    }
+    for round in 0..2 {
+        let (wrote, error) = pool.write(&limited, |root| Ok(fill(&root.join("much"), 64)))?;
+        expect!((24..=33).contains(&wrote), "round {round}: {wrote} MiB of {LIMIT} were written, then {error:?}");
+        expect!(matches!(error, Some(libc::ENOSPC | libc::EDQUOT)), "round {round}: {error:?}");
+        let (wrote, error) = pool.write(&free, |root| Ok(fill(&root.join("much"), 64)))?;
+        expect_eq!((wrote, error), (64, None), "others notice nothing");
+        // What is removed can be written again.
+        pool.write(&limited, |root| Ok(fs::remove_file(root.join("much"))?))?;
+        let (wrote, error) = pool.write(&limited, |root| Ok(fill(&root.join("little"), 8)))?;
+        expect_eq!((wrote, error), (8, None));
+        pool.write(&limited, |root| Ok(fs::remove_file(root.join("little"))?))?;
+        expect_eq!(pool.read(&limited, |root| Ok(fs::read(root.join("base"))?.len()))?, 8 << 20);
+        // The limit is the volume's, whatever becomes of the pool.
+        pool.reopen()?;
+    }
+    expect_eq!(pool.driver().check()?, Vec::<String>::new());
     Ok(())
 }

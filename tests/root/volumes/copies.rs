@@ -1,0 +1,141 @@
+//! `cp` and `export`.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{MetadataExt as _, chown, symlink},
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+pub(super) fn files_come_and_go(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("etc/conf", b"conf"), ("srv/a/one", b"one"), ("srv/a/b/two", b"two")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    let (out, tree) = (host.file("out"), host.file("tree"));
+    fs::create_dir(&out)?;
+    fs::create_dir_all(tree.join("sub"))?;
+    fs::write(tree.join("sub/file"), "from the host")?;
+    chown(tree.join("sub/file"), Some(77), Some(78))?;
+    fs::hard_link(tree.join("sub/file"), tree.join("twin"))?;
+    fs::write(tree.join("sub/.wh.file"), "no whiteout")?;
+
+    // Out: a file, under a new name, a directory, its content.
+    host.ok(&["cp", "box:/etc/conf", &text(&out)])?;
+    host.ok(&["cp", "box:etc/conf", &text(&out.join("renamed"))])?;
+    host.ok(&["cp", "box:/srv/a", &text(&out)])?;
+    host.ok(&["cp", "box:/srv/a/.", &text(&out.join("content"))])?;
+    for (file, content) in
+        [("conf", "conf"), ("renamed", "conf"), ("a/b/two", "two"), ("content/one", "one"), ("content/b/two", "two")]
+    {
+        expect_eq!(fs::read_to_string(out.join(file))?, content, "{file}");
+    }
+    host.fails(&["cp", "box:/none", &text(&out)], "does not exist")?;
+    host.fails(&["cp", "box:/srv/a", &text(&out.join("conf"))], "cannot copy a directory")?;
+    host.fails(&["cp", "box:/etc/conf", &text(&out.join("none/"))], "no such directory")?;
+
+    // In: the same, not mounted and mounted.
+    host.ok(&["cp", &text(&tree), "box:/srv"])?;
+    let target = host.mount("box")?;
+    host.ok(&["cp", "-a", &format!("{}/.", text(&tree)), "box:/kept"])?;
+    let (plain, kept) = (fs::metadata(target.join("srv/tree/sub/file"))?, fs::metadata(target.join("kept/sub/file"))?);
+    expect_eq!((plain.uid(), kept.uid(), kept.gid()), (0, 77, 78));
+    expect_eq!(fs::read(target.join("kept/sub/.wh.file"))?, b"no whiteout", "nothing of cp is a layer");
+    for copy in ["kept", "srv/tree"] {
+        fs::remove_file(target.join(copy).join("sub/.wh.file"))?;
+    }
+    expect_eq!(fs::metadata(target.join("kept/twin"))?.ino(), kept.ino(), "hard links stay");
+    host.fails(&["cp", &text(&tree.join("sub")), "box:/etc/conf"], "cannot copy a directory")?;
+    fs::create_dir(target.join("srv/twin"))?;
+    host.fails(&["cp", &text(&tree.join("twin")), "box:/srv"], "cannot overwrite directory")?;
+
+    // As archives, of a container that is written meanwhile.
+    let archive = host.file("archive.tar");
+    let mut command = host.command(&["cp", "box:/srv/a", "-"]);
+    expect!(command.stdout(File::create(&archive)?).status()?.success(), "cp to standard output");
+    let mut command = host.command(&["cp", "-q", "-", "box:/kept"]);
+    expect!(command.stdin(Stdio::from(File::open(&archive)?)).status()?.success(), "cp from standard input");
+    expect_eq!(fs::read(target.join("kept/a/b/two"))?, b"two");
+    let exported = host.file("exported.tar");
+    host.ok(&["export", "-o", &text(&exported), "box"])?;
+    host.ok(&["umount", "box"])?;
+    let image = host.ok(&["import", &text(&exported), "again:1"])?;
+    expect!(image.starts_with("sha256:"), "{image}");
+    host.ok(&["create", "--name", "again", "again:1"])?;
+    let target = host.mount("again")?;
+    expect_eq!(fs::read(target.join("kept/a/b/two"))?, b"two");
+    expect_eq!(fs::metadata(target.join("kept/sub/file"))?.uid(), 77, "an export keeps owners");
+    host.ok(&["umount", "again"]).map(drop)
+}
+
+/// Links of a container, also while it changes them, lead to its own files and never to the host's.
+pub(super) fn links_lead_nowhere(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    host.image("base:1", &[("etc/secret", b"the container's"), ("srv/x", b"x")])?;
+    host.ok(&["create", "--name", "box", "base:1"])?;
+    let (secret, out) = (host.file("secret"), host.file("out"));
+    fs::write(&secret, "the host's")?;
+    fs::create_dir(&out)?;
+    let target = host.mount("box")?;
+    let up = "../../../../../../../../../../../..";
+    symlink(&secret, target.join("file"))?;
+    symlink(format!("{up}{}", text(host.file("").as_path())), target.join("dir"))?;
+    symlink("/etc", target.join("etc2"))?;
+    symlink(format!("{up}/etc"), target.join("etc3"))?;
+    // What they name does not exist in the container.
+    host.fails(&["cp", "-L", "box:/file", &text(&out)], "")?;
+    host.fails(&["cp", "box:/dir/secret", &text(&out)], "")?;
+    host.fails(&["cp", &text(&secret), "box:/dir/new"], "")?;
+    expect!(!host.file("new").exists(), "nothing was written outside");
+    for link in ["etc2", "etc3"] {
+        host.ok(&["cp", &format!("box:/{link}/secret"), &text(&out.join(link))])?;
+        expect_eq!(fs::read_to_string(out.join(link))?, "the container's");
+        host.ok(&["cp", &text(&secret), &format!("box:/{link}/{link}")])?;
+        expect!(target.join("etc").join(link).exists(), "{link} is followed inside");
+    }
+    // Without -L the link itself comes.
+    host.ok(&["cp", "box:/file", &text(&out.join("link"))])?;
+    expect_eq!(fs::read_link(out.join("link"))?, secret);
+    race(host, &target, &secret)?;
+    host.ok(&["umount", "box"]).map(drop)
+}
+
+/// A directory that becomes a link to the host's, and a directory again, all the time.
+fn race(host: &Host, target: &Path, secret: &Path) -> Outcome {
+    let (flip, stop) = (target.join("flip"), AtomicBool::new(false));
+    let outside = secret.parent().ok_or("no parent")?;
+    thread::scope(|scope| {
+        let flipping = scope.spawn(|| -> std::io::Result<()> {
+            while !stop.load(Ordering::Relaxed) {
+                fs::create_dir(&flip)?;
+                fs::write(flip.join("secret"), "inside")?;
+                fs::remove_dir_all(&flip)?;
+                symlink(outside, &flip)?;
+                fs::remove_file(&flip)?;
+            }
+            Ok(())
+        });
+        let tries = || -> Outcome {
+            for round in 0..10 {
+                let copy = host.file(&format!("copy{round}"));
+                host.run(&["cp", "box:/flip/secret", &text(&copy)])?;
+                expect!(fs::read_to_string(&copy).map_or(true, |read| read == "inside"), "the host's file came out");
+                host.run(&["cp", &text(secret), &format!("box:/flip/written{round}")])?;
+                expect!(!outside.join(format!("written{round}")).exists(), "written outside");
+            }
+            Ok(())
+        };
+        let tried = tries();
+        stop.store(true, Ordering::Relaxed);
+        // What it met of the copies in its directory is no failure of theirs.
+        let _ = flipping.join();
+        tried
+    })
+}
