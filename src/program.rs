@@ -40,6 +40,8 @@ pub const THIN_REPAIR: Program =
 pub const CRUN: Program = Program { name: "crun", package: "crun", version: "--version" };
 /// Runs containers (OCI runtime-spec).
 pub const RUNC: Program = Program { name: "runc", package: "runc", version: "--version" };
+/// Holds the output and the end of a container that runs by itself.
+pub const CONMON: Program = Program { name: "conmon", package: "conmon", version: "--version" };
 /// Lets a process end with its parent.
 pub const SETPRIV: Program = Program { name: "setpriv", package: "util-linux", version: "--version" };
 /// Puts a process into namespaces that end with it.
@@ -48,8 +50,8 @@ pub const UNSHARE: Program = Program { name: "unshare", package: "util-linux", v
 pub const TAR: Program = Program { name: "tar", package: "tar", version: "--version" };
 
 impl Program {
-    /// Those that pools need.
-    pub const ALL: [Self; 5] = [MKFS_EXT4, E2FSCK, MKFS_XFS, MKFS_BTRFS, THIN_CHECK];
+    /// Those that pools and containers need.
+    pub const ALL: [Self; 8] = [MKFS_EXT4, E2FSCK, MKFS_XFS, MKFS_BTRFS, THIN_CHECK, CRUN, RUNC, CONMON];
 
     /// Where it lies: in PATH, or where system programs lie when PATH leaves those out.
     ///

@@ -12,10 +12,10 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("driver", &["block", "fs", "sys"]),
     ("store", &["driver", "fs"]),
     ("image", &["store", "driver", "fs"]),
-    ("runtime", &["fs"]),
+    ("runtime", &["fs", "sys"]),
     ("build", &["runtime", "image", "store", "driver", "fs"]),
-    ("container", &["image", "store", "driver", "fs"]),
-    ("bench", &["container", "image", "store", "driver", "block", "fs", "sys"]),
+    ("container", &["runtime", "image", "store", "driver", "fs"]),
+    ("bench", &["runtime", "container", "image", "store", "driver", "block", "fs", "sys"]),
     ("cli", &["build", "runtime", "bench", "container", "image", "store", "driver", "fs"]),
     ("units", &[]),
 ];

@@ -51,9 +51,10 @@ impl Options {
 }
 
 /// All workloads, in the order in which they run.
-pub const WORKLOADS: [&Workload; 7] = [
+pub const WORKLOADS: [&Workload; 8] = [
     &workload::PREPARE,
     &workload::CREATES,
+    &workload::RUN,
     &workload::IMPORT,
     &workload::FIRST_WRITE,
     &workload::FIRST_WRITE_COLD,

@@ -20,7 +20,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
     id::Digest,
-    runtime::{self, Command, Mount, Network, OciRuntime, Workplace},
+    runtime::{self, Command, Mount, MountKind, Network, OciRuntime, Workplace},
     store::Held,
     units::Bytes,
 };
@@ -67,7 +67,7 @@ impl Stage {
             cwd: settings::text(&settings, "WorkingDir").to_owned(),
             user: settings::text(&settings, "User").to_owned(),
             network,
-            mounts: Vec::new(),
+            ..Command::default()
         };
         let job = Job { build, run, script, stage: self.index };
         self.write(build, progress, &act, &created_by, |draft| job.execute(draft, command, text))
@@ -177,7 +177,7 @@ impl<'a> Job<'a> {
             RunMount::Tmpfs { target, size } => {
                 let size = size.map(|size| format!("size={}", size.0));
                 let options = size.into_iter().chain(["nosuid", "nodev"].map(str::to_owned)).collect();
-                Ok(Mount { target: inside(target), kind: "tmpfs", source: "tmpfs".into(), options })
+                Ok(Mount { target: inside(target), kind: MountKind::Tmpfs, source: "tmpfs".into(), options })
             }
             RunMount::Cache { target, read_only, .. } => {
                 Ok(bind(&inside(target), self.cache(mount, kept)?, *read_only))
@@ -236,5 +236,5 @@ fn bind(target: &str, source: PathBuf, read_only: bool) -> Mount {
     if read_only {
         options.push("ro".to_owned());
     }
-    Mount { target: target.to_owned(), kind: "bind", source, options }
+    Mount { target: target.to_owned(), kind: MountKind::Bind, source, options }
 }

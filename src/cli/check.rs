@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::{Global, output, pool};
-use crate::store::Store;
+use crate::{container::Containers, store::Store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -19,6 +19,7 @@ impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let (store, mut findings) =
             if self.repair { Store::open_repaired(&global.root)? } else { (pool::existing(global)?, Vec::new()) };
+        Containers::new(&store).sweep_or_tell();
         findings.extend(store.check(self.repair)?);
         if self.json {
             output::json(&findings)?;

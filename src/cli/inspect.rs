@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     Global,
@@ -12,7 +13,7 @@ use super::{
     ps::{self, SizeRow},
 };
 use crate::{
-    container::{Container, Containers},
+    container::{Container, Containers, Settings, Source, State, Status},
     error::{Error, Kind},
     id::{ContainerId, ImageId},
     image::catalog::{Catalog, Image},
@@ -52,6 +53,15 @@ struct ContainerView {
     #[serde(flatten)]
     sizes: SizeRow,
     snapshot: Info,
+    /// Where its output is kept.
+    log_path: PathBuf,
+    /// In Docker's form, as the two below.
+    #[serde(rename = "State")]
+    state: Value,
+    #[serde(rename = "Config")]
+    config: Value,
+    #[serde(rename = "Mounts")]
+    mounts: Vec<Value>,
 }
 
 impl Args {
@@ -90,7 +100,12 @@ fn container_view(store: &Store, container: Container) -> Result<ContainerView> 
     let containers = Containers::new(store);
     let gone = || Error::new(Kind::NotFound, format!("container {} was removed meanwhile", container.name));
     let sizes = ps::sizes(&containers, &container)?.ok_or_else(gone)?;
+    let settings = containers.settings(&container)?;
     Ok(ContainerView {
+        log_path: containers.log_path(&container),
+        state: state(&containers.status(&container)?),
+        config: config(&container, &settings),
+        mounts: mounts(&settings),
         mounted_at: containers.seen_at(&container)?,
         snapshot: containers.snapshot(&container)?,
         id: container.id,
@@ -100,4 +115,62 @@ fn container_view(store: &Store, container: Container) -> Result<ContainerView> 
         created: container.created,
         sizes,
     })
+}
+
+fn state(status: &Status) -> Value {
+    // Docker's word for no time.
+    let time =
+        |time: Option<jiff::Timestamp>| time.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |t| t.to_string());
+    json!({
+        "Status": status.state.name(),
+        "Running": status.state.is_live(),
+        "Paused": status.state == State::Paused,
+        "OOMKilled": status.out_of_memory,
+        "Pid": status.pid.unwrap_or(0),
+        "ExitCode": status.shown_code(),
+        "StartedAt": time(status.started),
+        "FinishedAt": time(status.finished),
+    })
+}
+
+fn config(container: &Container, settings: &Settings) -> Value {
+    let hostname = if settings.hostname.is_empty() { container.id.short() } else { &settings.hostname };
+    json!({
+        "Hostname": hostname,
+        "User": settings.user,
+        "Tty": settings.terminal,
+        "OpenStdin": settings.stdin,
+        "StdinOnce": settings.stdin_once,
+        "Env": settings.env,
+        "Cmd": settings.cmd,
+        "Entrypoint": settings.entrypoint,
+        "WorkingDir": settings.working_dir,
+        "Image": container.reference,
+        "StopSignal": settings.stop_signal,
+        "StopTimeout": settings.stop_timeout,
+        "NetworkMode": settings.network.unwrap_or(crate::runtime::Network::None),
+        "ReadonlyRootfs": settings.read_only,
+        "AutoRemove": settings.auto_remove,
+        "Memory": settings.memory.map_or(0, |bytes| bytes.0),
+        "NanoCpus": settings.milli_cpus.map_or(0, |milli| milli.saturating_mul(1_000_000)),
+        "Runtime": settings.runtime,
+    })
+}
+
+fn mounts(settings: &Settings) -> Vec<Value> {
+    let volumes = settings.volumes.iter().map(|volume| {
+        let (kind, name, source) = match &volume.source {
+            Source::Host(path) => ("bind", "", path.as_str()),
+            Source::Named(name) => ("volume", name.as_str(), ""),
+            Source::Anonymous => ("volume", "", ""),
+        };
+        json!({
+            "Type": kind, "Name": name, "Source": source, "Destination": volume.target, "RW": !volume.read_only,
+        })
+    });
+    let tmpfs = settings
+        .tmpfs
+        .iter()
+        .map(|tmpfs| json!({ "Type": "tmpfs", "Name": "", "Source": "", "Destination": tmpfs.target, "RW": true }));
+    volumes.chain(tmpfs).collect()
 }

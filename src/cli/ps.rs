@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Global, human, output};
 use crate::{
-    container::{Container, Containers, Sizes},
+    container::{Container, Containers, Sizes, State, Status},
     error::Kind,
     id::ContainerId,
     store::Store,
@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Show all containers, not only those that are mounted
+    /// Show all containers, not only those that run or are mounted
     #[arg(short, long)]
     all: bool,
     /// Show sizes
@@ -31,7 +31,15 @@ struct Row {
     id: ContainerId,
     name: String,
     image: String,
+    /// Program and arguments.
+    command: Vec<String>,
     created: String,
+    state: &'static str,
+    /// In Docker's words.
+    status: String,
+    pid: Option<i32>,
+    /// Of one that has ended, if that was seen.
+    exit_code: Option<i32>,
     mounted: bool,
     #[serde(flatten)]
     sizes: Option<SizeRow>,
@@ -81,10 +89,19 @@ impl Args {
 
     fn rows(&self, store: &Store) -> Result<Vec<Row>> {
         let containers = Containers::new(store);
+        containers.sweep_or_tell();
+        let now = Timestamp::now();
         let mut rows = Vec::new();
         for container in containers.list()? {
-            let mounted = containers.seen_at(&container)?.is_some();
-            if !self.all && !mounted {
+            let Some((status, command)) = gone(containers.status(&container).and_then(|status| {
+                let command = containers.settings(&container)?.args();
+                Ok((status, command))
+            }))?
+            else {
+                continue;
+            };
+            let mounted = gone(containers.seen_at(&container))?.flatten().is_some();
+            if !self.all && !mounted && !status.state.is_live() {
                 continue;
             }
             let sizes = if self.size { sizes(&containers, &container)? } else { None };
@@ -92,13 +109,25 @@ impl Args {
                 continue;
             }
             let Container { id, name, reference, created, .. } = container;
-            rows.push(Row { id, name, image: reference, created, mounted, sizes });
+            rows.push(Row {
+                id,
+                name,
+                image: reference,
+                command,
+                created,
+                state: status.state.name(),
+                status: shown(&status, mounted, now),
+                pid: status.pid,
+                exit_code: status.code.filter(|_| status.state == State::Exited),
+                mounted,
+                sizes,
+            });
         }
         Ok(rows)
     }
 
     fn print(&self, rows: Vec<Row>) -> Result<()> {
-        let mut header = vec!["CONTAINER ID", "IMAGE", "CREATED", "STATUS", "NAMES"];
+        let mut header = vec!["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
         if self.size {
             header.extend(["SIZE", "OWN BLOCKS"]);
         }
@@ -107,8 +136,11 @@ impl Args {
             let mut cells = vec![
                 row.id.short().to_owned(),
                 row.image,
+                output::cut(&format!("{:?}", row.command.join(" ")), 20),
                 human::ago(Some(&row.created), now),
-                if row.mounted { "Mounted" } else { "Created" }.to_owned(),
+                row.status,
+                // Containers have no ports of their own; the column is Docker's.
+                String::new(),
                 row.name,
             ];
             if let Some(sizes) = row.sizes {
@@ -119,5 +151,28 @@ impl Args {
             cells
         };
         output::table(&header, rows.into_iter().map(cells))
+    }
+}
+
+/// Docker's STATUS.
+fn shown(status: &Status, mounted: bool, now: Timestamp) -> String {
+    let up = || format!("Up {}", status.started.map_or_else(String::new, |then| human::since(then, now)));
+    match status.state {
+        State::Created if mounted => "Mounted".to_owned(),
+        State::Created => "Created".to_owned(),
+        State::Running => up(),
+        State::Paused => format!("{} (Paused)", up()),
+        State::Exited => {
+            let ago = status.finished.map_or_else(String::new, |then| format!(" {} ago", human::since(then, now)));
+            format!("Exited ({}){ago}", status.shown_code())
+        }
+    }
+}
+
+/// Nothing of a container that was removed since it was listed.
+fn gone<T>(looked: crate::Result<T>) -> Result<Option<T>> {
+    match looked {
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        looked => Ok(Some(looked?)),
     }
 }

@@ -7,6 +7,12 @@ use crate::container::Containers;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Kill what runs, and remove what is busy elsewhere as soon as it no longer is
+    #[arg(short, long)]
+    force: bool,
+    /// Remove the anonymous volumes, too
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -16,8 +22,12 @@ impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
+        containers.sweep_or_tell();
+        if self.volumes {
+            tracing::debug!("containers have no anonymous volumes yet");
+        }
         for_each(&self.containers, |name| {
-            containers.remove(&containers.find(name)?)?;
+            containers.remove(&containers.find(name)?, self.force)?;
             output::line(name)
         })
     }

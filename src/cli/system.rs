@@ -24,6 +24,9 @@ pub(super) enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DfArgs {
+    /// Show each image and each container, too
+    #[arg(short = 'v')]
+    each: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,7 +37,7 @@ pub(super) struct DfArgs {
 struct Row {
     r#type: &'static str,
     total: usize,
-    /// Images that a container was made from; containers that are mounted.
+    /// Images that a container was made from; containers that run or are mounted.
     active: usize,
     /// `None` where a container's could not be found out, as on a full pool.
     size_bytes: Option<Bytes>,
@@ -63,7 +66,7 @@ impl DfArgs {
         }
         let header = ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE", "OWN BLOCKS", "ARCHIVES"];
         output::table(&header, rows.into_iter().map(cells))?;
-        if global.verbose > 0 {
+        if self.each {
             output::line("\nImages:\n")?;
             images::Args::default().run(global)?;
             output::line("\nContainers:\n")?;
@@ -133,7 +136,7 @@ fn container_row(store: &Store) -> Result<Row> {
         let Some(sizes) = ps::sizes(&containers, container)? else { continue };
         size = add(size, sizes.size_rw_bytes);
         own += sizes.own_bytes;
-        if containers.seen_at(container)?.is_some() {
+        if containers.seen_at(container)?.is_some() || containers.status(container)?.state.is_live() {
             active += 1;
         } else {
             reclaimable = add(reclaimable, sizes.size_rw_bytes);

@@ -3,7 +3,17 @@
 //! Invariant: a container's row and its snapshot appear and disappear together, and it is mounted where the mount
 //! table says so and nowhere else; no state about mounts is kept that a reboot would make wrong.
 
+mod exec;
+mod home;
+mod instant;
+mod life;
+mod logs;
+mod mount_points;
 mod mounts;
+mod removal;
+mod settings;
+mod status;
+mod volumes;
 
 use std::{collections::HashSet, os::fd::BorrowedFd};
 
@@ -12,7 +22,16 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use rustix::fs::FileType;
 
-use self::mounts::remove_mount_point;
+use self::instant::Instant;
+pub use self::{
+    exec::ExecRequest,
+    life::{Watch, Watched},
+    logs::{LogsRequest, Piece},
+    removal::{forget_all, running},
+    settings::{Overrides, Settings, Source, Tmpfs, VolumeMount, signal_of},
+    status::{State, Status, UNKNOWN_CODE},
+    volumes::parse_volume,
+};
 use crate::{
     driver::{Access, ChangeKind, Changes},
     error::{Error, Kind, Result},
@@ -23,7 +42,7 @@ use crate::{
         layer,
         reference::Reference,
     },
-    store::{Held, Info, Key, Lock, Sql as _, Store, parsed},
+    store::{Info, Key, Lock, Sql as _, Store, parsed},
     units::Bytes,
 };
 
@@ -81,11 +100,26 @@ impl<'store> Containers<'store> {
         Self { store }
     }
 
-    /// Makes a container of `image`: one snapshot and one row. Without a name it gets one.
+    /// Makes a container of `image` that runs as the image says: one snapshot and one row. Without a name it gets one.
     ///
     /// # Errors
     /// `Exists` if the name is taken, `Invalid` for a name that Docker would refuse, `Full`.
     pub fn create(&self, image: &Image, reference: &str, name: Option<&str>) -> Result<Container> {
+        let settings = Settings::of(&image.config, Overrides::default())?;
+        self.create_with(image, reference, name, &settings)
+    }
+
+    /// Makes a container of `image` that runs with these settings.
+    ///
+    /// # Errors
+    /// As [`Containers::create`].
+    pub fn create_with(
+        &self,
+        image: &Image,
+        reference: &str,
+        name: Option<&str>,
+        settings: &Settings,
+    ) -> Result<Container> {
         let name = match name {
             Some(name) => checked_name(name)?,
             None => random_name(),
@@ -99,7 +133,11 @@ impl<'store> Containers<'store> {
         };
         // Asked before the work for a quick answer, and again when publishing for a true one.
         self.store.database().read("look up a container name", |tx| refuse_if_taken(tx, &container.name))?;
-        self.store.prepare_with(&container.key(), image.top().as_ref(), |tx, volume| insert(tx, &container, volume))?;
+        let settings = serde_json::to_string(settings)
+            .map_err(|error| Error::with_source(Kind::Invalid, "write how the container runs", error))?;
+        self.store.prepare_with(&container.key(), image.top().as_ref(), |tx, volume| {
+            insert(tx, &container, volume, &settings)
+        })?;
         Ok(container)
     }
 
@@ -136,14 +174,28 @@ impl<'store> Containers<'store> {
         }
     }
 
+    /// How the container runs.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` for settings that cannot be read.
+    pub fn settings(&self, container: &Container) -> Result<Settings> {
+        let text: Option<String> = self.store.database().read("look up how a container runs", |tx| {
+            let mut statement = tx.prepare_cached("SELECT settings FROM containers WHERE id = :id").sql()?;
+            statement.query_row(named_params! {":id": container.id.as_str()}, |row| row.get(0)).optional().sql()
+        })?;
+        let text = text.ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {}", container.name)))?;
+        serde_json::from_str(&text)
+            .map_err(|error| Error::with_source(Kind::Corrupt, "read how the container runs", error))
+    }
+
+    /// [`Containers::lock`], or none if another command has it.
+    fn try_lock(&self, container: &Container) -> Result<Option<Lock>> {
+        self.store.try_lock(&container.key()).map_err(|error| self.told(container, error))
+    }
+
     /// Keeps other commands away from the container.
     fn lock(&self, container: &Container) -> Result<Lock> {
         self.store.lock(&container.key()).map_err(|error| self.told(container, error))
-    }
-
-    /// A copy of one instant of the container, and how it differs from the image.
-    fn captured(&self, container: &Container) -> Result<(Held<'store>, Changes)> {
-        self.store.changes(&container.key()).map_err(|error| self.told(container, error))
     }
 
     /// In the words of who asked: a snapshot that is missing went with its container.
@@ -155,33 +207,6 @@ impl<'store> Containers<'store> {
             ),
             _ => error,
         }
-    }
-
-    /// Removes the container and what it wrote; the image stays as it is.
-    ///
-    /// # Errors
-    /// `InUse` while it is mounted.
-    pub fn remove(&self, container: &Container) -> Result<()> {
-        let lock = self.lock(container)?;
-        if let Some(target) = self.mounted_at(container)? {
-            return Err(Error::new(
-                Kind::InUse,
-                format!(
-                    "remove container {0}: it is mounted at {1}; unmount it first with 'lamina umount {0}'",
-                    container.name,
-                    target.display()
-                ),
-            ));
-        }
-        let volume = self.store.stat(&container.key())?.volume;
-        self.store.retire(volume, &format!("remove container {}", container.name))?;
-        self.store.database().write(&format!("remove container {}", container.name), |tx| {
-            tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
-            self.store.disown(tx, volume)
-        })?;
-        drop(lock);
-        let removed = self.store.recover_volume(volume);
-        removed.and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
     }
 
     /// Its writable snapshot.
@@ -197,7 +222,7 @@ impl<'store> Containers<'store> {
     /// # Errors
     /// The driver's.
     pub fn changes(&self, container: &Container) -> Result<Changes> {
-        self.captured(container).map(|(_, changes)| changes)
+        self.captured(container).map(|instant| instant.changes)
     }
 
     /// The container's sizes.
@@ -213,7 +238,7 @@ impl<'store> Containers<'store> {
 
     /// Apparent bytes of the regular files that it added or changed.
     fn written(&self, container: &Container) -> Result<Bytes> {
-        let (held, changes) = self.captured(container)?;
+        let Instant { held, changes, .. } = self.captured(container)?;
         if changes.iter().all(|change| change.kind == ChangeKind::Deleted) {
             return Ok(Bytes(0));
         }
@@ -228,8 +253,15 @@ impl<'store> Containers<'store> {
     pub fn commit(&self, container: &Container, reference: Option<&Reference>) -> Result<Image> {
         let catalog = Catalog::new(self.store);
         let image = catalog.find(&container.image.to_string())?;
-        let (held, changes) = self.captured(container)?;
-        let diff = layer::stack(self.store, &held, &changes, &image.config)?;
+        let Instant { held, changes, holds_more } = self.captured(container)?;
+        // Held until it is published.
+        let (_held, diff) = match holds_more {
+            true => self.layer_of(&held, &changes, &image.config)?,
+            false => {
+                let diff = layer::stack(self.store, &held, &changes, &image.config)?;
+                (held, diff)
+            }
+        };
         let config = image.config.committed(diff, "", "", Timestamp::now())?;
         catalog.publish(&config, reference)
     }
@@ -249,14 +281,15 @@ fn apparent_size(root: BorrowedFd<'_>, changes: &Changes) -> Result<Bytes> {
     Ok(Bytes(size))
 }
 
-fn insert(tx: &Transaction<'_>, container: &Container, volume: VolumeId) -> Result<()> {
+fn insert(tx: &Transaction<'_>, container: &Container, volume: VolumeId, settings: &str) -> Result<()> {
     refuse_if_taken(tx, &container.name)?;
     tx.execute(
-        "INSERT INTO containers (id, name, image, reference, snapshot, created)
-         VALUES (:id, :name, :image, :reference, :snapshot, :created)",
+        "INSERT INTO containers (id, name, image, reference, snapshot, created, settings)
+         VALUES (:id, :name, :image, :reference, :snapshot, :created, :settings)",
         named_params! {
             ":id": container.id.as_str(), ":name": container.name, ":image": container.image.to_string(),
             ":reference": container.reference, ":snapshot": volume.get(), ":created": container.created,
+            ":settings": settings,
         },
     )
     .sql()

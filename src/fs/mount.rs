@@ -24,13 +24,15 @@ use rustix::{
     },
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     error::{Act as _, Error, Kind, Result, kind_of},
     sys,
 };
 
 /// Whether a mount may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// Nothing through this mount changes the volume, not even a journal replay.
     ReadOnly,
@@ -39,7 +41,7 @@ pub enum Access {
 }
 
 /// A file system that lies on a block device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockFs {
     /// ext4.
     Ext4,
@@ -78,7 +80,7 @@ impl FromStr for BlockFs {
 }
 
 /// Everything needed to mount a volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSpec {
     /// A file system on a block device.
     Device {

@@ -24,6 +24,9 @@ struct Missing {
     before: Stat,
     /// The names below it, the first of which is missing.
     names: Vec<CString>,
+    /// How many names of the target lead to that directory, and the target.
+    depth: usize,
+    target: PathBuf,
 }
 
 /// What was not there before a command ran.
@@ -40,6 +43,19 @@ impl MountPoints {
             missing.extend(find_missing(root, target)?);
         }
         Ok(Self { missing })
+    }
+
+    /// Their paths from the root on, each after those above it that are missing too.
+    pub(super) fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        for missing in &self.missing {
+            let names: Vec<_> = missing.target.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+            for end in missing.depth + 1..=names.len() {
+                let path: PathBuf = names.get(..end).unwrap_or_default().iter().collect();
+                paths.push(path.to_string_lossy().into_owned());
+            }
+        }
+        paths
     }
 
     /// Removes those that are empty, and gives the directories that hold them their times back.
@@ -70,7 +86,7 @@ fn find_missing(root: BorrowedFd<'_>, target: &str) -> Result<Option<Missing>> {
                 let before = rustix::fs::fstat(&directory).act(|| format!("look at {}", path.display()))?;
                 let below = names.get(existing..).unwrap_or_default().iter();
                 let names = below.filter_map(|name| CString::new(*name).ok()).collect();
-                return Ok(Some(Missing { directory, before, names }));
+                return Ok(Some(Missing { directory, before, names, depth: existing, target: target.into() }));
             }
         }
     }

@@ -11,10 +11,15 @@ use super::lock::Locks;
 use crate::error::{Error, Kind, Result};
 
 /// The schema version that this program writes.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// What makes a database of version N one of version N + 1, from N = 0 on.
-const STEPS: [&str; 3] = [include_str!("schema.sql"), include_str!("upgrade-2.sql"), include_str!("upgrade-3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema.sql"),
+    include_str!("upgrade-2.sql"),
+    include_str!("upgrade-3.sql"),
+    include_str!("upgrade-4.sql"),
+];
 
 /// How long to wait for another command's transaction; they take milliseconds each.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,6 +8,7 @@
 //! ROOT/pool/         the driver's own: backing files, mount point, directories
 //! ROOT/builds/       what running builds need, one directory each
 //! ROOT/build-caches/ what cache mounts of builds hold
+//! ROOT/containers/ID what is kept of a container besides its volume: output, how it ended, files that are bound into it
 //! ROOT/mounts/ID     where `lamina mount` shows a container; 0700, so that an image's setuid files serve nobody else
 //! ```
 
@@ -93,6 +94,11 @@ impl Layout {
     /// Where layers are downloaded to.
     pub fn downloads(&self) -> PathBuf {
         self.root.join("downloads")
+    }
+
+    /// The parent of what is kept of containers besides their volumes.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
     }
 
     /// The parent of all mount points.

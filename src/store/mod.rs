@@ -230,7 +230,19 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Full`, or the driver's.
     pub fn changes(&self, key: &Key) -> Result<(Held<'_>, Changes)> {
-        let held = self.capture(key)?;
+        self.changes_around(key, |capture| capture())
+    }
+
+    /// [`Store::changes`] with something done around the instant that is copied.
+    ///
+    /// # Errors
+    /// As [`Store::changes`], and those of `around`.
+    pub(crate) fn changes_around(
+        &self,
+        key: &Key,
+        around: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
+    ) -> Result<(Held<'_>, Changes)> {
+        let held = self.capture_around(key, around)?;
         let stack = self.stack(held.volume())?;
         let changes = self.driver.changes(stack.volume, &stack.parents)?;
         Ok((held, changes))
@@ -255,11 +267,19 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Full`, or the driver's.
     pub fn capture(&self, key: &Key) -> Result<Held<'_>> {
+        self.capture_around(key, |capture| capture())
+    }
+
+    fn capture_around(
+        &self,
+        key: &Key,
+        around: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
+    ) -> Result<Held<'_>> {
         let _lock = self.lock(key)?;
         let info = self.stat(key)?;
         let stack = self.stack(info.volume)?;
         self.begin_with(SnapshotKind::Active, &temporary_key()?, info.parent.as_ref(), |volume| {
-            self.driver.capture(volume, info.volume, &stack.parents)
+            around(&|| self.driver.capture(volume, info.volume, &stack.parents))
         })
     }
 
@@ -270,6 +290,15 @@ impl Store {
     pub(crate) fn lock(&self, key: &Key) -> Result<Lock> {
         let lock = self.locks.volume(self.stat(key)?.volume)?;
         // It may have been removed while this waited; then its volume is only there until recovery takes it.
+        if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
+    }
+
+    /// [`Store::lock`], or none if another command has it.
+    ///
+    /// # Errors
+    /// As [`Store::lock`].
+    pub(crate) fn try_lock(&self, key: &Key) -> Result<Option<Lock>> {
+        let lock = self.locks.try_volume(self.stat(key)?.volume)?;
         if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
     }
 

@@ -2,11 +2,12 @@
 //! lost, and the killed command simply works when it is given again.
 
 mod metadata;
+mod running;
 
 use std::{fs, path::Path};
 
 use lamina::{crash::Point, driver::DriverKind, id::Digest};
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Trial};
 
 use crate::{
     expect, expect_eq,
@@ -20,7 +21,11 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     let case = |driver: DriverKind, point: Point| {
         Trial::ignorable_test(format!("crash::{driver}::{}", point.name()), move || {
+            if let (true, Some(missing)) = (running::IN_RUN.contains(&point), crate::running::missing()) {
+                return Ok(Completion::ignored_with(missing));
+            }
             with_host(driver, |host| match point {
+                point if running::IN_RUN.contains(&point) => running::kill_at(host, point),
                 Point::MetadataGrown => metadata::kill_extending(host),
                 point if metadata::IN_REPAIR.contains(&point) => metadata::kill_repairing(host, point),
                 point => kill_at(host, point),

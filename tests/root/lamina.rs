@@ -11,6 +11,7 @@ use std::{
 
 use lamina::{
     Kind,
+    container::Containers,
     driver::{DriverKind, pool},
     fs::{mounts_below, unmount},
     store::Store,
@@ -191,6 +192,16 @@ impl Drop for Host {
         }
         // After a failure: whatever can be undone is, and what cannot is told.
         let undo = || -> lamina::Result<()> {
+            if let Some(store) = Store::open(&self.root())? {
+                let containers = Containers::new(&store);
+                containers.list()?.iter().try_for_each(|container| {
+                    match containers.status(container)?.state.is_live() {
+                        true => containers.remove(container, true),
+                        false => Ok(()),
+                    }
+                })?;
+                containers.sweep()?;
+            }
             for mount in mounts_below(&self.root().join("mounts"))? {
                 unmount(&mount.target)?;
             }

@@ -5,6 +5,7 @@ mod diff;
 mod first_write;
 mod import;
 mod prepare;
+mod run;
 mod space;
 
 use std::time::Instant;
@@ -15,6 +16,7 @@ pub(super) use self::{
     first_write::{FIRST_WRITE, FIRST_WRITE_COLD},
     import::IMPORT,
     prepare::PREPARE,
+    run::RUN,
     space::SPACE,
 };
 use super::{
