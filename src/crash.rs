@@ -139,6 +139,22 @@ points! {
     DataRemoving = "data-removing",
     /// A data volume's directory is gone, its row is not.
     DataRemoved = "data-removed",
+    /// A container is to run, and has its directory on /run.
+    RunIntent = "run-intent",
+    /// Under its supervisor: its root file system is mounted in a namespace of its own, and no runtime runs.
+    RunMounted = "run-mounted",
+    /// Its first process is made and waits to be told to begin.
+    RunMade = "run-made",
+    /// It is noted that the container was started; its process waits still.
+    RunNoted = "run-noted",
+    /// Its process has begun, and nobody is told yet.
+    RunBegun = "run-begun",
+    /// The process of a container was sent the signal to stop.
+    StopAsked = "stop-asked",
+    /// The process of a container that is to be removed has ended, and all else is there still.
+    RemoveEnded = "remove-ended",
+    /// The container's row and volume are gone, its directory is there still.
+    RemoveHome = "remove-home",
 }
 
 impl Point {

@@ -49,6 +49,13 @@ pub fn asked() -> bool {
     ASKED.get().is_some_and(|asked| asked.load(Ordering::Relaxed))
 }
 
+/// A signal that was meant for somebody else, who got it, does not ask us to stop.
+pub fn forget() {
+    if let Some(asked) = ASKED.get() {
+        asked.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Between two steps of long work.
 ///
 /// # Errors

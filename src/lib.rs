@@ -5,7 +5,7 @@
 //! file costs one chunk, not a copy of the file.
 //!
 //! ```text
-//! main -> cli -> bench -> build -> {container, runtime} -> {image, volume} -> store -> driver -> {block, fs} -> sys -> {units, id, error}
+//! main -> cli -> bench -> {build, container} -> {runtime, image, volume} -> store -> driver -> {block, fs} -> sys -> {units, id, error}
 //! ```
 //!
 //! A module uses only what stands to its right; `crash`, `interrupt` and `program` are small and serve all. Only `cli`

@@ -42,6 +42,8 @@ pub const THIN_REPAIR: Program =
 pub const CRUN: Program = Program { name: "crun", package: "crun", version: "--version" };
 /// Runs containers (OCI runtime-spec).
 pub const RUNC: Program = Program { name: "runc", package: "runc", version: "--version" };
+/// Holds the output and the end of a container that runs by itself.
+pub const CONMON: Program = Program { name: "conmon", package: "conmon", version: "--version" };
 /// Lets a process end with its parent.
 pub const SETPRIV: Program = Program { name: "setpriv", package: "util-linux", version: "--version" };
 /// Puts a process into namespaces that end with it.
@@ -67,8 +69,8 @@ pub const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static
 
 impl Program {
     /// Those that pools and containers need.
-    pub const ALL: [Self; 10] =
-        [MKFS_EXT4, E2FSCK, MKFS_XFS, MKFS_BTRFS, THIN_CHECK, THIN_REPAIR, CRUN, RUNC, SETPRIV, UNSHARE];
+    pub const ALL: [Self; 11] =
+        [MKFS_EXT4, E2FSCK, MKFS_XFS, MKFS_BTRFS, THIN_CHECK, THIN_REPAIR, CRUN, RUNC, CONMON, SETPRIV, UNSHARE];
 
     /// Where it lies: in PATH, or where system programs lie when PATH leaves those out.
     ///

@@ -54,9 +54,10 @@ impl Options {
 }
 
 /// All workloads, in the order in which they run.
-pub const WORKLOADS: [&Workload; 12] = [
+pub const WORKLOADS: [&Workload; 13] = [
     &workload::PREPARE,
     &workload::CREATES,
+    &workload::RUN,
     &workload::IMPORT,
     &workload::FIRST_WRITE,
     &workload::FIRST_WRITE_COLD,

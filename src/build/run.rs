@@ -19,7 +19,7 @@ use crate::{
     driver::Access,
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
-    runtime::{self, Command, Mount, Network, OciRuntime, Workplace},
+    runtime::{self, Command, Mount, MountKind, Network, OciRuntime, Workplace},
     store::Held,
     units::Bytes,
 };
@@ -67,7 +67,7 @@ impl Stage {
             cwd: settings::text(&settings, "WorkingDir").to_owned(),
             user: settings::text(&settings, "User").to_owned(),
             network,
-            mounts: Vec::new(),
+            ..Command::default()
         };
         let job = Job { build, run, script, stage: self.index };
         self.write(build, progress, &act, &created_by, |draft| job.execute(draft, command, text))
@@ -179,7 +179,7 @@ impl<'a> Job<'a> {
             RunMount::Tmpfs { target, size } => {
                 let size = size.map(|size| format!("size={}", size.0));
                 let options = size.into_iter().chain(["nosuid", "nodev"].map(str::to_owned)).collect();
-                Ok(Mount { target: inside(target), kind: "tmpfs", source: "tmpfs".into(), options })
+                Ok(Mount { target: inside(target), kind: MountKind::Tmpfs, source: "tmpfs".into(), options })
             }
             RunMount::Cache { target, id, read_only, .. } => {
                 Ok(bind(&inside(target), mount_cache::directory(self.build.store.layout(), id), *read_only))
@@ -220,5 +220,5 @@ fn bind(target: &str, source: PathBuf, read_only: bool) -> Mount {
     if read_only {
         options.push("ro".to_owned());
     }
-    Mount { target: target.to_owned(), kind: "bind", source, options }
+    Mount { target: target.to_owned(), kind: MountKind::Bind, source, options }
 }

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 
 use super::{Global, output, pool};
 use crate::{
+    container::Containers,
     store::{Finding, Store},
     volume::Volumes,
 };
@@ -22,6 +23,7 @@ impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let (store, mut findings) =
             if self.repair { Store::open_repaired(&global.root)? } else { (pool::existing(global)?, Vec::new()) };
+        Containers::new(&store).sweep_or_tell();
         findings.extend(store.check(self.repair)?);
         let volumes = Volumes::of(&store).check()?;
         findings.extend(volumes.into_iter().map(|what| Finding { what, repaired: false }));

@@ -108,5 +108,5 @@ pub(super) fn prune(store: &Store) -> Result<Bytes> {
 fn remove(store: &Store, container: &Container) -> crate::Result<Bytes> {
     let containers = Containers::new(store);
     let own = store.usage(&containers.snapshot(container)?.key)?.exclusive;
-    containers.remove(container).map(|()| own)
+    containers.remove(container, false).map(|()| own)
 }

@@ -15,6 +15,11 @@ pub(super) fn ago(created: Option<&str>, now: Timestamp) -> String {
     format!("{} ago", duration(now.as_second() - created.as_second()))
 }
 
+/// How long it is since `then`: `3 minutes`.
+pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
+    duration(now.as_second() - then.as_second())
+}
+
 fn duration(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
     match seconds {

@@ -9,6 +9,7 @@ use super::{Global, output};
 use crate::{
     driver::{DriverKind, PoolStatus, pool},
     program::Program,
+    runtime::OciRuntime,
     store::Store,
 };
 
@@ -31,6 +32,9 @@ struct Report {
     /// What each driver lacks here; `null` if it works.
     drivers: Vec<DriverRow>,
     programs: Vec<ProgramRow>,
+    /// The OCI runtime that containers get; `null` if there is none that works here.
+    runtime: Option<&'static str>,
+    runtime_missing: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +68,10 @@ fn report(global: &Global) -> Result<Report> {
         Ok(pool) => (pool, None),
         Err(error) => (None, Some(format!("{error:#}"))),
     };
+    let runtime = OciRuntime::find();
     Ok(Report {
+        runtime: runtime.as_ref().ok().map(|runtime| runtime.program().name),
+        runtime_missing: runtime.err().map(|error| error.to_string()),
         version: env!("CARGO_PKG_VERSION"),
         root: global.root.display().to_string(),
         driver: pool.as_ref().map(|(driver, _)| *driver),
@@ -97,6 +104,8 @@ fn print(report: &Report) -> Result<()> {
     }
     output::line(format_args!("Kernel:         {}", report.kernel))?;
     output::line(format_args!("Lamina:         {}", report.version))?;
+    let missing = report.runtime_missing.as_deref().unwrap_or("none");
+    output::line(format_args!("OCI Runtime:    {}", report.runtime.unwrap_or(missing)))?;
     output::line("Drivers:")?;
     for driver in &report.drivers {
         output::line(format_args!(

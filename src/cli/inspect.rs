@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     Global,
@@ -12,7 +13,7 @@ use super::{
     ps::{self, SizeRow},
 };
 use crate::{
-    container::{Container, Containers},
+    container::{Container, Containers, Settings, Source, State, Status},
     error::{Error, Kind},
     id::{ContainerId, ImageId},
     image::{
@@ -58,6 +59,15 @@ struct ContainerView {
     #[serde(flatten)]
     sizes: SizeRow,
     snapshot: Info,
+    /// Where its output is kept.
+    log_path: PathBuf,
+    /// In Docker's form, as the two below.
+    #[serde(rename = "State")]
+    state: Value,
+    #[serde(rename = "Config")]
+    config: Value,
+    #[serde(rename = "Mounts")]
+    mounts: Vec<Value>,
 }
 
 #[derive(Serialize)]
@@ -113,8 +123,14 @@ fn container_view(store: &Store, container: Container) -> Result<ContainerView> 
         target: attached.target,
         read_only: attached.read_only,
     };
+    let settings = containers.settings(&container)?;
+    let volumes: Vec<VolumeView> = volumes.attached(&container.id)?.into_iter().map(volume).collect();
     Ok(ContainerView {
-        volumes: volumes.attached(&container.id)?.into_iter().map(volume).collect(),
+        log_path: containers.log_path(&container),
+        state: state(&containers.status(&container)?),
+        config: config(&container, &settings),
+        mounts: mounts(&settings, &volumes),
+        volumes,
         mounted_at: containers.seen_at(&container)?,
         snapshot: containers.snapshot(&container)?,
         id: container.id,
@@ -124,4 +140,64 @@ fn container_view(store: &Store, container: Container) -> Result<ContainerView> 
         created: container.created,
         sizes,
     })
+}
+
+fn state(status: &Status) -> Value {
+    // Docker's word for no time.
+    let time =
+        |time: Option<jiff::Timestamp>| time.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |t| t.to_string());
+    json!({
+        "Status": status.state.name(),
+        "Running": status.state.is_live(),
+        "Paused": status.state == State::Paused,
+        "OOMKilled": status.out_of_memory,
+        "Pid": status.pid.unwrap_or(0),
+        "ExitCode": status.shown_code(),
+        "StartedAt": time(status.started),
+        "FinishedAt": time(status.finished),
+    })
+}
+
+fn config(container: &Container, settings: &Settings) -> Value {
+    let hostname = if settings.hostname.is_empty() { container.id.short() } else { &settings.hostname };
+    json!({
+        "Hostname": hostname,
+        "User": settings.user,
+        "Tty": settings.terminal,
+        "OpenStdin": settings.stdin,
+        "StdinOnce": settings.stdin_once,
+        "Env": settings.env,
+        "Cmd": settings.cmd,
+        "Entrypoint": settings.entrypoint,
+        "WorkingDir": settings.working_dir,
+        "Image": container.reference,
+        "StopSignal": settings.stop_signal,
+        "StopTimeout": settings.stop_timeout,
+        "NetworkMode": settings.network.unwrap_or(crate::runtime::Network::None),
+        "ReadonlyRootfs": settings.read_only,
+        "AutoRemove": settings.auto_remove,
+        "Memory": settings.memory.map_or(0, |bytes| bytes.0),
+        "NanoCpus": settings.milli_cpus.map_or(0, |milli| milli.saturating_mul(1_000_000)),
+        "Runtime": settings.runtime,
+    })
+}
+
+fn mounts(settings: &Settings, attached: &[VolumeView]) -> Vec<Value> {
+    let volumes = settings.volumes.iter().map(|volume| {
+        let data = attached.iter().find(|attached| attached.target == volume.target);
+        let (kind, name, source) = match (&volume.source, data) {
+            (Source::Host(path), _) => ("bind", "", path.clone()),
+            (_, Some(data)) => ("volume", data.name.as_str(), data.source.display().to_string()),
+            (Source::Named(name), None) => ("volume", name.as_str(), String::new()),
+            (Source::Anonymous, None) => ("volume", "", String::new()),
+        };
+        json!({
+            "Type": kind, "Name": name, "Source": source, "Destination": volume.target, "RW": !volume.read_only,
+        })
+    });
+    let tmpfs = settings
+        .tmpfs
+        .iter()
+        .map(|tmpfs| json!({ "Type": "tmpfs", "Name": "", "Source": "", "Destination": tmpfs.target, "RW": true }));
+    volumes.chain(tmpfs).collect()
 }

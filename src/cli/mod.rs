@@ -14,8 +14,10 @@ mod container;
 mod cp;
 mod create;
 mod diff;
+mod exec;
 mod export;
 mod filter;
+mod hidden;
 mod history;
 mod human;
 mod image;
@@ -25,6 +27,7 @@ mod info;
 mod input;
 mod inspect;
 mod load;
+mod logs;
 mod mount;
 mod output;
 mod pool;
@@ -36,7 +39,10 @@ mod registry;
 mod rename;
 mod rm;
 mod rmi;
+mod run;
+mod run_options;
 mod save;
+mod stop;
 mod system;
 mod tag;
 mod volume;
@@ -116,8 +122,32 @@ enum Verb {
     /// All that can be done with images
     #[command(subcommand)]
     Image(image::Verb),
+    /// Run a command in a new container
+    Run(run::Args),
     /// Make a container of an image and print its ID
     Create(create::Args),
+    /// Start containers that are there
+    Start(run::StartArgs),
+    /// Ask containers to stop, and kill those that do not
+    Stop(stop::StopArgs),
+    /// Send a signal to containers
+    Kill(stop::KillArgs),
+    /// Stop and start containers
+    Restart(stop::StopArgs),
+    /// Stop the processes of containers where they are
+    Pause(stop::Names),
+    /// Let paused containers go on
+    Unpause(stop::Names),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(stop::Names),
+    /// Run one more command in a container that runs
+    Exec(exec::Args),
+    /// Take the place of a running container's terminal
+    Attach(run::AttachArgs),
+    /// Show what a container wrote to its output
+    Logs(logs::Args),
+    /// Show the processes of a container
+    Top(stop::TopArgs),
     /// Mount a container and print the path
     Mount(mount::MountArgs),
     /// Unmount containers
@@ -151,23 +181,72 @@ enum Verb {
     Info(info::Args),
     /// Measure what Lamina is held to, in pools of its own
     Bench(bench::Args),
+    #[command(hide = true)]
+    Enter(hidden::EnterArgs),
+    #[command(hide = true)]
+    Exited(hidden::ExitedArgs),
 }
 
 /// Parses the arguments, runs the verb, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     start_log(cli.global.verbose.saturating_add(cli.global.more));
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lamina: {error:#}");
-            ExitCode::FAILURE
+            match cli.verb {
+                Verb::Run(_) => run::failure_code(&error),
+                Verb::Exec(_) => exec::failure_code(&error),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+/// Wrong usage, or help that was asked for. The codes below 125 of `run` are the command's.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.print().is_err() {
+        return ExitCode::FAILURE;
+    }
+    let is_run = verb_of(std::env::args().skip(1)).is_some_and(|verb| verb == "run");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_run => ExitCode::from(125),
+        code => run::exit_code(code),
+    }
+}
+
+/// The first argument that is no option of ours.
+fn verb_of(mut args: impl Iterator<Item = String>) -> Option<String> {
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--root" => drop(args.next()),
+            option if option.starts_with('-') => {}
+            _ => return Some(arg),
+        }
+    }
+    None
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    match &cli.verb {
+        Verb::Run(args) => ready().and_then(|()| args.run(&cli.global)),
+        Verb::Start(args) => ready().and_then(|()| args.run(&cli.global)),
+        Verb::Attach(args) => ready().and_then(|()| args.run(&cli.global)),
+        Verb::Exec(args) => ready().and_then(|()| args.run(&cli.global)),
+        // Before it handles signals: it becomes another program, which would inherit that they are handled.
+        Verb::Enter(args) => args.run().map(|()| ExitCode::SUCCESS),
+        _ => ready().and_then(|()| run_plain(cli)).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// What every verb asks for.
+fn ready() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::new(
             Kind::Denied,
@@ -175,9 +254,23 @@ fn run(cli: &Cli) -> Result<()> {
         )
         .into());
     }
-    interrupt::install()?;
+    Ok(interrupt::install()?)
+}
+
+/// The verbs whose exit code only says whether they worked.
+fn run_plain(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.verb {
+        Verb::Run(_) | Verb::Start(_) | Verb::Attach(_) | Verb::Exec(_) | Verb::Enter(_) => Ok(()),
+        Verb::Stop(args) => args.run(global),
+        Verb::Kill(args) => args.run(global),
+        Verb::Restart(args) => args.restart(global),
+        Verb::Pause(args) => args.pause(global, true),
+        Verb::Unpause(args) => args.pause(global, false),
+        Verb::Wait(args) => args.wait(global),
+        Verb::Logs(args) => args.run(global),
+        Verb::Top(args) => args.run(global),
+        Verb::Exited(args) => args.run(global),
         Verb::Pool(verb) => verb.run(global),
         Verb::Build(args) => args.run(global),
         Verb::Builder(verb) => verb.run(global),

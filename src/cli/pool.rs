@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::{Global, output};
 use crate::{
-    container::Containers,
+    container::{self, Containers},
     driver::{DriverKind, PoolStatus, Space},
+    error::{Error, Kind},
     fs::BlockFs,
     store::{PoolOptions, SnapshotKind, Store, no_pool},
     units::Bytes,
@@ -80,6 +81,7 @@ impl Verb {
             Self::Status(args) => args.run(global),
             Self::Grow(args) => grow(global, args.size),
             Self::Down => {
+                refuse_if_running(global, "take the pool down")?;
                 let was_up = Store::close_pool(&global.root)?;
                 eprintln!("lamina: the pool {}", if was_up { "is down" } else { "was down already" });
                 Ok(())
@@ -90,10 +92,26 @@ impl Verb {
                 Ok(())
             }
             Self::Destroy(_) => {
+                refuse_if_running(global, "destroy the pool")?;
                 Store::destroy_pool(&global.root)?;
+                container::forget_all(&global.root)?;
                 eprintln!("lamina: the pool is destroyed");
                 Ok(())
             }
+        }
+    }
+}
+
+/// Asked of /run alone, since the pool may be down, and its database gone.
+fn refuse_if_running(global: &Global, act: &str) -> Result<()> {
+    match container::running(&global.root)?.as_slice() {
+        [] => Ok(()),
+        [first, more @ ..] => {
+            let what = format!(
+                "{act}: container {first:.12} runs{}; stop it first with 'lamina stop'",
+                if more.is_empty() { String::new() } else { format!(", and {} more", more.len()) }
+            );
+            Err(Error::new(Kind::InUse, what).into())
         }
     }
 }

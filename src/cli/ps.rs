@@ -12,7 +12,8 @@ use super::{
     human, output,
 };
 use crate::{
-    container::{Container, Containers, Sizes},
+    container::{Container, Containers, Sizes, State, Status},
+    error::Kind,
     id::{ChainId, ContainerId, ImageId},
     image::catalog::{Catalog, Image},
     store::Store,
@@ -25,7 +26,7 @@ const FILTERS: [&str; 8] = ["id", "name", "ancestor", "status", "label", "volume
 
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
-    /// Show all containers, not only those that are mounted
+    /// Show all containers, not only those that run or are mounted
     #[arg(short, long)]
     all: bool,
     /// Show sizes
@@ -37,7 +38,7 @@ pub(super) struct Args {
     /// Do not shorten IDs
     #[arg(long)]
     no_trunc: bool,
-    /// Show only those for which this holds: id=, name=, ancestor=IMAGE, status=created|mounted, label=KEY[=VALUE],
+    /// Show only those for which this holds: id=, name=, ancestor=IMAGE, status=created|mounted|running|paused|exited, label=KEY[=VALUE],
     /// volume=NAME|DIR, before=CONTAINER, since=CONTAINER
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<Condition>,
@@ -57,7 +58,15 @@ struct Row {
     id: ContainerId,
     name: String,
     image: String,
+    /// Program and arguments.
+    command: Vec<String>,
     created: String,
+    state: &'static str,
+    /// In Docker's words.
+    status: String,
+    pid: Option<i32>,
+    /// Of one that has ended, if that was seen.
+    exit_code: Option<i32>,
     mounted: bool,
     #[serde(flatten)]
     sizes: Option<SizeRow>,
@@ -105,19 +114,17 @@ impl Args {
 
     fn rows(&self, store: &Store) -> Result<Vec<Row>> {
         let containers = Containers::new(store);
+        containers.sweep_or_tell();
+        let now = Timestamp::now();
         let wanted = self.wanted(store)?;
-        let listed: Vec<Container> = wanted.iter().map(|(container, _)| container.clone()).collect();
+        let listed: Vec<Container> = wanted.iter().map(|seen| seen.container.clone()).collect();
         let sizes = if self.size { sizes(&containers, &listed)? } else { listed.iter().map(|_| None).collect() };
-        let row = |((container, mounted), sizes): ((Container, bool), Option<SizeRow>)| {
-            let Container { id, name, reference, created, .. } = container;
-            Row { id, name, image: reference, created, mounted, sizes }
-        };
-        let rows = wanted.into_iter().zip(sizes).map(row);
+        let rows = wanted.into_iter().zip(sizes).map(|(seen, sizes)| seen.row(sizes, now));
         Ok(rows.filter(|row| !self.size || row.sizes.is_some()).collect())
     }
 
-    /// The containers to show, and whether each is mounted.
-    fn wanted(&self, store: &Store) -> Result<Vec<(Container, bool)>> {
+    /// The containers to show.
+    fn wanted(&self, store: &Store) -> Result<Vec<Seen>> {
         let filter = Filter::new(&self.filter, &FILTERS)?;
         let containers = Containers::new(store);
         let context = Context::new(store, &filter)?;
@@ -132,10 +139,10 @@ impl Args {
             if !context.fits(&filter, &container)? {
                 continue;
             }
-            let mounted = containers.seen_at(&container)?.is_some();
-            let status = if mounted { "mounted" } else { "created" };
-            if (all || mounted) && filter.any("status", |wanted| *wanted == status) {
-                wanted.push((container, mounted));
+            let Some(seen) = gone(Seen::of(&containers, container))? else { continue };
+            let live = seen.mounted || seen.status.state.is_live();
+            if (all || live) && filter.any("status", |wanted| *wanted == seen.word()) {
+                wanted.push(seen);
             }
         }
         Ok(wanted)
@@ -146,7 +153,7 @@ impl Args {
         if self.quiet {
             return rows.iter().try_for_each(|row| output::line(shown_id(&row.id)));
         }
-        let mut header = vec!["CONTAINER ID", "IMAGE", "CREATED", "STATUS", "NAMES"];
+        let mut header = vec!["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
         if self.size {
             header.extend(["SIZE", "OWN BLOCKS"]);
         }
@@ -155,8 +162,11 @@ impl Args {
             let mut cells = vec![
                 shown_id(&row.id),
                 row.image,
+                output::cut(&format!("{:?}", row.command.join(" ")), 20),
                 human::ago(Some(&row.created), now),
-                if row.mounted { "Mounted" } else { "Created" }.to_owned(),
+                row.status,
+                // Containers have no ports of their own; the column is Docker's.
+                String::new(),
                 row.name,
             ];
             if let Some(sizes) = row.sizes {
@@ -167,6 +177,44 @@ impl Args {
             cells
         };
         output::table(&header, rows.into_iter().map(cells))
+    }
+}
+
+/// A container and what it does.
+struct Seen {
+    container: Container,
+    status: Status,
+    command: Vec<String>,
+    mounted: bool,
+}
+
+impl Seen {
+    fn of(containers: &Containers<'_>, container: Container) -> crate::Result<Self> {
+        let (status, command) = (containers.status(&container)?, containers.settings(&container)?.args());
+        let mounted = containers.seen_at(&container)?.is_some();
+        Ok(Self { container, status, command, mounted })
+    }
+
+    /// What `--filter status=` calls it.
+    fn word(&self) -> &'static str {
+        if self.mounted && self.status.state == State::Created { "mounted" } else { self.status.state.name() }
+    }
+
+    fn row(self, sizes: Option<SizeRow>, now: Timestamp) -> Row {
+        let Self { container: Container { id, name, reference, created, .. }, status, command, mounted } = self;
+        Row {
+            id,
+            name,
+            image: reference,
+            command,
+            created,
+            state: status.state.name(),
+            status: shown(&status, mounted, now),
+            pid: status.pid,
+            exit_code: status.code.filter(|_| status.state == State::Exited),
+            mounted,
+            sizes,
+        }
     }
 }
 
@@ -245,5 +293,28 @@ impl<'a> Context<'a> {
         Ok(filter.any("volume", |wanted| {
             attached.iter().any(|attached| attached.volume.name == **wanted || attached.target == **wanted)
         }))
+    }
+}
+
+/// Docker's STATUS.
+fn shown(status: &Status, mounted: bool, now: Timestamp) -> String {
+    let up = || format!("Up {}", status.started.map_or_else(String::new, |then| human::since(then, now)));
+    match status.state {
+        State::Created if mounted => "Mounted".to_owned(),
+        State::Created => "Created".to_owned(),
+        State::Running => up(),
+        State::Paused => format!("{} (Paused)", up()),
+        State::Exited => {
+            let ago = status.finished.map_or_else(String::new, |then| format!(" {} ago", human::since(then, now)));
+            format!("Exited ({}){ago}", status.shown_code())
+        }
+    }
+}
+
+/// Nothing of a container that was removed since it was listed.
+fn gone<T>(looked: crate::Result<T>) -> Result<Option<T>> {
+    match looked {
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        looked => Ok(Some(looked?)),
     }
 }

@@ -7,6 +7,9 @@ use crate::container::Containers;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Kill what runs, and remove what is busy elsewhere as soon as it no longer is
+    #[arg(short, long)]
+    force: bool,
     /// Remove the anonymous volumes that no other container has, too
     #[arg(short, long)]
     volumes: bool,
@@ -19,9 +22,16 @@ impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
+        containers.sweep_or_tell();
+        if self.volumes {
+            tracing::debug!("containers have no anonymous volumes yet");
+        }
         for_each(&self.containers, |name| {
             let container = containers.find(name)?;
-            if self.volumes { containers.remove_with_volumes(&container) } else { containers.remove(&container) }?;
+            match self.volumes {
+                true => containers.remove_with_volumes(&container, self.force)?,
+                false => containers.remove(&container, self.force)?,
+            }
             output::line(name)
         })
     }

@@ -54,8 +54,8 @@ pub(super) struct DfArgs {
 struct Row {
     r#type: &'static str,
     total: usize,
-    /// Images that a container was made from; containers that are mounted; volumes that a container has; caches that a build
-    /// uses.
+    /// Images that a container was made from; containers that run or are mounted; volumes that a container has; caches that
+    /// a build uses.
     active: usize,
     /// `None` where a container's could not be found out, as on a full pool.
     size_bytes: Option<Bytes>,
@@ -280,7 +280,7 @@ fn container_row(store: &Store) -> Result<Row> {
         let Some(sizes) = sizes else { continue };
         size = add(size, sizes.size_rw_bytes);
         own += sizes.own_bytes;
-        if containers.seen_at(container)?.is_some() {
+        if containers.seen_at(container)?.is_some() || containers.status(container)?.state.is_live() {
             active += 1;
         } else {
             reclaimable = add(reclaimable, sizes.size_rw_bytes);

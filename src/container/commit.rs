@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Container, Containers};
+use super::{Container, Containers, instant::Instant};
 use crate::{
     error::Result,
     image::{
@@ -33,12 +33,18 @@ impl Containers<'_> {
     pub fn commit(&self, container: &Container, reference: Option<&Reference>, note: Note) -> Result<Image> {
         let catalog = Catalog::new(self.store);
         let image = catalog.find(&container.image.to_string())?;
-        let (held, changes) = self.captured(container)?;
-        if self.snapshot(container)?.size_limit.is_some() {
-            // The limit is the container's, not the image's.
-            self.store.driver().unlimit(held.volume())?;
-        }
-        let diff = layer::stack(self.store, &held, &changes, &image.config)?;
+        let Instant { held, changes, holds_more } = self.captured(container)?;
+        // Held until it is published.
+        let (_held, diff) = if holds_more {
+            self.layer_of(&held, &changes, &image.config)?
+        } else {
+            if self.snapshot(container)?.size_limit.is_some() {
+                // The limit is the container's, not the image's.
+                self.store.driver().unlimit(held.volume())?;
+            }
+            let diff = layer::stack(self.store, &held, &changes, &image.config)?;
+            (held, diff)
+        };
         let Note { message, author, runs } = note;
         let created = Timestamp::now();
         let step = Step { created_by: "", comment: &message, author: &author, created, layer: Some(diff) };

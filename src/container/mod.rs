@@ -5,21 +5,42 @@
 
 mod commit;
 mod copy;
+mod exec;
 mod export;
+mod home;
+mod instant;
+mod life;
+mod logs;
+mod mount_points;
 mod mounts;
+mod removal;
+mod settings;
 mod sizes;
+mod status;
 mod view;
+mod volumes;
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 
-use self::mounts::remove_mount_point;
-pub use self::{commit::Note, copy::How, sizes::Sizes, view::View};
+pub use self::{
+    commit::Note,
+    copy::How,
+    exec::ExecRequest,
+    life::{Watch, Watched},
+    logs::{LogsRequest, Piece},
+    removal::{forget_all, running},
+    settings::{Overrides, Settings, Source, Tmpfs, VolumeMount, signal_of},
+    sizes::Sizes,
+    status::{State, Status, UNKNOWN_CODE},
+    view::View,
+    volumes::parse_volume,
+};
 use crate::{
     driver::Changes,
     error::{Error, Kind, Result},
     id::{ContainerId, ImageId, VolumeId},
     image::catalog::Image,
-    store::{Held, Info, Key, Lock, Sql as _, Store, parsed},
+    store::{Info, Key, Lock, Sql as _, Store, parsed},
     units::Bytes,
     volume::Volumes,
 };
@@ -67,23 +88,25 @@ impl<'store> Containers<'store> {
         Self { store }
     }
 
-    /// Makes a container of `image`: one snapshot and one row. Without a name it gets one.
+    /// Makes a container of `image` that runs as the image says: one snapshot and one row. Without a name it gets one.
     ///
     /// # Errors
     /// `Exists` if the name is taken, `Invalid` for a name that Docker would refuse, `Full`.
     pub fn create(&self, image: &Image, reference: &str, name: Option<&str>) -> Result<Container> {
-        self.create_limited(image, reference, name, None)
+        let settings = Settings::of(&image.config, Overrides::default())?;
+        self.create_with(image, reference, name, &settings, None)
     }
 
-    /// [`Containers::create`], with a limit to what the container may write.
+    /// Makes a container of `image` that runs with these settings, and may write no more than `limit`.
     ///
     /// # Errors
-    /// Also `Unsupported` where the driver has no limits.
-    pub fn create_limited(
+    /// As [`Containers::create`]; also `Unsupported` where the driver has no limits.
+    pub fn create_with(
         &self,
         image: &Image,
         reference: &str,
         name: Option<&str>,
+        settings: &Settings,
         limit: Option<Bytes>,
     ) -> Result<Container> {
         let name = match name {
@@ -99,8 +122,16 @@ impl<'store> Containers<'store> {
         };
         // Asked before the work for a quick answer, and again when publishing for a true one.
         self.store.database().read("look up a container name", |tx| refuse_if_taken(tx, &container.name))?;
-        let publish = |tx: &Transaction<'_>, volume| insert(tx, &container, volume);
-        self.store.prepare_limited(&container.key(), image.top().as_ref(), limit, publish)?;
+        let text = serde_json::to_string(settings)
+            .map_err(|error| Error::with_source(Kind::Invalid, "write how the container runs", error))?;
+        let volumes = self.wanted_volumes(settings)?;
+        let publish = |tx: &Transaction<'_>, volume| {
+            insert(tx, &container, volume, &text)?;
+            let attach = |wanted: &volumes::Wanted| wanted.attach(tx, &container.id);
+            volumes.iter().try_for_each(attach)
+        };
+        let made = self.store.prepare_limited(&container.key(), image.top().as_ref(), limit, publish);
+        made.map_err(|error| error.and_undo(self.give_up_volumes(&volumes)))?;
         Ok(container)
     }
 
@@ -137,14 +168,28 @@ impl<'store> Containers<'store> {
         }
     }
 
+    /// How the container runs.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` for settings that cannot be read.
+    pub fn settings(&self, container: &Container) -> Result<Settings> {
+        let text: Option<String> = self.store.database().read("look up how a container runs", |tx| {
+            let mut statement = tx.prepare_cached("SELECT settings FROM containers WHERE id = :id").sql()?;
+            statement.query_row(named_params! {":id": container.id.as_str()}, |row| row.get(0)).optional().sql()
+        })?;
+        let text = text.ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {}", container.name)))?;
+        serde_json::from_str(&text)
+            .map_err(|error| Error::with_source(Kind::Corrupt, "read how the container runs", error))
+    }
+
+    /// [`Containers::lock`], or none if another command has it.
+    fn try_lock(&self, container: &Container) -> Result<Option<Lock>> {
+        self.store.try_lock(&container.key()).map_err(|error| self.told(container, error))
+    }
+
     /// Keeps other commands away from the container.
     fn lock(&self, container: &Container) -> Result<Lock> {
         self.store.lock(&container.key()).map_err(|error| self.told(container, error))
-    }
-
-    /// A copy of one instant of the container, and how it differs from the image.
-    fn captured(&self, container: &Container) -> Result<(Held<'store>, Changes)> {
-        self.store.changes(&container.key()).map_err(|error| self.told(container, error))
     }
 
     /// In the words of who asked: a snapshot that is missing went with its container.
@@ -158,41 +203,14 @@ impl<'store> Containers<'store> {
         }
     }
 
-    /// Removes the container and what it wrote; the image stays as it is.
-    ///
-    /// # Errors
-    /// `InUse` while it is mounted.
-    pub fn remove(&self, container: &Container) -> Result<()> {
-        let lock = self.lock(container)?;
-        if let Some(target) = self.mounted_at(container)? {
-            return Err(Error::new(
-                Kind::InUse,
-                format!(
-                    "remove container {0}: it is mounted at {1}; unmount it first with 'lamina umount {0}'",
-                    container.name,
-                    target.display()
-                ),
-            ));
-        }
-        let volume = self.store.stat(&container.key())?.volume;
-        self.store.retire(volume, &format!("remove container {}", container.name))?;
-        self.store.database().write(&format!("remove container {}", container.name), |tx| {
-            tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
-            self.store.disown(tx, volume)
-        })?;
-        drop(lock);
-        let removed = self.store.recover_volume(volume);
-        removed.and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
-    }
-
     /// [`Containers::remove`], and the anonymous volumes that no other container has with it.
     ///
     /// # Errors
     /// As [`Containers::remove`].
-    pub fn remove_with_volumes(&self, container: &Container) -> Result<()> {
+    pub fn remove_with_volumes(&self, container: &Container, force: bool) -> Result<()> {
         let volumes = Volumes::of(self.store);
         let attached = volumes.attached(&container.id)?;
-        self.remove(container)?;
+        self.remove(container, force)?;
         volumes.remove_anonymous(&attached)
     }
 
@@ -226,18 +244,19 @@ impl<'store> Containers<'store> {
     /// # Errors
     /// The driver's.
     pub fn changes(&self, container: &Container) -> Result<Changes> {
-        self.captured(container).map(|(_, changes)| changes)
+        self.captured(container).map(|instant| instant.changes)
     }
 }
 
-fn insert(tx: &Transaction<'_>, container: &Container, volume: VolumeId) -> Result<()> {
+fn insert(tx: &Transaction<'_>, container: &Container, volume: VolumeId, settings: &str) -> Result<()> {
     refuse_if_taken(tx, &container.name)?;
     tx.execute(
-        "INSERT INTO containers (id, name, image, reference, snapshot, created)
-         VALUES (:id, :name, :image, :reference, :snapshot, :created)",
+        "INSERT INTO containers (id, name, image, reference, snapshot, created, settings)
+         VALUES (:id, :name, :image, :reference, :snapshot, :created, :settings)",
         named_params! {
             ":id": container.id.as_str(), ":name": container.name, ":image": container.image.to_string(),
             ":reference": container.reference, ":snapshot": volume.get(), ":created": container.created,
+            ":settings": settings,
         },
     )
     .sql()

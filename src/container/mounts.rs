@@ -59,6 +59,13 @@ impl Containers<'_> {
         if let Some(target) = self.mounted_at(container)? {
             return Ok(target);
         }
+        if let Some(pid) = self.status(container)?.pid {
+            let what = format!(
+                "mount container {0}: it runs; look into it with 'lamina exec {0}', or at /proc/{pid}/root",
+                container.name
+            );
+            return Err(Error::new(Kind::InUse, what));
+        }
         let target = self.store.layout().mount_point(&container.id);
         DirBuilder::new()
             .recursive(true)

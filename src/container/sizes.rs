@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Transaction, named_params};
 
-use super::{Container, Containers};
+use super::{Container, Containers, instant::Instant};
 use crate::{
     driver::{Access, ChangeKind},
     error::{Error, Kind, Result},
@@ -147,7 +147,7 @@ impl Containers<'_> {
         if let Some(size) = self.store.written(&container.key())? {
             return Ok(size);
         }
-        let (held, changes) = self.captured(container)?;
+        let Instant { held, changes, .. } = self.captured(container)?;
         if changes.iter().all(|change| change.kind == ChangeKind::Deleted) {
             return Ok(Bytes(0));
         }

@@ -1,5 +1,5 @@
-//! A container's tree as it is now, for the time of a command: of one that is mounted its mount, seen once more; of any
-//! other a mount that nobody else sees.
+//! A container's tree as it is now, for the time of a command: of one that is mounted its mount, seen once more; of one
+//! that runs what its process sees, volumes included; of any other a mount that nobody else sees.
 //!
 //! Invariant: while a container that is not mounted is looked at, its lock keeps every other command from mounting it.
 
@@ -38,6 +38,11 @@ impl<'store> Containers<'store> {
         let (volume, limit) = (info.volume, info.size_limit);
         if let Some(place) = self.mounted_at(container)? {
             let mounted = Mounted::again(&place).act(act)?;
+            return Ok(View { mounted, _lock: None, store: self.store, volume, limit });
+        }
+        // One that runs is mounted in its own namespace; overlayfs must not have one upper directory in two mounts.
+        if let Some(pid) = self.status(container)?.pid {
+            let mounted = Mounted::of_process(pid).act(act)?;
             return Ok(View { mounted, _lock: None, store: self.store, volume, limit });
         }
         let mounted = || {

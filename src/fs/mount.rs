@@ -24,13 +24,15 @@ use rustix::{
     },
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     error::{Act as _, Error, Kind, Result, kind_of},
     sys,
 };
 
 /// Whether a mount may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// Nothing through this mount changes the volume, not even a journal replay.
     ReadOnly,
@@ -39,7 +41,7 @@ pub enum Access {
 }
 
 /// A file system that lies on a block device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockFs {
     /// ext4.
     Ext4,
@@ -78,7 +80,7 @@ impl FromStr for BlockFs {
 }
 
 /// Everything needed to mount a volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSpec {
     /// A file system on a block device.
     Device {
@@ -146,6 +148,17 @@ impl Mounted {
     pub fn again(place: &Path) -> Result<Self> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let root = open_tree(CWD, place, flags).act(|| format!("take hold of the mount at {}", place.display()))?;
+        Ok(Self { root })
+    }
+
+    /// The root file system that the process `pid` sees, in its own mount namespace, of which no mount is made here.
+    ///
+    /// # Errors
+    /// `NotFound` if it has ended; the kernel's reason.
+    pub fn of_process(pid: i32) -> Result<Self> {
+        let path = format!("/proc/{pid}/root");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, &*path, flags, Mode::empty()).act(|| format!("open {path}"))?;
         Ok(Self { root })
     }
 

@@ -8,17 +8,19 @@ use std::{
 use oci_spec::{
     OciSpecError,
     runtime::{
-        Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceType, MountBuilder, ProcessBuilder,
-        RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_maskedpaths, get_default_mounts,
-        get_default_namespaces, get_default_readonly_paths,
+        Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, MountBuilder,
+        Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_maskedpaths,
+        get_default_mounts, get_default_namespaces, get_default_readonly_paths,
     },
 };
+use serde::{Deserialize, Serialize};
 
-use super::user::Identity;
+use super::{cgroup, limits::Limits, seccomp, user::Identity};
 use crate::error::{Error, Kind, Result};
 
 /// Which network a command sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Network {
     /// That of the host.
     #[default]
@@ -27,13 +29,32 @@ pub enum Network {
     None,
 }
 
+/// What a mount shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind,
+    /// Memory.
+    Tmpfs,
+}
+
+impl MountKind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Tmpfs => "tmpfs",
+        }
+    }
+}
+
 /// Something that a command sees besides its root file system.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where, an absolute path inside.
     pub target: String,
-    /// `bind` or `tmpfs`.
-    pub kind: &'static str,
+    /// What.
+    pub kind: MountKind,
     /// What is bound there.
     pub source: PathBuf,
     /// Mount options.
@@ -41,7 +62,7 @@ pub struct Mount {
 }
 
 /// A command and what surrounds it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Command {
     /// Program and arguments.
     pub args: Vec<String>,
@@ -55,10 +76,18 @@ pub struct Command {
     pub network: Network,
     /// What it sees besides.
     pub mounts: Vec<Mount>,
+    /// The host's name inside; empty for `lamina`.
+    pub hostname: String,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Whether its root file system is read-only.
+    pub read_only: bool,
+    /// Its cgroup and what that allows; none for a command that runs without one.
+    pub limits: Option<Limits>,
 }
 
-/// What Docker grants by default (moby, oci/caps/defaults.go), but for `CAP_MKNOD`: without cgroups nothing else would
-/// keep a command from making a node of the host's disk and writing to it.
+/// What Docker grants by default (moby, oci/caps/defaults.go), but for `CAP_MKNOD`, which only a command with a cgroup
+/// gets: nothing else would keep it from making a node of the host's disk and writing to it.
 const CAPABILITIES: [Capability; 13] = [
     Capability::Chown,
     Capability::DacOverride,
@@ -84,6 +113,47 @@ pub(super) fn spec(command: &Command, identity: &Identity, rootfs: &Path) -> Res
 }
 
 fn build(command: &Command, identity: &Identity, rootfs: &Path) -> std::result::Result<Spec, OciSpecError> {
+    let mut namespaces = get_default_namespaces();
+    namespaces.retain(|namespace| command.network == Network::None || namespace.typ() != LinuxNamespaceType::Network);
+    if command.limits.is_some() && cgroup::is_unified() {
+        namespaces.push(LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Cgroup).build()?);
+    }
+    let mut linux = LinuxBuilder::default()
+        .namespaces(namespaces)
+        .masked_paths(get_default_maskedpaths())
+        .readonly_paths(get_default_readonly_paths())
+        .seccomp(seccomp::profile()?);
+    if let Some(limits) = &command.limits {
+        linux = linux.cgroups_path(cgroup::path(&limits.cgroup)).resources(limits.resources()?);
+    }
+    SpecBuilder::default()
+        .root(RootBuilder::default().path(rootfs).readonly(command.read_only).build()?)
+        .hostname(if command.hostname.is_empty() { "lamina" } else { &command.hostname })
+        .process(process(command, identity)?)
+        .linux(linux.build()?)
+        .mounts(mounts(command)?)
+        .build()
+}
+
+fn mounts(command: &Command) -> std::result::Result<Vec<oci_spec::runtime::Mount>, OciSpecError> {
+    let mut mounts = get_default_mounts();
+    // cgroups of a command that is gone in a moment are nobody's concern, and not every host has a hierarchy to show.
+    mounts.retain(|mount| command.limits.is_some() || mount.destination() != Path::new("/sys/fs/cgroup"));
+    mounts.retain(|mount| command.mounts.iter().all(|own| Path::new(&own.target) != mount.destination()));
+    for mount in &command.mounts {
+        let built = MountBuilder::default()
+            .destination(&mount.target)
+            .typ(mount.kind.name())
+            .source(&mount.source)
+            .options(mount.options.clone())
+            .build()?;
+        mounts.push(built);
+    }
+    Ok(mounts)
+}
+
+/// The process alone, as it is also told for one more in a container that runs.
+pub(super) fn process(command: &Command, identity: &Identity) -> std::result::Result<Process, OciSpecError> {
     let mut env = command.env.clone();
     let has = |env: &[String], name: &str| env.iter().any(|pair| pair.starts_with(name));
     if !has(&env, "PATH=") {
@@ -93,47 +163,24 @@ fn build(command: &Command, identity: &Identity, rootfs: &Path) -> std::result::
         env.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")));
     }
     let user = UserBuilder::default().uid(identity.uid).gid(identity.gid);
-    let process = ProcessBuilder::default()
+    ProcessBuilder::default()
         .args(command.args.clone())
         .env(env)
         .cwd(if command.cwd.is_empty() { "/" } else { &command.cwd })
+        .terminal(command.terminal)
         .user(user.additional_gids(identity.groups.clone()).build()?)
-        .capabilities(capabilities(identity.uid == 0)?)
+        .capabilities(capabilities(identity.uid == 0, command.limits.is_some())?)
         .no_new_privileges(false)
-        .build()?;
-    let namespaces = get_default_namespaces()
-        .into_iter()
-        .filter(|namespace| command.network == Network::None || namespace.typ() != LinuxNamespaceType::Network)
-        .collect::<Vec<_>>();
-    let linux = LinuxBuilder::default()
-        .namespaces(namespaces)
-        .masked_paths(get_default_maskedpaths())
-        .readonly_paths(get_default_readonly_paths())
-        .build()?;
-    let mut mounts = get_default_mounts();
-    // cgroups of a command that is gone in a moment are nobody's concern, and not every host has a hierarchy to show.
-    mounts.retain(|mount| mount.destination() != Path::new("/sys/fs/cgroup"));
-    for mount in &command.mounts {
-        let built = MountBuilder::default()
-            .destination(&mount.target)
-            .typ(mount.kind)
-            .source(&mount.source)
-            .options(mount.options.clone())
-            .build()?;
-        mounts.push(built);
-    }
-    SpecBuilder::default()
-        .root(RootBuilder::default().path(rootfs).readonly(false).build()?)
-        .hostname("lamina")
-        .process(process)
-        .linux(linux)
-        .mounts(mounts)
         .build()
 }
 
 /// Root gets them; another user gets what the bounds leave when it runs a setuid program.
-fn capabilities(root: bool) -> std::result::Result<oci_spec::runtime::LinuxCapabilities, OciSpecError> {
-    let all: HashSet<Capability> = CAPABILITIES.into_iter().collect();
+fn capabilities(
+    root: bool,
+    has_cgroup: bool,
+) -> std::result::Result<oci_spec::runtime::LinuxCapabilities, OciSpecError> {
+    let more = has_cgroup.then_some(Capability::Mknod);
+    let all: HashSet<Capability> = CAPABILITIES.into_iter().chain(more).collect();
     let own = if root { all.clone() } else { HashSet::new() };
     let builder = LinuxCapabilitiesBuilder::default().bounding(all).effective(own.clone()).permitted(own);
     builder.inheritable(HashSet::new()).ambient(HashSet::new()).build()

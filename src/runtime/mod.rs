@@ -1,18 +1,39 @@
 //! A command in a root file system, by an OCI runtime: the bundle that says how it runs, and the program that runs it.
 //!
-//! Invariant: nothing outlives this process. The root file system is mounted in a mount namespace of its own, where no
-//! other process sees it, and the runtime runs in a PID namespace that the kernel ends when this process dies, however
-//! it dies (`PR_SET_PDEATHSIG`); with the last process goes the mount.
+//! Two ways: [`run`] a command to its end, of which nothing outlives this process (`RUN` of a build); and [`Launch`] a
+//! container, which goes on under a supervisor when this process ends.
+//!
+//! Invariant of both: the root file system is mounted in a mount namespace of its own, where no other process sees it;
+//! with the last process in it goes the mount. What [`run`] runs is in a PID namespace that the kernel ends when this
+//! process dies, however it dies (`PR_SET_PDEATHSIG`).
 
+mod attach;
 mod bundle;
+mod cgroup;
+mod detach;
+mod enter;
+mod exec;
+mod launch;
+mod limits;
 mod mount_points;
 mod process;
 mod program;
+mod run_directory;
+mod seccomp;
+mod terminal;
 mod user;
 mod workplace;
 
-pub use bundle::{Command, DEFAULT_PATH, Mount, Network};
+pub use attach::{End, Session, Wishes};
+pub use bundle::{Command, DEFAULT_PATH, Mount, MountKind, Network};
+pub use cgroup::Cgroup;
+pub use enter::{enter, made_mount_points, write_config};
+pub use exec::Exec;
+pub use launch::{Launch, Launched, clear};
+pub use limits::Limits;
 pub use process::{Exit, run};
 pub use program::OciRuntime;
+pub use run_directory::{Process, RunDirectory, runs_in, runs_of};
+pub use terminal::ensure_terminal;
 pub use user::owner_of;
 pub use workplace::Workplace;

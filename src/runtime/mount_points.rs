@@ -28,6 +28,9 @@ struct Missing {
     before: Stat,
     /// The names below it, the first of which is missing.
     names: Vec<CString>,
+    /// How many names of the target lead to that directory, and the target.
+    depth: usize,
+    target: PathBuf,
 }
 
 /// What was not there before a command ran.
@@ -44,6 +47,19 @@ impl MountPoints {
             missing.extend(find_missing(root, target)?);
         }
         Ok(Self { missing })
+    }
+
+    /// Their paths from the root on, each after those above it that are missing too.
+    pub(super) fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        for missing in &self.missing {
+            let names: Vec<_> = missing.target.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+            for end in missing.depth + 1..=names.len() {
+                let path: PathBuf = names.get(..end).unwrap_or_default().iter().collect();
+                paths.push(path.to_string_lossy().into_owned());
+            }
+        }
+        paths
     }
 
     /// Removes those that are empty, and gives the directories that hold them their times back.
@@ -107,7 +123,13 @@ fn look_up(root: BorrowedFd<'_>, target: &Path) -> Result<Found> {
                 }
                 let before = rustix::fs::fstat(&directory).act(|| format!("look at {}", path.display()))?;
                 let names = below.iter().filter_map(|name| CString::new(*name).ok()).collect();
-                return Ok(Found::Nothing(Missing { directory, before, names }));
+                return Ok(Found::Nothing(Missing {
+                    directory,
+                    before,
+                    names,
+                    depth: existing,
+                    target: target.into(),
+                }));
             }
         }
     }

@@ -21,6 +21,7 @@ use rustix::{
 
 use super::{
     bundle::{Command, spec},
+    enter::OWN_MOUNTS,
     mount_points::MountPoints,
     program::OciRuntime,
     user,
@@ -32,9 +33,6 @@ use crate::{
     interrupt,
     program::{SETPRIV, UNSHARE},
 };
-
-/// What the runtime mounts by itself (`get_default_mounts`).
-const OWN_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
 /// How long a signal may go unseen.
 const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };

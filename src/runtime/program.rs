@@ -1,16 +1,12 @@
 //! Which OCI runtime this host can use.
 
-use std::path::Path;
+use std::str::FromStr;
 
-use rustix::fs::statfs;
-
+use super::cgroup;
 use crate::{
-    error::{Act as _, Error, Kind, Result},
+    error::{Error, Kind, Result},
     program::{CRUN, Program, RUNC},
 };
-
-/// `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
-const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 /// A runtime that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +19,7 @@ impl OciRuntime {
     /// # Errors
     /// `MissingProgram` with what to install.
     pub fn find() -> Result<Self> {
-        let hybrid = has_hybrid_cgroups()?;
+        let hybrid = has_hybrid_cgroups();
         let usable = [CRUN, RUNC].into_iter().filter(|program| !(hybrid && *program == CRUN));
         usable.into_iter().find(|program| program.find().is_ok()).map(Self).ok_or_else(|| {
             let what = if hybrid {
@@ -40,20 +36,28 @@ impl OciRuntime {
         self.0
     }
 
+    /// Whether its `start` does no more than to read what the waiting process writes.
+    pub(super) fn begins_by_reading(self) -> bool {
+        self.0 == RUNC
+    }
+
     /// Options before the verb that keep a short-lived container out of cgroups, where the runtime can.
     pub(super) fn without_cgroups(self) -> &'static [&'static str] {
         if self.0 == CRUN { &["--cgroup-manager=disabled"] } else { &[] }
     }
 }
 
+/// By its name, for those who choose one.
+impl FromStr for OciRuntime {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let known = [CRUN, RUNC].into_iter().find(|program| program.name == name);
+        known.map(Self).ok_or_else(|| Error::new(Kind::Invalid, format!("runtime '{name}' is not one of crun, runc")))
+    }
+}
+
 /// Whether cgroups of version 1 are mounted with version 2 beside them.
-fn has_hybrid_cgroups() -> Result<bool> {
-    let is_v2 = |path: &str| {
-        if !Path::new(path).exists() {
-            return Ok(false);
-        }
-        let found = statfs(path).act(|| format!("look at {path}"))?;
-        Ok(u64::try_from(found.f_type).is_ok_and(|magic| magic == CGROUP2_MAGIC))
-    };
-    Ok(!is_v2("/sys/fs/cgroup")? && is_v2("/sys/fs/cgroup/unified")?)
+fn has_hybrid_cgroups() -> bool {
+    !cgroup::is_unified() && cgroup::is_v2("/sys/fs/cgroup/unified")
 }

@@ -16,15 +16,16 @@ use super::lock::Locks;
 use crate::error::{Act as _, Error, Kind, Result};
 
 /// The schema version that this program writes.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 /// What makes a database of version N one of version N + 1, from N = 0 on.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("upgrade-2.sql"),
     include_str!("upgrade-3.sql"),
     include_str!("upgrade-4.sql"),
     include_str!("upgrade-5.sql"),
+    include_str!("upgrade-6.sql"),
 ];
 
 /// How long to wait for another command's transaction; they take milliseconds each.

@@ -9,6 +9,7 @@
 //! ROOT/builds/       what running builds need, one directory each
 //! ROOT/build-caches/ what cache mounts of builds hold
 //! ROOT/volumes/NAME  the data volume NAME, with its content in _data
+//! ROOT/containers/ID what is kept of a container besides its volume: output, how it ended, files that are bound into it
 //! ROOT/mounts/ID     where `lamina mount` shows a container; 0700, so that an image's setuid files serve nobody else
 //! ```
 
@@ -99,6 +100,11 @@ impl Layout {
     /// The parent of all data volumes.
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
+    }
+
+    /// The parent of what is kept of containers besides their volumes.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
     }
 
     /// The parent of all mount points.

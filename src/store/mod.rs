@@ -277,7 +277,19 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Full`, or the driver's.
     pub fn changes(&self, key: &Key) -> Result<(Held<'_>, Changes)> {
-        let held = self.capture(key)?;
+        self.changes_around(key, |capture| capture())
+    }
+
+    /// [`Store::changes`] with something done around the instant that is copied.
+    ///
+    /// # Errors
+    /// As [`Store::changes`], and those of `around`.
+    pub(crate) fn changes_around(
+        &self,
+        key: &Key,
+        around: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
+    ) -> Result<(Held<'_>, Changes)> {
+        let held = self.capture_around(key, around)?;
         let stack = self.stack(held.volume())?;
         let changes = self.driver.changes(stack.volume, &stack.parents)?;
         Ok((held, changes))
@@ -302,11 +314,19 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Full`, or the driver's.
     pub fn capture(&self, key: &Key) -> Result<Held<'_>> {
+        self.capture_around(key, |capture| capture())
+    }
+
+    fn capture_around(
+        &self,
+        key: &Key,
+        around: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
+    ) -> Result<Held<'_>> {
         let _lock = self.lock(key)?;
         let info = self.stat(key)?;
         let stack = self.stack(info.volume)?;
         self.begin_with(SnapshotKind::Active, &temporary_key()?, info.parent.as_ref(), |volume| {
-            self.driver.capture(volume, info.volume, &stack.parents)
+            around(&|| self.driver.capture(volume, info.volume, &stack.parents))
         })
     }
 
@@ -334,6 +354,15 @@ impl Store {
     /// As [`Store::lock_data`].
     pub(crate) fn try_lock_data(&self, number: u64) -> Result<Option<Lock>> {
         self.locks.try_data(number)
+    }
+
+    /// [`Store::lock`], or none if another command has it.
+    ///
+    /// # Errors
+    /// As [`Store::lock`].
+    pub(crate) fn try_lock(&self, key: &Key) -> Result<Option<Lock>> {
+        let lock = self.locks.try_volume(self.stat(key)?.volume)?;
+        if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
     }
 
     /// Begins an active snapshot that nobody else knows; it is gone when the value is dropped or the process dies.

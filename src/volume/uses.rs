@@ -115,7 +115,10 @@ impl Volumes<'_> {
     }
 
     /// Whether a container has had the volume.
-    pub(super) fn is_used(&self, volume: &Volume) -> Result<bool> {
+    ///
+    /// # Errors
+    /// `NotFound`; when the database cannot be read.
+    pub fn is_used(&self, volume: &Volume) -> Result<bool> {
         let used: Option<bool> = self.store.database().read("look up a volume", |tx| {
             let question = "SELECT used FROM volumes WHERE number = :n AND state = 'ready'";
             tx.query_row(question, named_params! {":n": volume.number}, |row| row.get(0)).optional().sql()

@@ -3,6 +3,7 @@
 
 pub mod data;
 mod metadata;
+mod running;
 
 use std::{fs, path::Path};
 
@@ -12,7 +13,7 @@ use lamina::{
     id::Digest,
     units::Bytes,
 };
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Trial};
 
 use crate::{
     expect, expect_eq,
@@ -39,6 +40,14 @@ pub fn trials() -> Vec<Trial> {
         let case = move |host: &Host| data::kill(host, point);
         self::case(DriverKind::Overlay, point.name(), case)
     }));
+    for (driver, point) in DriverKind::ALL.into_iter().flat_map(|driver| running::IN_RUN.map(|point| (driver, point))) {
+        trials.push(Trial::ignorable_test(format!("crash::{driver}::{}", point.name()), move || {
+            match crate::running::missing() {
+                Some(missing) => Ok(Completion::ignored_with(missing)),
+                None => with_host(driver, |host| running::kill_at(host, point)),
+            }
+        }));
+    }
     trials.push(case(DriverKind::Thin, "extending-metadata", metadata::kill_extending));
     trials.push(case(DriverKind::Thin, "repairing-metadata", metadata::kill_repairing));
     trials
@@ -228,6 +237,7 @@ impl Group {
 fn every_point_has_its_commands() -> Result<(), libtest_mimic::Failed> {
     let mut known: Vec<Point> = GROUPS.iter().chain([&POOL]).flat_map(Group::points).collect();
     known.extend(data::POINTS);
+    known.extend(running::IN_RUN);
     known.extend(metadata::IN_REPAIR);
     known.extend(metadata::IN_GROWTH);
     let missing: Vec<&Point> = Point::ALL.iter().filter(|point| !known.contains(point)).collect();

@@ -11,6 +11,7 @@ use std::{
 
 use lamina::{
     Kind,
+    container::Containers,
     driver::{DriverKind, pool},
     fs::{mounts_below, unmount},
     store::Store,
@@ -129,6 +130,13 @@ impl Host {
         Ok(serde_json::from_str(&self.ok(&all)?)?)
     }
 
+    /// A row of `system df`.
+    pub fn space_of(&self, kind: &str) -> Outcome<serde_json::Value> {
+        let rows = self.json(&["system", "df"])?;
+        let found = rows.as_array().into_iter().flatten().find(|row| row["type"] == kind);
+        found.cloned().ok_or_else(|| format!("no row {kind} in {rows}").into())
+    }
+
     /// Makes a pool.
     pub fn pool(&self, size: &str) -> Outcome {
         self.ok(&self.pool_args(size)).map(drop)
@@ -191,6 +199,16 @@ impl Drop for Host {
         }
         // After a failure: whatever can be undone is, and what cannot is told.
         let undo = || -> lamina::Result<()> {
+            if let Some(store) = Store::open(&self.root())? {
+                let containers = Containers::new(&store);
+                containers.list()?.iter().try_for_each(|container| {
+                    match containers.status(container)?.state.is_live() {
+                        true => containers.remove(container, true),
+                        false => Ok(()),
+                    }
+                })?;
+                containers.sweep()?;
+            }
             for mount in mounts_below(&self.root().join("mounts"))? {
                 unmount(&mount.target)?;
             }

@@ -27,6 +27,7 @@ mod image;
 mod lamina;
 mod loop_file;
 mod registry;
+mod running;
 mod save;
 mod store;
 mod thin;
@@ -54,6 +55,7 @@ fn main() {
         store::trials(),
         commands::trials(),
         build::trials(),
+        running::trials(),
         save::trials(),
         registry::trials(),
         crash::trials(),

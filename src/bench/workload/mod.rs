@@ -9,6 +9,7 @@ mod memory;
 mod prepare;
 mod pull;
 mod rebuild;
+mod run;
 mod space;
 
 use std::time::Instant;
@@ -23,6 +24,7 @@ pub(super) use self::{
     prepare::PREPARE,
     pull::{PULL, PULL_PODMAN},
     rebuild::REBUILD,
+    run::RUN,
     space::SPACE,
 };
 use super::{

@@ -274,7 +274,7 @@ fn killed(host: &Host) -> Outcome {
     host.check()?;
     expect_eq!(host.json(&["images", "-a"])?, serde_json::json!([]));
     expect_eq!(fs::read_dir(host.root().join("blobs"))?.count(), 1, "archives of layers");
-    let downloads = &host.json(&["system", "df"])?[3];
+    let downloads = host.space_of("Downloads")?;
     expect!(downloads["reclaimable_bytes"].as_u64() >= Some(layers[0].body.size + 100_000), "{downloads}");
 
     server.asked();

@@ -1,0 +1,206 @@
+//! `lamina run`, `lamina start` and `lamina attach`: a container's process, and this terminal for it.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Global, for_each, output, pool, run_options::RunOptions};
+use crate::{
+    container::{Container, Containers, Settings, Watch, Watched},
+    error::{Act as _, Error, Kind},
+    image::catalog::Catalog,
+    runtime::{Wishes, ensure_terminal},
+    store::Store,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Do not wait for its end; print its ID
+    #[arg(short, long)]
+    detach: bool,
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StartArgs {
+    /// Show its output and wait for its end
+    #[arg(short, long)]
+    attach: bool,
+    /// Hand standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Names or IDs
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AttachArgs {
+    /// Do not hand standard input on
+    #[arg(long)]
+    no_stdin: bool,
+    /// Name or ID
+    container: String,
+}
+
+/// Docker's exit codes for a command that was not run: by our own fault, as it may not be, and as there is none.
+const FAILED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NO_COMMAND: u8 = 127;
+
+/// A failure before the command ran, as an exit code.
+pub(super) fn failure_code(error: &anyhow::Error) -> ExitCode {
+    let ours = error.chain().find_map(|cause| cause.downcast_ref::<NotRun>());
+    ExitCode::from(match ours.map(|NotRun(error)| error.kind()) {
+        Some(Kind::NotFound) => NO_COMMAND,
+        Some(Kind::Denied) => NOT_EXECUTABLE,
+        _ => FAILED,
+    })
+}
+
+/// The runtime refused to run a command.
+#[derive(Debug)]
+pub(super) struct NotRun(pub(super) Error);
+
+impl std::fmt::Display for NotRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NotRun {}
+
+/// A process's exit code as this process's.
+pub(super) fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Makes a container, whose ID goes to a file if one was asked for.
+pub(super) fn create(store: &Store, options: &RunOptions, attached: bool, needs_command: bool) -> Result<Container> {
+    let image = Catalog::new(store).find(&options.image)?;
+    let settings = Settings::of(&image.config, options.overrides(attached)?)?;
+    // Without a command it can be mounted all the same, if it was not made to run.
+    if needs_command && settings.args().is_empty() {
+        return Err(Error::new(Kind::Invalid, "no command specified").into());
+    }
+    let containers = Containers::new(store);
+    let file = options.cidfile.as_ref().map(|path| {
+        let new = File::options().write(true).create_new(true).open(path);
+        new.with_context(|| format!("make the container ID file {}", path.display()))
+    });
+    let file = file.transpose()?;
+    let made = containers.create_with(&image, &options.image, options.name.as_deref(), &settings, options.storage_opt);
+    let container = made.map_err(|error| {
+        let removed = options.cidfile.as_ref().map_or(Ok(()), std::fs::remove_file);
+        error.and_undo(removed.act(|| "remove the container ID file"))
+    })?;
+    if let Some(mut file) = file {
+        file.write_all(container.id.as_str().as_bytes()).context("write the container ID file")?;
+    }
+    Ok(container)
+}
+
+impl Args {
+    pub(super) fn run(&self, global: &Global) -> Result<ExitCode> {
+        let attached = !self.detach;
+        let wishes = Wishes { stdin: self.options.interactive, terminal: self.options.tty, signals: !self.options.tty };
+        if attached && self.options.tty && self.options.interactive {
+            ensure_terminal()?;
+        }
+        let store = pool::existing(global)?;
+        let containers = Containers::new(&store);
+        let container = create(&store, &self.options, attached, true)?;
+        let started = containers.start(&container, attached.then_some(wishes));
+        let watch = match started {
+            Ok(watch) => watch,
+            Err(error) => {
+                let removed =
+                    if self.options.rm { gone(containers.remove_with_volumes(&container, true)) } else { Ok(()) };
+                return Err(NotRun(error.and_undo(removed)).into());
+            }
+        };
+        let Some(watch) = watch else {
+            output::line(&container.id).with_context(|| format!("container {} runs", container.id))?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        let watched = watch.until_end()?;
+        if let (Watched::Exited(_), true) = (watched, self.options.rm) {
+            gone(containers.remove_with_volumes(&container, false))?;
+        }
+        Ok(code_of(watched))
+    }
+}
+
+/// Its supervisor removes it too, and may have been faster.
+fn gone(removed: crate::Result<()>) -> crate::Result<()> {
+    match removed {
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn code_of(watched: Watched) -> ExitCode {
+    match watched {
+        Watched::Exited(code) => exit_code(code),
+        Watched::Detached => ExitCode::SUCCESS,
+    }
+}
+
+impl StartArgs {
+    pub(super) fn run(&self, global: &Global) -> Result<ExitCode> {
+        let store = pool::existing(global)?;
+        let containers = Containers::new(&store);
+        if !self.attach && !self.interactive {
+            for_each(&self.containers, |name| {
+                containers.start(&containers.find(name)?, None)?;
+                output::line(name)
+            })?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let [name] = self.containers.as_slice() else {
+            return Err(Error::new(Kind::Invalid, "you cannot start and attach multiple containers at once").into());
+        };
+        let container = containers.find(name)?;
+        let wishes = wishes(&containers, &container, self.interactive)?;
+        match containers.start(&container, Some(wishes))? {
+            Some(watch) => finish(&containers, &container, &watch),
+            None => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+impl AttachArgs {
+    pub(super) fn run(&self, global: &Global) -> Result<ExitCode> {
+        let store = pool::existing(global)?;
+        let containers = Containers::new(&store);
+        let container = containers.find(&self.container)?;
+        let wishes = wishes(&containers, &container, !self.no_stdin)?;
+        let watch = containers.attach(&container, wishes)?;
+        finish(&containers, &container, &watch)
+    }
+}
+
+/// What a session with a container that is there already can do.
+fn wishes(containers: &Containers<'_>, container: &Container, input: bool) -> Result<Wishes> {
+    let settings = containers.settings(container)?;
+    let stdin = input && settings.stdin;
+    if stdin && settings.terminal {
+        ensure_terminal()?;
+    }
+    Ok(Wishes { stdin, terminal: settings.terminal && io::stdout().is_terminal(), signals: !settings.terminal })
+}
+
+fn finish(containers: &Containers<'_>, container: &Container, watch: &Watch) -> Result<ExitCode> {
+    let watched = watch.until_end()?;
+    if matches!(watched, Watched::Exited(_))
+        && containers.settings(container).is_ok_and(|settings| settings.auto_remove)
+    {
+        gone(containers.remove(container, false))?;
+    }
+    Ok(code_of(watched))
+}

@@ -1,0 +1,61 @@
+//! One more process in a container.
+
+use super::{Container, Containers, life::runtime, status::State};
+use crate::{
+    error::{Error, Kind, Result},
+    runtime::{Command, Exec, Exit, Limits},
+};
+
+/// What is to run.
+#[derive(Clone, Debug, Default)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `NAME=VALUE`, beside the container's own.
+    pub env: Vec<String>,
+    /// Where it starts; none for where the container did.
+    pub working_dir: Option<String>,
+    /// Who it runs as; none for whom the container does.
+    pub user: Option<String>,
+    /// Whether it has a terminal, which is this process's.
+    pub terminal: bool,
+    /// Whether it gets standard input.
+    pub stdin: bool,
+    /// Whether it goes on by itself.
+    pub detach: bool,
+}
+
+impl Containers<'_> {
+    /// Runs one more process in the container.
+    ///
+    /// # Errors
+    /// `InUse` if the container does not run or is paused; `NotFound` for a program or user that it has not, `Denied` for
+    /// a program that may not be run; the runtime's.
+    pub fn exec(&self, container: &Container, request: ExecRequest) -> Result<Exit> {
+        let (init, state) = self.live(container).map_err(|error| error.as_kind(Kind::InUse))?;
+        if state == State::Paused {
+            let what = format!("container {} is paused, unpause the container before exec", container.name);
+            return Err(Error::new(Kind::InUse, what));
+        }
+        let settings = self.settings(container)?;
+        let mut env = settings.env.clone();
+        env.extend(request.terminal.then(|| "TERM=xterm".to_owned()));
+        request.env.iter().for_each(|pair| super::settings::set(&mut env, pair));
+        let exec = Exec {
+            runtime: runtime(&settings)?,
+            run: &self.run_directory(container),
+            command: Command {
+                args: request.args,
+                env,
+                cwd: request.working_dir.unwrap_or(settings.working_dir),
+                user: request.user.unwrap_or(settings.user),
+                terminal: request.terminal,
+                limits: Some(Limits::default()),
+                ..Command::default()
+            },
+            stdin: request.stdin,
+            detach: request.detach,
+        };
+        exec.run(&init)
+    }
+}

@@ -1,0 +1,200 @@
+//! What is kept of a container besides its volume, in `ROOT/containers/ID`: its output, when it began and how it ended,
+//! and the files that stand for the host's in it.
+//!
+//! Invariant: nothing here says that a container runs. `started` says that it was started once, at its time of change;
+//! the file that has the container's ID for a name holds the exit code, and is there only when that run has ended.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use crate::{
+    error::{Act as _, Result},
+    id::ContainerId,
+    runtime::{Mount, MountKind, Network},
+};
+
+/// Files of the host that a container has its own of.
+pub(super) const HOSTS_FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
+/// The names that every machine knows itself by.
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
+                         ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+
+/// See the module's comment.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    directory: PathBuf,
+    id: ContainerId,
+}
+
+impl Home {
+    pub(super) fn new(containers: &Path, id: &ContainerId) -> Self {
+        Self { directory: containers.join(id.as_str()), id: id.clone() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    pub(super) fn mount_points(&self) -> PathBuf {
+        self.directory.join("mount-points")
+    }
+
+    fn started_file(&self) -> PathBuf {
+        self.directory.join("started")
+    }
+
+    fn exit_file(&self) -> PathBuf {
+        self.directory.join(self.id.as_str())
+    }
+
+    fn oom_file(&self) -> PathBuf {
+        self.directory.join("oom")
+    }
+
+    /// Gets it ready for a run, of which it knows nothing yet; that it was started once stays known.
+    pub(super) fn prepare(&self, hostname: &str, network: Network) -> Result<()> {
+        let act = || format!("make {}", self.directory.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).act(act)?;
+        let of_host = |path: &str| match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            text => text.act(|| format!("read {path}")),
+        };
+        let hosts = match network {
+            Network::Host => of_host("/etc/hosts")?,
+            Network::None => LOCALHOST.as_bytes().to_vec(),
+        };
+        let texts = [format!("{hostname}\n").into_bytes(), hosts, of_host("/etc/resolv.conf")?];
+        for (name, text) in HOSTS_FILES.iter().zip(texts) {
+            let path = self.directory.join(name);
+            fs::write(&path, text).act(|| format!("write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What stands for the host's files in the container.
+    pub(super) fn binds(&self) -> Vec<Mount> {
+        let bind = |name: &&str| Mount {
+            target: format!("/etc/{name}"),
+            kind: MountKind::Bind,
+            source: self.directory.join(name),
+            options: ["rbind", "rprivate"].map(str::to_owned).to_vec(),
+        };
+        HOSTS_FILES.iter().map(bind).collect()
+    }
+
+    /// Notes that a run begins: how the last one ended is history.
+    pub(super) fn note_start(&self) -> Result<()> {
+        for path in [self.exit_file(), self.oom_file()] {
+            remove_file(&path)?;
+        }
+        let path = self.started_file();
+        fs::write(&path, "").act(|| format!("write {}", path.display()))?;
+        let now = fs::FileTimes::new().set_modified(std::time::SystemTime::now());
+        let file = File::options().write(true).open(&path).and_then(|file| file.set_times(now));
+        file.act(|| format!("set the time of {}", path.display()))
+    }
+
+    /// When it was started last.
+    pub(super) fn started(&self) -> Result<Option<Timestamp>> {
+        modified(&self.started_file())
+    }
+
+    /// How the last run ended, and when; nothing if it has not, or nobody was there to note it.
+    pub(super) fn exit(&self) -> Result<Option<(i32, Timestamp)>> {
+        let path = self.exit_file();
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.act(|| format!("read {}", path.display()))?,
+        };
+        let Ok(code) = text.trim().parse() else { return Ok(None) };
+        Ok(modified(&path)?.map(|time| (code, time)))
+    }
+
+    /// Whether the kernel ended a process of the last run for want of memory.
+    pub(super) fn out_of_memory(&self) -> bool {
+        self.oom_file().exists()
+    }
+
+    /// Says that somebody wants to know how the run ends, as long as the value lives; [`Home::unattended`] waits for that.
+    /// Nothing if there is no such directory any more.
+    pub(super) fn attend(&self) -> Result<Option<File>> {
+        self.locked(FlockOperation::LockShared)
+    }
+
+    /// Waits until nobody wants to know any more.
+    pub(super) fn unattended(&self) -> Result<Option<File>> {
+        self.locked(FlockOperation::LockExclusive)
+    }
+
+    /// Whether anybody wants to know.
+    pub(super) fn is_attended(&self) -> Result<bool> {
+        let act = || format!("lock {}", self.directory.display());
+        match File::open(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            file => match flock(&file.act(act)?, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => Ok(true),
+                locked => locked.act(act).map(|()| false),
+            },
+        }
+    }
+
+    fn locked(&self, operation: FlockOperation) -> Result<Option<File>> {
+        let act = || format!("lock {}", self.directory.display());
+        let file = match File::open(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.act(act)?,
+        };
+        loop {
+            match flock(&file, operation) {
+                Err(Errno::INTR) => {}
+                locked => return locked.act(act).map(|()| Some(file)),
+            }
+        }
+    }
+
+    /// Removes it. Idempotent.
+    pub(super) fn remove(&self) -> Result<()> {
+        // A supervisor that ends just now may write one more file into it.
+        for last in [false, true] {
+            match fs::remove_dir_all(&self.directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) && !last => {}
+                removed => return removed.act(|| format!("remove {}", self.directory.display())),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).act(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn modified(path: &Path) -> Result<Option<Timestamp>> {
+    let act = || format!("look at {}", path.display());
+    let time = match fs::metadata(path).and_then(|metadata| metadata.modified()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        time => time.act(act)?,
+    };
+    Ok(Timestamp::try_from(time).ok())
+}

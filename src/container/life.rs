@@ -1,0 +1,324 @@
+//! A container's process: started, asked to stop, killed, paused.
+//!
+//! Invariant: the container's lock is held from before its volume is activated until its process waits to begin and
+//! holds the mount, so that nothing takes the volume for abandoned, and only one command starts it.
+
+use std::{fs::File, time::Duration};
+
+use rustix::event::Timespec;
+
+use super::{Container, Containers, home::Home, settings::Settings, status::wait_for_end};
+use crate::{
+    crash,
+    error::{Error, Kind, Result},
+    interrupt,
+    runtime::{
+        Cgroup, Command, End, Launch, Limits, Mount, MountKind, Network, OciRuntime, Process, RunDirectory, Session,
+        Wishes, clear,
+    },
+};
+
+/// Seconds that a container has to stop when nobody says otherwise, as Docker's.
+const STOP_SECONDS: u64 = 10;
+
+/// How long the kernel may take to end killed processes.
+const KILL_PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// How a watched container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// With this exit code.
+    Exited(i32),
+    /// The user left; it goes on.
+    Detached,
+}
+
+/// A session with a container whose end is waited for.
+#[derive(Debug)]
+pub struct Watch {
+    session: Session,
+    home: Home,
+    run: RunDirectory,
+    /// As long as this lives, the container is not removed by itself.
+    _attended: Option<File>,
+}
+
+impl Watch {
+    /// Hands input, output and signals through until the container ends or the user leaves. As long as this value lives,
+    /// the container is not removed by itself, so its user can do it without being in anybody's way.
+    ///
+    /// # Errors
+    /// The system's; the container goes on.
+    pub fn until_end(&self) -> Result<Watched> {
+        if self.session.run()? == End::Detached {
+            return Ok(Watched::Detached);
+        }
+        // A signal that was handed on has done its work.
+        interrupt::forget();
+        wait_for_end(&self.home, &self.run)?;
+        let code = self.home.exit()?.map(|(code, _)| code);
+        // Removed under us by force, or its end was not seen: as after SIGKILL, which Docker tells then.
+        let code = code.unwrap_or(if self.home.path().exists() { super::status::UNKNOWN_CODE } else { 137 });
+        Ok(Watched::Exited(code))
+    }
+}
+
+impl Containers<'_> {
+    /// Starts the container; one that runs already is left alone. With wishes, its first output is in the session.
+    ///
+    /// # Errors
+    /// `NotFound` or `Denied` for a program that cannot be run; `InUse` while it is mounted; the runtime's and driver's.
+    pub fn start(&self, container: &Container, wishes: Option<Wishes>) -> Result<Option<Watch>> {
+        let _lock = self.lock(container)?;
+        if self.status(container)?.state.is_live() {
+            return wishes.map(|wishes| self.watch(container, wishes)).transpose();
+        }
+        if let Some(target) = self.mounted_at(container)? {
+            let what = format!(
+                "start container {0}: it is mounted at {1}; unmount it first with 'lamina umount {0}'",
+                container.name,
+                target.display()
+            );
+            return Err(Error::new(Kind::InUse, what));
+        }
+        let settings = self.settings(container)?;
+        if settings.args().is_empty() {
+            return Err(Error::new(Kind::Invalid, "no command specified"));
+        }
+        let run = self.run_directory(container);
+        clear(&run)?;
+        let started = self.launch(container, &settings, &run, wishes);
+        match started {
+            Ok(watch) => Ok(watch),
+            Err(error) => Err(error.and_undo(self.store.release(&container.key()))),
+        }
+    }
+
+    fn launch(
+        &self,
+        container: &Container,
+        settings: &Settings,
+        run: &RunDirectory,
+        wishes: Option<Wishes>,
+    ) -> Result<Option<Watch>> {
+        let home = self.home(container);
+        let network = settings.network.unwrap_or(Network::None);
+        let hostname = hostname(container, settings)?;
+        home.prepare(&hostname, network)?;
+        let root = self.store.layout().root().display().to_string();
+        let own = |verb: &str| ["--root", &root, verb].map(str::to_owned).to_vec();
+        let launch = Launch {
+            runtime: runtime(settings)?,
+            run: run.clone(),
+            command: self.command(container, settings, hostname, &home)?,
+            mount: self.store.mounts(&container.key())?,
+            stdin: settings.stdin,
+            keep_stdin: settings.terminal || !settings.stdin_once,
+            home: home.path(),
+            log: home.log(),
+            mount_points: home.mount_points(),
+            after: [own("exited"), vec![container.id.to_string()]].concat(),
+            enter: own("enter"),
+        };
+        let launched = launch.make()?;
+        // From here on the volume's device goes with the mount, whoever ends that.
+        self.store.release(&container.key())?;
+        crash::point(crash::Point::RunMade);
+        let watch = wishes.map(|wishes| self.watch(container, wishes)).transpose()?;
+        home.note_start()?;
+        crash::point(crash::Point::RunNoted);
+        launched.begin()?;
+        crash::point(crash::Point::RunBegun);
+        Ok(watch)
+    }
+
+    /// A session with a container that is made.
+    fn watch(&self, container: &Container, wishes: Wishes) -> Result<Watch> {
+        let (home, run) = (self.home(container), self.run_directory(container));
+        let _attended = home.attend()?;
+        let session = Session::connect(&run, wishes)?;
+        if wishes.terminal {
+            session.send_size()?;
+        }
+        Ok(Watch { session, home, run, _attended })
+    }
+
+    /// A session with a container that runs.
+    ///
+    /// # Errors
+    /// `Invalid` if it does not run or is paused.
+    pub fn attach(&self, container: &Container, wishes: Wishes) -> Result<Watch> {
+        let (_, state) = self.live(container)?;
+        if state == super::status::State::Paused {
+            return Err(Error::new(Kind::Invalid, "you cannot attach to a paused container, unpause it first"));
+        }
+        self.watch(container, wishes)
+    }
+
+    fn command(&self, container: &Container, settings: &Settings, hostname: String, home: &Home) -> Result<Command> {
+        let mut env = settings.env.clone();
+        let mut add = |name: &str, value: &str| {
+            if !env.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name)) {
+                env.push(format!("{name}={value}"));
+            }
+        };
+        add("HOSTNAME", &hostname);
+        if settings.terminal {
+            add("TERM", "xterm");
+        }
+        let mut mounts = home.binds();
+        for volume in &settings.volumes {
+            let source = self.host_path(container, volume)?;
+            mounts.push(super::volumes::bind(volume, source));
+        }
+        mounts.extend(settings.tmpfs.iter().map(|tmpfs| Mount {
+            target: tmpfs.target.clone(),
+            kind: MountKind::Tmpfs,
+            source: "tmpfs".into(),
+            options: [&["nosuid", "nodev", "noexec"].map(str::to_owned), tmpfs.options.as_slice()].concat(),
+        }));
+        // What the user puts in the place of one of these is there instead; what lies above is mounted first.
+        let taken: Vec<String> = mounts.iter().skip(super::home::HOSTS_FILES.len()).map(|m| m.target.clone()).collect();
+        let mut own = 0;
+        mounts.retain(|mount| {
+            own += 1;
+            own > super::home::HOSTS_FILES.len() || !taken.contains(&mount.target)
+        });
+        mounts.sort_by_key(|mount| std::path::Path::new(&mount.target).components().count());
+        Ok(Command {
+            args: settings.args(),
+            env,
+            cwd: settings.working_dir.clone(),
+            user: settings.user.clone(),
+            network: settings.network.unwrap_or(Network::None),
+            mounts,
+            hostname,
+            terminal: settings.terminal,
+            read_only: settings.read_only,
+            limits: Some(Limits {
+                cgroup: container.id.to_string(),
+                memory: settings.memory,
+                milli_cpus: settings.milli_cpus,
+            }),
+        })
+    }
+
+    /// Sends a signal to the container's first process.
+    ///
+    /// # Errors
+    /// `Invalid` if it does not run.
+    pub fn kill(&self, container: &Container, signal: i32) -> Result<()> {
+        let (init, _) = self.live(container).map_err(|error| error.within("cannot kill container"))?;
+        init.signal(signal)?;
+        if signal == libc::SIGKILL {
+            self.thaw(container)?;
+        }
+        Ok(())
+    }
+
+    /// A frozen process dies of no signal where cgroups are of version 1.
+    fn thaw(&self, container: &Container) -> Result<()> {
+        let cgroup = Cgroup::new(container.id.as_str());
+        if cgroup.is_frozen()? { cgroup.freeze(false) } else { Ok(()) }
+    }
+
+    /// Asks the container to stop, and after so long kills it. One that does not run is left alone.
+    ///
+    /// # Errors
+    /// `InUse` if it does not end even so; the system's.
+    pub fn stop(&self, container: &Container, seconds: Option<u64>) -> Result<()> {
+        let Ok((init, _)) = self.live(container) else { return Ok(()) };
+        let settings = self.settings(container)?;
+        init.signal(settings.stop_signal()?)?;
+        self.thaw(container)?;
+        crash::point(crash::Point::StopAsked);
+        let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
+        if !ends(&init, Duration::from_secs(patience))? {
+            init.signal(libc::SIGKILL)?;
+        }
+        self.settled(container, &init)
+    }
+
+    /// Kills the container's processes if it has any, and waits for their end.
+    pub(super) fn end(&self, container: &Container) -> Result<()> {
+        let Some(init) = self.run_directory(container).init()? else { return Ok(()) };
+        init.signal(libc::SIGKILL)?;
+        self.thaw(container)?;
+        self.settled(container, &init)
+    }
+
+    /// Waits until the killed `init` has ended and that is noted.
+    fn settled(&self, container: &Container, init: &Process) -> Result<()> {
+        if !ends(init, Duration::from_secs(KILL_PATIENCE.tv_sec.unsigned_abs()))? {
+            let what = format!(
+                "process {} of container {} was killed and does not end: it waits for the kernel, for a device or a \
+                 network file system that does not answer",
+                init.id(),
+                container.name
+            );
+            return Err(Error::new(Kind::InUse, what));
+        }
+        wait_for_end(&self.home(container), &self.run_directory(container))
+    }
+
+    /// Stops its processes where they are, or lets them go on.
+    ///
+    /// # Errors
+    /// `Invalid` if it does not run, or if it is so already; `Unsupported` without a cgroup freezer.
+    pub fn pause(&self, container: &Container, paused: bool) -> Result<()> {
+        let (_, state) = self.live(container)?;
+        if paused == (state == super::status::State::Paused) {
+            let word = if paused { "already" } else { "not" };
+            return Err(Error::new(Kind::Invalid, format!("container {} is {word} paused", container.name)));
+        }
+        Cgroup::new(container.id.as_str()).freeze(paused)
+    }
+
+    /// The IDs of its processes.
+    ///
+    /// # Errors
+    /// `Invalid` if it does not run.
+    pub fn processes(&self, container: &Container) -> Result<Vec<i32>> {
+        self.live(container)?;
+        Cgroup::new(container.id.as_str()).processes()
+    }
+}
+
+/// The name of the host that the container sees.
+fn hostname(container: &Container, settings: &Settings) -> Result<String> {
+    if !settings.hostname.is_empty() {
+        return Ok(settings.hostname.clone());
+    }
+    match settings.network {
+        Some(Network::Host) => Ok(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        _ => Ok(container.id.short().to_owned()),
+    }
+}
+
+/// The runtime that the container was made for.
+pub(super) fn runtime(settings: &Settings) -> Result<OciRuntime> {
+    match &settings.runtime {
+        None => OciRuntime::find(),
+        Some(name) => {
+            let runtime: OciRuntime = name.parse()?;
+            runtime.program().find().map(|_| runtime)
+        }
+    }
+}
+
+/// Waits for its end, so long at most; tells whether it came. A signal to this process is not the end of the waiting,
+/// which is short and leaves things as they should be.
+fn ends(process: &Process, patience: Duration) -> Result<bool> {
+    let begun = std::time::Instant::now();
+    loop {
+        let left = patience.saturating_sub(begun.elapsed());
+        let left =
+            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+        if process.ends_within(&left)? {
+            return Ok(true);
+        }
+        if begun.elapsed() >= patience {
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! A container removed: by its user, by itself when it has ended, or after commands that died.
+//!
+//! Invariant: what is on /run and in cgroups goes before the row, the directory in ROOT/containers after it. So whatever
+//! lies there without a row belongs to nobody, and [`Containers::sweep`] takes it away.
+
+use std::{collections::HashSet, fs, io, path::Path};
+
+use rusqlite::named_params;
+
+use super::{Container, Containers, home::Home, mounts::remove_mount_point, status::State};
+use crate::{
+    crash,
+    error::{Act as _, Error, Kind, Result},
+    id::ContainerId,
+    runtime::{RunDirectory, clear, runs_in, runs_of},
+    store::Sql as _,
+};
+
+impl Containers<'_> {
+    /// Removes the container and what it wrote; the image stays as it is. By force its processes are killed first, and
+    /// what is busy elsewhere is removed when it no longer is.
+    ///
+    /// # Errors
+    /// `InUse` while it runs or is mounted; by force only if its processes do not end.
+    pub fn remove(&self, container: &Container, force: bool) -> Result<()> {
+        let lock = self.lock(container)?;
+        if self.status(container)?.state.is_live() && !force {
+            let what = format!(
+                "you cannot remove a running container {}; stop the container before attempting removal or force remove \
+                 with 'lamina rm -f'",
+                container.id
+            );
+            return Err(Error::new(Kind::InUse, what));
+        }
+        self.end(container)?;
+        clear(&self.run_directory(container))?;
+        crash::point(crash::Point::RemoveEnded);
+        if let Some(target) = self.mounted_at(container)? {
+            return Err(Error::new(
+                Kind::InUse,
+                format!(
+                    "remove container {0}: it is mounted at {1}; unmount it first with 'lamina umount {0}'",
+                    container.name,
+                    target.display()
+                ),
+            ));
+        }
+        let volume = self.store.stat(&container.key())?.volume;
+        match self.store.retire(volume, &format!("remove container {}", container.name)) {
+            Err(error) if force && error.kind() == Kind::InUse => {}
+            retired => retired?,
+        }
+        self.store.database().write(&format!("remove container {}", container.name), |tx| {
+            tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
+            self.store.disown(tx, volume)
+        })?;
+        drop(lock);
+        let removed = match self.store.recover_volume(volume) {
+            Err(error) if force => {
+                tracing::warn!("{error}; it is removed when it is no longer in use");
+                Ok(())
+            }
+            removed => removed,
+        };
+        crash::point(crash::Point::RemoveHome);
+        let homes = self.home(container).remove();
+        removed.and(homes).and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
+    }
+
+    /// After a container's process has ended, called by its supervisor: nothing of the run stays, and nothing of the
+    /// container if it is one that goes by itself. Whoever waits for its exit code has it first.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn ended(&self, id: &str) -> Result<()> {
+        let Some(container) = self.list()?.into_iter().find(|container| container.id.as_str() == id) else {
+            return Ok(());
+        };
+        if self.settings(&container)?.auto_remove {
+            let _unattended = self.home(&container).unattended()?;
+            return gone_is_well(self.remove_with_volumes(&container, false));
+        }
+        gone_is_well(self.settle(&container))
+    }
+
+    /// Takes away what a run that has ended left on /run and in cgroups.
+    fn settle(&self, container: &Container) -> Result<()> {
+        let _lock = self.lock(container)?;
+        // It may have been started again meanwhile.
+        if self.run_directory(container).init()?.is_some() { Ok(()) } else { clear(&self.run_directory(container)) }
+    }
+
+    /// Takes away what dead commands and a dead supervisor left: directories of containers that are no more, processes
+    /// that were made and never told to begin, and containers that have ended and should have gone by themselves.
+    ///
+    /// # Errors
+    /// The first failure, after all else has been tried.
+    pub fn sweep(&self) -> Result<()> {
+        let runs = runs_of(self.store.layout().root());
+        // Listed before the rows, which come first and go last.
+        let (run_ids, home_ids) = (runs_in(&runs)?, self.homes()?);
+        let all = self.list()?;
+        let known: HashSet<&str> = all.iter().map(|container| container.id.as_str()).collect();
+        let mut swept = Ok(());
+        for id in run_ids.iter().filter(|id| !known.contains(id.as_str())) {
+            swept = swept.and(clear(&RunDirectory::new(&runs, id)));
+        }
+        for id in home_ids.iter().filter(|id| !known.contains(id.as_str())) {
+            swept = swept.and(Home::new(&self.store.layout().containers(), id).remove());
+        }
+        for container in &all {
+            if run_ids.iter().any(|id| id == container.id.as_str()) {
+                swept = swept.and(gone_is_well(self.sweep_run(container)));
+            }
+            if home_ids.contains(&container.id) {
+                swept = swept.and(gone_is_well(self.sweep_ended(container)));
+            }
+        }
+        swept
+    }
+
+    /// [`Containers::sweep`] for those who came to do something else.
+    pub fn sweep_or_tell(&self) {
+        if let Err(error) = self.sweep() {
+            tracing::warn!("take away what ended containers left: {error}; the next command tries again");
+        }
+    }
+
+    fn homes(&self) -> Result<Vec<ContainerId>> {
+        let containers = self.store.layout().containers();
+        let act = || format!("look into {}", containers.display());
+        let entries = match fs::read_dir(&containers) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.act(act)?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            ids.extend(entry.act(act)?.file_name().to_str().and_then(|name| name.parse().ok()));
+        }
+        Ok(ids)
+    }
+
+    /// What waits to begin and has nobody who would tell it; what ended and had nobody to take it away.
+    fn sweep_run(&self, container: &Container) -> Result<()> {
+        let run = self.run_directory(container);
+        let ended = run.init()?.is_none() && run.supervisor()?.is_none();
+        if !ended && !run.waits_to_begin() {
+            return Ok(());
+        }
+        let Some(_lock) = self.try_lock(container)? else { return Ok(()) };
+        let still = run.init()?.is_none() && run.supervisor()?.is_none();
+        if still || run.waits_to_begin() { clear(&run) } else { Ok(()) }
+    }
+
+    fn sweep_ended(&self, container: &Container) -> Result<()> {
+        if !self.settings(container)?.auto_remove
+            || self.status(container)?.state != State::Exited
+            || self.run_directory(container).supervisor()?.is_some()
+        {
+            return Ok(());
+        }
+        if self.home(container).is_attended()? { Ok(()) } else { self.remove_with_volumes(container, false) }
+    }
+}
+
+/// The IDs of the containers of a root directory that have processes.
+///
+/// # Errors
+/// When /proc or /run cannot be read.
+pub fn running(root: &Path) -> Result<Vec<String>> {
+    let Ok(root) = fs::canonicalize(root) else { return Ok(Vec::new()) };
+    let runs = runs_of(&root);
+    let mut ids = Vec::new();
+    for id in runs_in(&runs)? {
+        if RunDirectory::new(&runs, &id).init()?.is_some() {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Removes what a root directory keeps of containers, when their pool is gone.
+///
+/// # Errors
+/// The system's.
+pub fn forget_all(root: &Path) -> Result<()> {
+    let homes = root.join("containers");
+    match fs::remove_dir_all(&homes) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).act(|| format!("remove {}", homes.display()));
+        }
+        _ => {}
+    }
+    let root = fs::canonicalize(root).act(|| format!("find root directory {}", root.display()))?;
+    let runs = runs_of(&root);
+    runs_in(&runs)?.iter().try_for_each(|id| clear(&RunDirectory::new(&runs, id)))
+}
+
+/// Another command has just removed it, which is what was wanted.
+fn gone_is_well(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        result => result,
+    }
+}

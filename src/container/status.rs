@@ -1,0 +1,190 @@
+//! Whether a container runs, and how it ended: found out each time, never kept.
+//!
+//! Invariant: no process of ours has to be alive, and none has to have ended well, for the answer to be true: the kernel
+//! tells whether the container's processes live, and the file that its supervisor leaves how they ended.
+
+use std::{os::fd::AsFd as _, path::PathBuf};
+
+use jiff::Timestamp;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::inotify,
+    io::Errno,
+};
+
+use super::{Container, Containers, home::Home};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    interrupt,
+    runtime::{Cgroup, Process, RunDirectory, runs_of},
+};
+
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It was never started, or what starts it has not come far.
+    Created,
+    /// Its processes run.
+    Running,
+    /// Its processes are stopped where they are.
+    Paused,
+    /// Its processes have ended.
+    Exited,
+}
+
+impl State {
+    /// Docker's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Exited => "exited",
+        }
+    }
+
+    /// Whether it has processes.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+}
+
+/// The code of a container whose end nobody saw, as Docker has it.
+pub const UNKNOWN_CODE: i32 = 255;
+
+/// What there is to know of a container's last run.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    /// What it does.
+    pub state: State,
+    /// Its first process, while it lives.
+    pub pid: Option<i32>,
+    /// When it was started.
+    pub started: Option<Timestamp>,
+    /// When it ended, if that was seen.
+    pub finished: Option<Timestamp>,
+    /// Its exit code, if its end was seen.
+    pub code: Option<i32>,
+    /// Whether memory ran out.
+    pub out_of_memory: bool,
+}
+
+impl Status {
+    /// The exit code that is shown.
+    pub fn shown_code(&self) -> i32 {
+        match self.state {
+            State::Exited => self.code.unwrap_or(UNKNOWN_CODE),
+            _ => 0,
+        }
+    }
+}
+
+impl Containers<'_> {
+    pub(super) fn home(&self, container: &Container) -> Home {
+        Home::new(&self.store.layout().containers(), &container.id)
+    }
+
+    pub(super) fn run_directory(&self, container: &Container) -> RunDirectory {
+        RunDirectory::new(&runs_of(self.store.layout().root()), container.id.as_str())
+    }
+
+    /// Where its output is kept.
+    pub fn log_path(&self, container: &Container) -> PathBuf {
+        self.home(container).log()
+    }
+
+    /// What the container does.
+    ///
+    /// # Errors
+    /// When /proc, /run or the root directory cannot be read.
+    pub fn status(&self, container: &Container) -> Result<Status> {
+        let (home, run) = (self.home(container), self.run_directory(container));
+        let init = run.init()?;
+        if init.is_none() && run.supervisor()?.is_some() {
+            // It has ended, and how is about to be written down.
+            wait_for_end(&home, &run)?;
+        }
+        let started = home.started()?;
+        let exit = home.exit()?;
+        let state = match (&init, started, exit) {
+            (Some(_), Some(_), _) if !run.waits_to_begin() => {
+                if Cgroup::new(run.id()).is_frozen()? {
+                    State::Paused
+                } else {
+                    State::Running
+                }
+            }
+            (None, Some(_), _) => State::Exited,
+            _ => State::Created,
+        };
+        Ok(Status {
+            state,
+            pid: init.filter(|_| state.is_live()).map(|init| init.id()),
+            started,
+            finished: exit.map(|(_, time)| time),
+            code: exit.map(|(code, _)| code),
+            out_of_memory: home.out_of_memory(),
+        })
+    }
+
+    /// Its first process.
+    ///
+    /// # Errors
+    /// `Invalid` if it does not run.
+    pub(super) fn live(&self, container: &Container) -> Result<(Process, State)> {
+        let state = self.status(container)?.state;
+        match self.run_directory(container).init()? {
+            Some(init) if state.is_live() => Ok((init, state)),
+            _ => Err(Error::new(Kind::Invalid, format!("container {} is not running", container.name))),
+        }
+    }
+
+    /// Waits until the container has ended, if it runs. Its exit code.
+    ///
+    /// # Errors
+    /// `Interrupted`; the system's.
+    pub fn wait(&self, container: &Container) -> Result<i32> {
+        let home = self.home(container);
+        // One that is removed by itself stays until its end is known here.
+        let attended = home.attend()?;
+        if self.status(container)?.state.is_live() {
+            wait_for_end(&home, &self.run_directory(container))?;
+        }
+        let code = home.exit()?.map(|(code, _)| code);
+        let state = self.status(container)?.state;
+        drop(attended);
+        Ok(match state {
+            State::Created => 0,
+            _ => code.unwrap_or(UNKNOWN_CODE),
+        })
+    }
+}
+
+/// Waits until the end of the run is noted, or nobody is left who could note it.
+pub(super) fn wait_for_end(home: &Home, run: &RunDirectory) -> Result<()> {
+    let act = || "wait for the end of the container";
+    let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).act(act)?;
+    let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::DELETE_SELF;
+    match inotify::add_watch(&inotify, home.path(), events) {
+        Err(Errno::NOENT) => return Ok(()),
+        watched => watched.act(act)?,
+    };
+    loop {
+        // Looked at after the watch is set, so that nothing is missed between.
+        if home.exit()?.is_some() {
+            return Ok(());
+        }
+        let Some(process) = run.supervisor()?.map_or_else(|| run.init(), |process| Ok(Some(process)))? else {
+            return Ok(());
+        };
+        let mut ready =
+            [PollFd::new(&inotify, PollFlags::IN), PollFd::from_borrowed_fd(process.fd().as_fd(), PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => interrupt::check()?,
+            Err(errno) => return Err(errno).act(act),
+        }
+        // What happened is looked up, so the events themselves are only taken off the queue.
+        let _ = rustix::io::read(&inotify, &mut [0_u8; 4096]);
+    }
+}

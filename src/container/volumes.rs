@@ -1,0 +1,151 @@
+//! What a container has of the host, and of volumes: bound into its tree, not part of its own volume.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::Transaction;
+
+use super::{
+    Container, Containers,
+    settings::{Settings, Source, VolumeMount},
+};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    fs::Mounted,
+    id::ContainerId,
+    runtime::{Mount, MountKind},
+    volume::{Volume, Volumes, attach},
+};
+
+/// A data volume that a container is to have.
+pub(super) struct Wanted {
+    volume: Volume,
+    target: String,
+    read_only: bool,
+}
+
+impl Wanted {
+    /// Gives it to the container in the transaction that publishes that.
+    pub(super) fn attach(&self, tx: &Transaction<'_>, container: &ContainerId) -> Result<()> {
+        attach(tx, container, &self.volume, &self.target, self.read_only)
+    }
+}
+
+impl Containers<'_> {
+    /// The data volumes of the settings, made if they are not there.
+    pub(super) fn wanted_volumes(&self, settings: &Settings) -> Result<Vec<Wanted>> {
+        let volumes = Volumes::of(self.store);
+        let mut all = Vec::new();
+        for VolumeMount { source, target, read_only } in &settings.volumes {
+            let name = match source {
+                Source::Host(_) => continue,
+                Source::Named(name) => Some(name.as_str()),
+                Source::Anonymous => None,
+            };
+            let volume = volumes.create(name, &BTreeMap::new());
+            let volume = volume.map_err(|error| error.and_undo(self.give_up_volumes(&all)))?;
+            all.push(Wanted { volume, target: target.clone(), read_only: *read_only });
+        }
+        Ok(all)
+    }
+
+    /// Removes those that were made for a container which did not come to be.
+    pub(super) fn give_up_volumes(&self, wanted: &[Wanted]) -> Result<()> {
+        let anonymous = wanted.iter().filter(|wanted| wanted.volume.anonymous);
+        anonymous.map(|wanted| Volumes::of(self.store).remove(&wanted.volume)).fold(Ok(()), Result::and)
+    }
+
+    /// Where on the host what the container has at a volume's place lies. A directory of the host that is missing is
+    /// made, as Docker does; a data volume is filled before its first use. With the container's lock held.
+    pub(super) fn host_path(&self, container: &Container, wanted: &VolumeMount) -> Result<PathBuf> {
+        if let Source::Host(path) = &wanted.source {
+            let path = Path::new(path);
+            if !path.exists() {
+                fs::create_dir_all(path).act(|| format!("make {}", path.display()))?;
+            }
+            return Ok(path.to_owned());
+        }
+        let volumes = Volumes::of(self.store);
+        let attached = volumes.attached(&container.id)?;
+        let Some(found) = attached.iter().find(|attached| attached.target == wanted.target) else {
+            let what = format!("container {} has no volume at {}; make it anew", container.name, wanted.target);
+            return Err(Error::new(Kind::Corrupt, what));
+        };
+        if volumes.is_used(&found.volume)? {
+            return Ok(volumes.path(&found.volume));
+        }
+        let key = container.key();
+        let mounted = Mounted::detached(&self.store.mounts(&key)?)?;
+        // From here on the volume's device goes with the mount.
+        self.store.release(&key)?;
+        volumes.enter(&found.volume, mounted.root(), Path::new(&wanted.target))
+    }
+}
+
+/// Its mount.
+pub(super) fn bind(volume: &VolumeMount, source: PathBuf) -> Mount {
+    let mut options = ["rbind", "rprivate"].map(str::to_owned).to_vec();
+    if volume.read_only {
+        options.push("ro".to_owned());
+    }
+    Mount { target: volume.target.clone(), kind: MountKind::Bind, source, options }
+}
+
+/// Reads `-v` of the command line: `/HOST:/DIR[:ro|:rw]`, `NAME:/DIR[:...]`, or `/DIR`.
+///
+/// # Errors
+/// `Invalid`.
+pub fn parse_volume(text: &str) -> Result<VolumeMount> {
+    let invalid = |why: &str| {
+        Err(Error::new(Kind::Invalid, format!("invalid volume specification: '{}': {why}", text.escape_debug())))
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts[..] {
+        [target] => (None, target, ""),
+        [source, target] => (Some(source), target, ""),
+        [source, target, options] => (Some(source), target, options),
+        _ => return invalid("write VOLUME:/DIR, /HOST:/DIR or /DIR, with :ro behind it"),
+    };
+    let source = match source {
+        None => Source::Anonymous,
+        Some(path) if path.starts_with('/') => Source::Host(path.to_owned()),
+        Some(name) => match super::checked_name(name) {
+            Ok(name) => Source::Named(name),
+            Err(_) => {
+                return invalid("a volume's name has only [a-zA-Z0-9][a-zA-Z0-9_.-], a path of the host begins with /");
+            }
+        },
+    };
+    if !target.starts_with('/') || target == "/" {
+        return invalid("the place inside must be an absolute path, and not '/'");
+    }
+    let mut read_only = false;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => read_only = true,
+            "rw" => read_only = false,
+            _ => return invalid("the only options are ro and rw"),
+        }
+    }
+    Ok(VolumeMount { source, target: target.trim_end_matches('/').to_owned(), read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_volume;
+    use crate::container::settings::Source;
+
+    #[test]
+    fn volumes_are_told_from_paths() {
+        let host = parse_volume("/a:/b/:ro").unwrap();
+        assert_eq!((host.source, host.target.as_str(), host.read_only), (Source::Host("/a".into()), "/b", true));
+        assert_eq!(parse_volume("data:/b").unwrap().source, Source::Named("data".into()));
+        assert_eq!(parse_volume("/b").unwrap().source, Source::Anonymous);
+        for bad in ["", "b", "/a:b", "/a:/", "a/b:/c", "/a:/b:x", "/a:/b:ro:rw"] {
+            assert!(parse_volume(bad).is_err(), "{bad}");
+        }
+    }
+}

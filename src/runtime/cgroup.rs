@@ -1,0 +1,230 @@
+//! A container's cgroup, `/lamina/NAME` in each hierarchy that is mounted: its processes, frozen, thawed, removed.
+//!
+//! Invariant: the kernel is asked, not a runtime, so that this works also where the runtime was killed half way or is
+//! not installed any more. Both versions of cgroups (Documentation/admin-guide/cgroup-v1, cgroup-v2.rst).
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::statfs,
+    process::{Pid, Signal, kill_process},
+};
+
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    fs::mount_table,
+};
+
+/// The parent of all.
+const PARENT: &str = "lamina";
+
+/// `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+
+/// How long to wait for the kernel: for processes to stop where they are, and for dead ones to leave.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// The path within the hierarchies.
+pub(super) fn path(name: &str) -> PathBuf {
+    Path::new("/").join(PARENT).join(name)
+}
+
+/// Whether `path` is the mount point of a hierarchy of version 2.
+pub(super) fn is_v2(path: &str) -> bool {
+    statfs(path).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|magic| magic == CGROUP2_MAGIC))
+}
+
+/// Whether there is version 2 alone.
+pub(super) fn is_unified() -> bool {
+    is_v2("/sys/fs/cgroup")
+}
+
+/// One container's.
+#[derive(Clone, Copy, Debug)]
+pub struct Cgroup<'n>(&'n str);
+
+/// What stops processes where they are.
+enum Freezer {
+    V1(PathBuf),
+    V2(PathBuf),
+}
+
+impl<'n> Cgroup<'n> {
+    /// The one called `name`.
+    pub fn new(name: &'n str) -> Self {
+        Self(name)
+    }
+
+    /// Its directories that exist, one for each hierarchy.
+    fn directories(self) -> Result<Vec<PathBuf>> {
+        let mut table = mount_table()?;
+        table.retain(|mount| mount.fstype.starts_with("cgroup"));
+        let own = table.into_iter().map(|mount| mount.target.join(PARENT).join(self.0));
+        Ok(own.filter(|directory| directory.exists()).collect())
+    }
+
+    /// Whether any hierarchy has it.
+    ///
+    /// # Errors
+    /// When the hierarchies cannot be read.
+    pub fn exists(self) -> Result<bool> {
+        self.directories().map(|directories| !directories.is_empty())
+    }
+
+    /// The processes in it, those of groups below it included.
+    ///
+    /// # Errors
+    /// When the hierarchies cannot be read.
+    pub fn processes(self) -> Result<Vec<i32>> {
+        let mut found = Vec::new();
+        for directory in self.directories()? {
+            collect(&directory, &mut found)?;
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn freezer(self) -> Result<Freezer> {
+        for directory in self.directories()? {
+            let (first, second) = (directory.join("freezer.state"), directory.join("cgroup.freeze"));
+            if first.exists() {
+                return Ok(Freezer::V1(first));
+            }
+            if second.exists() && is_unified() {
+                return Ok(Freezer::V2(second));
+            }
+        }
+        Err(Error::new(Kind::Unsupported, "the host has no cgroup freezer mounted, or the container is not in one"))
+    }
+
+    /// Whether its processes are stopped where they are.
+    ///
+    /// # Errors
+    /// When the hierarchies cannot be read.
+    pub fn is_frozen(self) -> Result<bool> {
+        match self.freezer() {
+            Ok(freezer) => freezer.holds(true),
+            Err(error) if error.kind() == Kind::Unsupported => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stops its processes where they are, all of them when this returns; or lets them go on.
+    ///
+    /// # Errors
+    /// `Unsupported` without a freezer; `Io` if the kernel cannot stop one of them, which then goes on.
+    pub fn freeze(self, frozen: bool) -> Result<()> {
+        let freezer = self.freezer()?;
+        let begun = Instant::now();
+        freezer.ask(frozen)?;
+        while !freezer.holds(frozen)? {
+            if begun.elapsed() > PATIENCE {
+                let error = Error::new(Kind::Io, "a process in the container cannot be stopped where it is");
+                return Err(error.and_undo(freezer.ask(false)));
+            }
+            thread::sleep(PAUSE);
+            // Version 1 gives up on a process that was about to fork, and has to be asked again.
+            freezer.ask(frozen)?;
+        }
+        Ok(())
+    }
+
+    /// Kills what is in it and removes it. Idempotent.
+    ///
+    /// # Errors
+    /// `InUse` for a process that does not end: one that waits for a device, say.
+    pub fn remove(self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let directories = self.directories()?;
+            let mut left = Ok(());
+            for directory in &directories {
+                left = left.and(remove_tree(directory));
+            }
+            let Err(error) = left else { return Ok(()) };
+            let processes = self.processes()?;
+            if begun.elapsed() > PATIENCE {
+                let what = format!("processes {processes:?} of the container do not end: {error}");
+                return Err(Error::new(Kind::InUse, what));
+            }
+            if !processes.is_empty() {
+                // A frozen process takes no signal in version 1.
+                if self.is_frozen()? {
+                    self.freeze(false)?;
+                }
+                processes.into_iter().filter_map(Pid::from_raw).try_for_each(kill)?;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn kill(process: Pid) -> Result<()> {
+    match kill_process(process, Signal::KILL) {
+        // Ended meanwhile.
+        Err(rustix::io::Errno::SRCH) => Ok(()),
+        killed => killed.act(|| format!("kill process {}", process.as_raw_nonzero())),
+    }
+}
+
+impl Freezer {
+    fn ask(&self, frozen: bool) -> Result<()> {
+        let (path, word) = match self {
+            Self::V1(path) => (path, if frozen { "FROZEN" } else { "THAWED" }),
+            Self::V2(path) => (path, if frozen { "1" } else { "0" }),
+        };
+        fs::write(path, word).act(|| format!("write {}", path.display()))
+    }
+
+    fn holds(&self, frozen: bool) -> Result<bool> {
+        let read = |path: &Path| fs::read_to_string(path).act(|| format!("read {}", path.display()));
+        Ok(match self {
+            Self::V1(path) => read(path)?.trim() == if frozen { "FROZEN" } else { "THAWED" },
+            Self::V2(path) => {
+                let events = read(&path.with_file_name("cgroup.events"))?;
+                events.lines().any(|line| line == if frozen { "frozen 1" } else { "frozen 0" })
+            }
+        })
+    }
+}
+
+fn collect(directory: &Path, found: &mut Vec<i32>) -> Result<()> {
+    let list = match fs::read_to_string(directory.join("cgroup.procs")) {
+        // Removed since it was listed.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),
+        list => list.act(|| format!("read the processes of {}", directory.display()))?,
+    };
+    found.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+    groups_below(directory)?.iter().try_for_each(|group| collect(group, found))
+}
+
+fn groups_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let act = || format!("look into {}", directory.display());
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.act(act)?,
+    };
+    let mut groups = Vec::new();
+    for entry in entries {
+        let entry = entry.act(act)?;
+        if entry.file_type().act(act)?.is_dir() {
+            groups.push(entry.path());
+        }
+    }
+    Ok(groups)
+}
+
+fn remove_tree(directory: &Path) -> Result<()> {
+    groups_below(directory)?.iter().try_for_each(|group| remove_tree(group))?;
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.act(|| format!("remove {}", directory.display())),
+    }
+}

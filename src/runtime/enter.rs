@@ -1,0 +1,120 @@
+//! The step between the supervisor and the OCI runtime, in a process of its own: a new mount namespace in which the
+//! root file system is mounted, the bundle, and then the runtime in this process's place.
+//!
+//! Invariant: the mount is in no namespace but this process's, which the runtime's own end takes away, and its copy in
+//! the container: so it goes with the container's last process, and neither the supervisor nor the host keeps it busy.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::{mount::MsFlags, sched::CloneFlags};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    bundle::{Command, spec},
+    mount_points::MountPoints,
+    run_directory::RunDirectory,
+    user::{self, Identity},
+};
+use crate::{
+    crash,
+    error::{Act as _, Error, Kind, Result},
+    fs::{MountSpec, Mounted},
+};
+
+/// What the runtime mounts by itself (`get_default_mounts`).
+pub(super) const OWN_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+/// What is to be done, as the supervisor hands it through.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Job {
+    /// The container's ID, and the directory of all runs.
+    pub(super) id: String,
+    pub(super) runs: PathBuf,
+    /// The root file system.
+    pub(super) mount: MountSpec,
+    /// The process.
+    pub(super) command: Command,
+    /// The runtime.
+    pub(super) runtime: PathBuf,
+    /// Where is noted which mount points the root file system had not.
+    pub(super) mount_points: PathBuf,
+}
+
+/// Does the job in the file `job`, then becomes the runtime, which gets `args`. Returns only if that fails.
+pub fn enter(job: &Path, args: &[OsString]) -> Error {
+    match prepare(job) {
+        Err(error) => error,
+        Ok(job) => {
+            let run = RunDirectory::new(&job.runs, &job.id);
+            let error = std::process::Command::new(&job.runtime).arg("--root").arg(run.state()).args(args).exec();
+            Error::with_source(Kind::Io, format!("run {}", job.runtime.display()), error)
+        }
+    }
+}
+
+fn prepare(path: &Path) -> Result<Job> {
+    let act = || format!("read {}", path.display());
+    let job: Job = serde_json::from_slice(&fs::read(path).act(act)?)
+        .map_err(|error| Error::with_source(Kind::Corrupt, act(), error))?;
+    let run = RunDirectory::new(&job.runs, &job.id);
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;
+    let mounted = Mounted::detached(&job.mount)?;
+    crash::point(crash::Point::RunMounted);
+    let identity = user::resolve(mounted.root(), &job.command.user)?;
+    let targets = OWN_MOUNTS.into_iter().chain(job.command.mounts.iter().map(|mount| mount.target.as_str()));
+    add_missing(&job.mount_points, &MountPoints::note(mounted.root(), targets)?.paths())?;
+    save(&job.command, &identity, &run.root(), &run.config())?;
+    mounted.attach(&run.root())?;
+    Ok(job)
+}
+
+fn save(command: &Command, identity: &Identity, root: &Path, config: &Path) -> Result<()> {
+    let saved = spec(command, identity, root)?.save(config);
+    saved.map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))
+}
+
+/// Writes the `config` with which a runtime runs `command` in the directory `root`.
+///
+/// # Errors
+/// `NotFound` for a user that the directory does not know; the system's.
+pub fn write_config(command: &Command, root: &Path, config: &Path) -> Result<()> {
+    let directory = fs::File::open(root).act(|| format!("open {}", root.display()))?;
+    save(command, &user::resolve(directory.as_fd(), &command.user)?, root, config)
+}
+
+/// Adds to the list of mount points that this container's runs have made, before they are made.
+fn add_missing(list: &Path, paths: &[String]) -> Result<()> {
+    let mut known = made_mount_points(list)?;
+    let before = known.len();
+    known.extend(paths.iter().filter(|path| !known.contains(path)).cloned().collect::<Vec<_>>());
+    if known.len() == before {
+        return Ok(());
+    }
+    let act = || format!("write {}", list.display());
+    let text = serde_json::to_vec(&known).map_err(|error| Error::with_source(Kind::Io, act(), error))?;
+    let new = list.with_extension("new");
+    fs::write(&new, text).and_then(|()| fs::File::open(&new)?.sync_all()).act(act)?;
+    fs::rename(&new, list).act(act)
+}
+
+/// The mount points that a container's runs have made in its root file system, each with what is above it and was
+/// missing too.
+///
+/// # Errors
+/// `Corrupt` for a list that is none.
+pub fn made_mount_points(list: &Path) -> Result<Vec<String>> {
+    let act = || format!("read {}", list.display());
+    match fs::read(list) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        text => {
+            serde_json::from_slice(&text.act(act)?).map_err(|error| Error::with_source(Kind::Corrupt, act(), error))
+        }
+    }
+}

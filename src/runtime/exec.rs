@@ -1,0 +1,114 @@
+//! One more process in a container that runs.
+
+use std::{
+    fs,
+    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::{Command as Program, Stdio},
+};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::{
+    bundle::{Command, process},
+    launch::failure,
+    process::Exit,
+    program::OciRuntime,
+    run_directory::{Process, RunDirectory},
+    user,
+};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    id::CacheId,
+};
+
+/// See the module's comment.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// By which runtime the container was made.
+    pub runtime: OciRuntime,
+    /// The container's run.
+    pub run: &'a RunDirectory,
+    /// The process.
+    pub command: Command,
+    /// Whether it gets this process's standard input.
+    pub stdin: bool,
+    /// Whether it goes on by itself.
+    pub detach: bool,
+}
+
+/// Files of one such process, gone with the value.
+struct Files {
+    spec: PathBuf,
+    log: PathBuf,
+}
+
+impl Exec<'_> {
+    /// Runs it beside `init`, the container's first process: to its end, or until it has begun if it goes on by itself.
+    ///
+    /// # Errors
+    /// `NotFound` for a program or user that the container has not, `Denied` for a program that may not be run; the
+    /// runtime's.
+    pub fn run(&self, init: &Process) -> Result<Exit> {
+        let root = format!("/proc/{}/root", init.id());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, &root, flags, Mode::empty()).act(|| "look into the container")?;
+        let identity = user::resolve(root.as_fd(), &self.command.user)?;
+        let spec = process(&self.command, &identity)
+            .map_err(|error| Error::with_source(Kind::Invalid, "describe the process to the OCI runtime", error))?;
+        let files = Files::new(self.run.path());
+        let act = || format!("write {}", files.spec.display());
+        let text = serde_json::to_vec(&spec).map_err(|error| Error::with_source(Kind::Io, act(), error))?;
+        fs::write(&files.spec, text).act(act)?;
+        let status = self.program(&files)?.status().act(|| format!("run {}", self.runtime.program().name))?;
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+        // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
+        match files.failure() {
+            Some(error) if code != 0 => Err(error),
+            _ => Ok(Exit { code }),
+        }
+    }
+
+    fn program(&self, files: &Files) -> Result<Program> {
+        let mut program = Program::new(self.runtime.program().find()?);
+        program.arg("--root").arg(self.run.state()).arg("--log").arg(&files.log).args(["--log-format", "json"]);
+        program.arg("exec").arg("--process").arg(&files.spec);
+        if self.detach {
+            program.arg("--detach").stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        if !self.stdin {
+            program.stdin(Stdio::null());
+        }
+        program.arg(self.run.id());
+        Ok(program)
+    }
+}
+
+impl Files {
+    fn new(directory: &Path) -> Self {
+        let name = CacheId::random();
+        let file = |kind| directory.join(format!("exec-{}.{kind}", name.short()));
+        Self { spec: file("json"), log: file("log") }
+    }
+
+    /// What the runtime says went wrong.
+    fn failure(&self) -> Option<Error> {
+        let log = fs::read_to_string(&self.log).ok()?;
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut failed = lines.filter(|line| line.get("level").is_some_and(|level| level == "error"));
+        failed.next_back().map(|line| failure(line.get("msg").and_then(|text| text.as_str()).unwrap_or_default()))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for file in [&self.spec, &self.log] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!("remove {}: {error}; it goes with the container's run", file.display());
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! A container's process made by an OCI runtime under a supervisor (`conmon`), and told to begin.
+//!
+//! Invariant: between the two everything is ready and nothing of the image runs yet, so whoever wants its first output
+//! attaches then. A launch that is dropped before it began takes all away again.
+
+use std::{
+    env, fs,
+    io::{self, BufRead as _, BufReader},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    process::{Command as Program, Stdio},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{Mode, OFlags},
+    io::Errno,
+};
+use serde::Deserialize;
+
+use super::{bundle::Command, cgroup::Cgroup, enter::Job, program::OciRuntime, run_directory::RunDirectory};
+use crate::{
+    crash,
+    error::{Act as _, Error, Kind, Result},
+    fs::MountSpec,
+    program::CONMON,
+};
+
+/// What is to run, and where its traces go.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// By which runtime.
+    pub runtime: OciRuntime,
+    /// Where the run has its files.
+    pub run: RunDirectory,
+    /// The root file system.
+    pub mount: MountSpec,
+    /// The process.
+    pub command: Command,
+    /// Whether it has a standard input.
+    pub stdin: bool,
+    /// Whether that stays open when whoever is attached goes.
+    pub keep_stdin: bool,
+    /// The directory of what is kept of the container: the file with its exit code gets its ID for a name.
+    pub home: &'a Path,
+    /// Its output.
+    pub log: PathBuf,
+    /// Where is noted which mount points the root file system had not.
+    pub mount_points: PathBuf,
+    /// This program's arguments after the container has ended, and those that make it take the runtime's place, to which
+    /// the job's path is added.
+    pub after: Vec<String>,
+    /// See `after`.
+    pub enter: Vec<String>,
+}
+
+/// A process that waits to be told to begin.
+#[derive(Debug)]
+pub struct Launched {
+    run: RunDirectory,
+    runtime: OciRuntime,
+    begun: bool,
+}
+
+/// What the supervisor tells: a process ID, or a negative number and why.
+#[derive(Deserialize)]
+struct Word {
+    #[serde(alias = "pid")]
+    data: i32,
+    #[serde(default)]
+    message: String,
+}
+
+impl Launch<'_> {
+    /// Makes the process.
+    ///
+    /// # Errors
+    /// `MissingProgram`; `NotFound` for a program or user that the image has not, `Denied` for a program that may not be
+    /// run; the runtime's. Nothing stays then.
+    pub fn make(self) -> Result<Launched> {
+        self.run.make()?;
+        let launched = Launched { run: self.run.clone(), runtime: self.runtime, begun: false };
+        crash::point(crash::Point::RunIntent);
+        self.write_job()?;
+        let (told, tell) = sync_pipe()?;
+        let mut conmon = self.conmon(&tell)?;
+        conmon.stderr(Stdio::piped());
+        let child = conmon.spawn().act(|| "run conmon")?;
+        drop(tell);
+        // It goes on in a process of its own, which tells when the container is made.
+        let output = child.wait_with_output().act(|| "wait for conmon")?;
+        let mut line = String::new();
+        BufReader::new(told).read_line(&mut line).act(|| "hear what conmon tells")?;
+        match serde_json::from_str(&line) {
+            Ok(Word { data: 1.., .. }) => Ok(launched),
+            Ok(Word { message, .. }) => Err(failure(&message)),
+            Err(_) => Err(failure(&String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    fn write_job(&self) -> Result<()> {
+        let job = Job {
+            id: self.run.id().to_owned(),
+            runs: self.run.path().parent().unwrap_or(Path::new("/")).to_owned(),
+            mount: self.mount.clone(),
+            command: self.command.clone(),
+            runtime: self.runtime.program().find()?,
+            mount_points: self.mount_points.clone(),
+        };
+        let path = self.run.job();
+        let act = || format!("write {}", path.display());
+        let text = serde_json::to_vec(&job).map_err(|error| Error::with_source(Kind::Io, act(), error))?;
+        fs::write(&path, text).act(act)
+    }
+
+    fn conmon(&self, tell: &OwnedFd) -> Result<Program> {
+        let own = env::current_exe().act(|| "find this program")?;
+        let run = &self.run;
+        let mut conmon = Program::new(CONMON.find()?);
+        conmon.args(["--api-version", "1", "--full-attach", "--no-sync-log", "--cid", run.id(), "--cuuid", run.id()]);
+        let paths = [
+            ("--bundle", run.path()),
+            ("--container-pidfile", &run.init_file()),
+            ("--conmon-pidfile", &run.supervisor_file()),
+            ("--exit-dir", self.home),
+            ("--runtime", &own),
+            ("--exit-command", &own),
+        ];
+        for (option, path) in paths {
+            conmon.arg(option).arg(path);
+        }
+        conmon.arg("--log-path").arg(format!("k8s-file:{}", self.log.display()));
+        for argument in &self.enter {
+            conmon.arg("--runtime-arg").arg(argument);
+        }
+        conmon.arg("--runtime-arg").arg(run.job());
+        for argument in &self.after {
+            conmon.arg("--exit-command-arg").arg(argument);
+        }
+        let flags =
+            [("--terminal", self.command.terminal), ("--stdin", self.stdin), ("--leave-stdin-open", self.keep_stdin)];
+        conmon.args(flags.into_iter().filter(|(_, on)| *on).map(|(flag, _)| flag));
+        // Its own directory is where it notes that memory ran out; the socket for a terminal shall not lie in /tmp.
+        conmon.current_dir(self.home).stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
+        conmon.env("TMPDIR", run.path()).env("_OCI_SYNCPIPE", tell.as_raw_fd().to_string());
+        for kept in ["PATH", "LAMINA_CRASH_AT"] {
+            conmon.envs(env::var_os(kept).map(|value| (kept, value)));
+        }
+        Ok(conmon)
+    }
+}
+
+/// The end that is told is inherited by every program that this process starts, the other is not.
+fn sync_pipe() -> Result<(fs::File, OwnedFd)> {
+    let act = || "make a pipe";
+    let (told, tell) = rustix::pipe::pipe().act(act)?;
+    rustix::io::fcntl_setfd(&told, rustix::io::FdFlags::CLOEXEC).act(act)?;
+    Ok((told.into(), tell))
+}
+
+/// The runtime's failure in our words, as far as it is the caller's: the two that have exit codes of their own.
+pub(super) fn failure(said: &str) -> Error {
+    let said = spoken(said.trim());
+    let said = said.as_str();
+    let kind = if said.contains("executable file not found")
+        || said.contains("executable file `") && said.contains("not found")
+        || said.contains("no such file or directory") && said.contains("exec")
+    {
+        Kind::NotFound
+    } else if said.contains("permission denied") && said.contains("exec") || said.contains("is a directory") {
+        Kind::Denied
+    } else {
+        Kind::Io
+    };
+    let said = if said.is_empty() { "it ended without a word" } else { said };
+    Error::new(kind, format!("OCI runtime: {said}"))
+}
+
+/// What a runtime says, out of what it logs: `time=... level=error msg="..."`.
+fn spoken(logged: &str) -> String {
+    let Some((_, message)) = logged.split_once("msg=") else { return logged.to_owned() };
+    serde_json::from_str(message.lines().next().unwrap_or(message)).unwrap_or_else(|_| message.to_owned())
+}
+
+impl Launched {
+    /// Its run.
+    pub fn run(&self) -> &RunDirectory {
+        &self.run
+    }
+
+    /// Lets it begin.
+    ///
+    /// # Errors
+    /// The runtime's; the process ends then.
+    pub fn begin(mut self) -> Result<()> {
+        if self.runtime.begins_by_reading() && self.run.gate().exists() { self.open_gate() } else { self.ask() }?;
+        self.begun = true;
+        Ok(())
+    }
+
+    /// What runc's `start` does: the process waits until somebody reads its one byte, then goes on. Done here it spares a
+    /// process that takes longer than the rest of a short run.
+    fn open_gate(&self) -> Result<()> {
+        let gate = self.run.gate();
+        let act = || format!("read {}", gate.display());
+        let gone = || Error::new(Kind::Io, "the container's process ended before it began");
+        // Opening the gate lets it begin, and it may have ended a moment later.
+        let init = self.run.init()?.ok_or_else(gone)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&gate, flags, Mode::empty()).act(act)?;
+        loop {
+            let mut ready =
+                [PollFd::new(&fd, PollFlags::IN), PollFd::from_borrowed_fd(init.fd().as_fd(), PollFlags::IN)];
+            match poll(&mut ready, None) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno).act(act),
+            }
+            match rustix::io::read(&fd, &mut [0_u8; 8]) {
+                Ok(1..) => break,
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) if init.lives()? => {}
+                Ok(_) => return Err(gone()),
+                Err(errno) => return Err(errno).act(act),
+            }
+        }
+        match fs::remove_file(&gate) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).act(|| format!("remove {}", gate.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ask(&self) -> Result<()> {
+        let program = self.runtime.program();
+        let mut start = Program::new(program.find()?);
+        start.arg("--root").arg(self.run.state()).arg("start").arg(self.run.id());
+        let output = start.stdin(Stdio::null()).output().act(|| format!("run {}", program.name))?;
+        if output.status.success() { Ok(()) } else { Err(failure(&String::from_utf8_lossy(&output.stderr))) }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if self.begun {
+            return;
+        }
+        if let Err(error) = clear(&self.run) {
+            tracing::warn!("{error}; the next command tries again");
+        }
+    }
+}
+
+/// Ends what runs in the container and removes what it has on /run and its cgroup. Idempotent.
+///
+/// # Errors
+/// `InUse` for a process that does not end.
+pub fn clear(run: &RunDirectory) -> Result<()> {
+    if let Some(init) = run.init()? {
+        // In a PID namespace everything ends with the first process.
+        init.signal(libc::SIGKILL)?;
+    }
+    Cgroup::new(run.id()).remove()?;
+    run.remove()
+}

@@ -1,0 +1,231 @@
+//! What a running container has besides its volume: a directory on the host's /run, which is memory and ends with the
+//! boot, as the processes do.
+//!
+//! Invariant: what lies here says nothing by itself. A process is the container's if its number is noted here *and* the
+//! kernel says that it is in the container's cgroup, or that it supervises it; so a number that was used again, or a /run
+//! that outlived a reboot, deceives nobody.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+use crate::{
+    error::{Act as _, Result},
+    id::Digest,
+    sys,
+};
+
+/// The parent of all; short, since the name of a socket has room for 107 bytes (unix(7)).
+const BASE: &str = "/run/lamina";
+
+/// The directory of one container's run.
+#[derive(Clone, Debug)]
+pub struct RunDirectory {
+    directory: PathBuf,
+    id: String,
+}
+
+/// The directory of all runs of a root directory.
+pub fn runs_of(root: &Path) -> PathBuf {
+    let name = Digest::of(root.as_os_str().as_encoded_bytes()).hex();
+    Path::new(BASE).join(&name[..8])
+}
+
+/// The containers that have a directory among the `runs`, by their IDs.
+///
+/// # Errors
+/// The system's.
+pub fn runs_in(runs: &Path) -> Result<Vec<String>> {
+    let act = || format!("look into {}", runs.display());
+    let entries = match fs::read_dir(runs) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.act(act)?,
+    };
+    entries.map(|entry| Ok(entry.act(act)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+impl RunDirectory {
+    /// Of the container `id` among the runs `runs`.
+    pub fn new(runs: &Path, id: &str) -> Self {
+        Self { directory: runs.join(id), id: id.to_owned() }
+    }
+
+    /// Makes it, empty.
+    ///
+    /// # Errors
+    /// The system's; `AlreadyExists` among them.
+    pub(super) fn make(&self) -> Result<()> {
+        let act = || format!("make {}", self.directory.display());
+        let make = |path: &Path, recursive| DirBuilder::new().mode(0o700).recursive(recursive).create(path);
+        loop {
+            make(self.directory.parent().unwrap_or(Path::new(BASE)), true).act(act)?;
+            match make(&self.directory, false) {
+                // The last other container went, and the parent with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => break made.act(act)?,
+            }
+        }
+        make(&self.root(), false).act(act)?;
+        make(&self.state(), false).act(act)
+    }
+
+    /// Removes it; nothing there is success.
+    pub(super) fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).act(|| format!("remove {}", self.directory.display()));
+            }
+            _ => {}
+        }
+        // The parent goes with the last one; others in it are no failure.
+        self.directory.parent().map(fs::remove_dir);
+        Ok(())
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The container's ID.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the root file system is mounted, in the container's own mount namespace alone.
+    pub(super) fn root(&self) -> PathBuf {
+        self.directory.join("rootfs")
+    }
+
+    /// Where the runtime keeps what it knows.
+    pub(super) fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Through which the runtime's process waits to be told to begin.
+    pub(super) fn gate(&self) -> PathBuf {
+        self.state().join(&self.id).join("exec.fifo")
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.directory.join("config.json")
+    }
+
+    pub(super) fn job(&self) -> PathBuf {
+        self.directory.join("job.json")
+    }
+
+    pub(super) fn attach_socket(&self) -> PathBuf {
+        self.directory.join("attach")
+    }
+
+    pub(super) fn control(&self) -> PathBuf {
+        self.directory.join("ctl")
+    }
+
+    pub(super) fn init_file(&self) -> PathBuf {
+        self.directory.join("init.pid")
+    }
+
+    pub(super) fn supervisor_file(&self) -> PathBuf {
+        self.directory.join("conmon.pid")
+    }
+
+    /// The container's first process, if it lives.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn init(&self) -> Result<Option<Process>> {
+        self.process(&self.init_file(), "cgroup")
+    }
+
+    /// The process that supervises it, if it lives.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn supervisor(&self) -> Result<Option<Process>> {
+        self.process(&self.supervisor_file(), "cmdline")
+    }
+
+    /// Whether the container was made and never told to begin.
+    pub fn waits_to_begin(&self) -> bool {
+        self.gate().exists()
+    }
+
+    /// The process whose number is in `file`, if `about` it the kernel tells this container's ID.
+    fn process(&self, file: &Path, about: &str) -> Result<Option<Process>> {
+        let number = match fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.act(|| format!("read {}", file.display()))?.trim().parse().ok(),
+        };
+        let Some(pid) = number.and_then(Pid::from_raw) else { return Ok(None) };
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(None),
+            fd => fd.act(|| format!("watch process {}", pid.as_raw_nonzero()))?,
+        };
+        // Read with the descriptor held: the number cannot be another's before that process has ended.
+        let told = fs::read(format!("/proc/{}/{about}", pid.as_raw_nonzero())).unwrap_or_default();
+        let ours = told.windows(self.id.len()).any(|window| window == self.id.as_bytes());
+        let process = Process { pid, fd };
+        Ok((ours && process.lives()?).then_some(process))
+    }
+}
+
+/// A process that cannot be mistaken for another.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// Its number, in this PID namespace.
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Readable once it has ended (`pidfd_open(2)`).
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Sends it a signal; one that has ended is no failure.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        match sys::signal::send(&self.fd, signal) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            sent => sent.act(|| format!("send signal {signal} to process {}", self.id())),
+        }
+    }
+
+    /// Whether it has not ended.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lives(&self) -> Result<bool> {
+        self.ends_within(&Timespec::default()).map(|ended| !ended)
+    }
+
+    /// Waits for its end, so long at most; tells whether it came. A signal to this process ends the waiting early.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ends_within(&self, time: &Timespec) -> Result<bool> {
+        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(time)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno).act(|| format!("wait for process {}", self.id())),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Containers run, looked into, stopped, copied while they write, and removed.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    process::{Command, Stdio},
+    thread,
+};
+
+use super::{base, followed, nothing_left, row, soon};
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, Said},
+    pool::Outcome,
+};
+
+/// Prints a line of each kind for ever.
+const TALKER: &str = "i=0; while true; do i=$((i+1)); echo out $i; echo err $i >&2; sleep 0.05; done";
+
+fn fails_with(host: &Host, code: i32, args: &[&str], words: &str) -> Outcome {
+    let said = host.run(args)?;
+    expect!(
+        said.code == Some(code) && said.err.contains(words),
+        "{args:?} should end with {code}, '{words}': {said:?}"
+    );
+    Ok(())
+}
+
+pub fn what_the_command_says_is_what_one_gets(host: &Host) -> Outcome {
+    base(host)?;
+    let said = host.run(&["run", "--rm", "base:1", "sh", "-c", "echo out; echo err >&2; exit 7"])?;
+    expect_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(7), "out\n", "err\n"));
+    let sh = |options: &[&str], script: &str| {
+        host.ok(&[&["run", "--rm"], options, &["base:1", "sh", "-c", script]].concat())
+    };
+    expect_eq!(sh(&["-u", "www"], "id -u; id -g; echo $HOME")?, "33\n34\n/srv");
+    expect_eq!(sh(&["-u", "7:8", "-w", "/srv"], "id -u; id -g; pwd")?, "7\n8\n/srv");
+    expect_eq!(
+        sh(&["-e", "A=1", "-e", "B=x y", "--hostname", "named"], "echo $A $B; hostname; cat /etc/hostname")?,
+        "1 x y\nnamed\nnamed"
+    );
+    expect_eq!(host.ok(&["run", "--rm", "--entrypoint", "echo", "base:1", "a", "-n"])?, "a -n");
+    // Its first process, in namespaces of its own, with nothing but a loopback device, and no way out by system calls.
+    expect_eq!(sh(&[], "echo $$; cat /proc/net/dev | tail -n +3 | while read n r; do echo $n; done")?, "1\nlo:");
+    let all = sh(&["--network", "host"], "cat /proc/net/dev")?;
+    expect_eq!(all.lines().count(), fs::read_to_string("/proc/net/dev")?.lines().count());
+    expect!(sh(&[], "mount -t tmpfs x /srv 2>&1 || true")?.contains("permission denied"), "a mount must be refused");
+    expect_eq!(sh(&[], "grep Seccomp: /proc/self/status")?, "Seccomp:\t2");
+    fails_with(host, 1, &["run", "--rm", "--read-only", "base:1", "touch", "/srv/x"], "Read-only file system")?;
+    let shared = host.file("shared");
+    fs::create_dir_all(&shared)?;
+    let bind = format!("{}:/data", shared.display());
+    expect_eq!(
+        sh(&["-v", &bind, "--tmpfs", "/scratch:size=1m"], "echo hi > /data/f; stat -f -c %T /scratch")?,
+        "tmpfs"
+    );
+    expect_eq!(fs::read(shared.join("f"))?, b"hi\n");
+    fails_with(
+        host,
+        1,
+        &["run", "--rm", "-v", &format!("{bind}:ro"), "base:1", "touch", "/data/g"],
+        "Read-only file system",
+    )?;
+    // Standard input, and its end.
+    let mut child = host.spawn(&["run", "--rm", "-i", "base:1", "cat"], Stdio::piped())?;
+    std::io::Write::write_all(&mut child.stdin.take().ok_or("a pipe")?, b"typed")?;
+    expect_eq!(Said::from(child.wait_with_output()?).out, "typed");
+    // More memory than allowed: the kernel kills it.
+    host.ok(&[
+        "create",
+        "--name",
+        "greedy",
+        "--memory",
+        "16M",
+        "base:1",
+        "sh",
+        "-c",
+        "x=$(dd if=/dev/zero bs=1M count=64 | tail -c 64000000)",
+    ])?;
+    let greedy = host.run(&["start", "-a", "greedy"])?;
+    expect!(greedy.code != Some(0), "it must not fit: {greedy:?}");
+    expect_eq!(host.json(&["inspect", "greedy"])?[0]["State"]["OOMKilled"], true);
+    host.ok(&["rm", "greedy"])?;
+    refused(host)?;
+    nothing_left(host, &[])
+}
+
+/// What cannot be run, with Docker's exit codes; nothing stays of it.
+fn refused(host: &Host) -> Outcome {
+    for (code, args, words) in [
+        (125, &["run", "--bogus", "base:1"][..], "bogus"),
+        (125, &["run", "--memory", "1x", "base:1", "true"], "--memory"),
+        (125, &["run", "--cpus=-1", "base:1", "true"], "--cpus"),
+        (125, &["run", "-v", "rel:rel", "base:1", "true"], "absolute path"),
+        (125, &["run", "nosuch:1", "true"], "no such image"),
+        (125, &["run", "base:1"], "no command specified"),
+        (125, &["run", "--rm", "-u", "nobody", "base:1", "true"], "no user 'nobody'"),
+        (127, &["run", "--rm", "base:1", "nosuch"], "executable file not found"),
+        (126, &["run", "--rm", "base:1", "/notrun"], "permission denied"),
+        (126, &["run", "--rm", "base:1", "/etc"], "permission denied"),
+    ] {
+        fails_with(host, code, args, words)?;
+    }
+    // "Created" it stays without --rm, as Docker's.
+    fails_with(host, 127, &["run", "--name", "failed", "base:1", "nosuch"], "executable file not found")?;
+    expect_eq!(row(host, "failed")?["status"], "Created");
+    host.ok(&["rm", "failed"])?;
+    expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
+    Ok(())
+}
+
+pub fn a_detached_one_is_looked_into(host: &Host) -> Outcome {
+    base(host)?;
+    let id = host.ok(&["run", "-d", "--name", "talker", "-e", "OF=image", "base:1", "sh", "-c", TALKER])?;
+    let lines = followed(host, "talker", 3)?;
+    expect_eq!(lines[..3], ["out 1", "out 2", "out 3"]);
+    let said = host.run(&["logs", "-t", "--tail", "4", "talker"])?;
+    for line in said.out.lines().chain(said.err.lines()) {
+        let (time, text) = line.split_once(' ').ok_or("a time")?;
+        expect!(
+            time.len() == 30 && time.ends_with('Z') && (text.starts_with("out") || text.starts_with("err")),
+            "{line}"
+        );
+    }
+    expect_eq!(said.out.lines().count() + said.err.lines().count(), 4);
+    expect!(host.run(&["logs", "talker"])?.err.starts_with("err 1\nerr 2\n"), "standard error is told from output");
+    expect_eq!(
+        host.ok(&["exec", "-e", "MY=1", "-w", "/srv", "-u", "www", "talker", "sh", "-c", "echo $OF $MY; pwd; id -u"])?,
+        "image 1\n/srv\n33"
+    );
+    fails_with(host, 5, &["exec", "talker", "sh", "-c", "exit 5"], "")?;
+    fails_with(host, 127, &["exec", "talker", "nosuch"], "executable file not found")?;
+    fails_with(host, 126, &["exec", "talker", "/notrun"], "permission denied")?;
+    host.ok(&["exec", "-d", "talker", "touch", "/made"])?;
+    soon("what goes on by itself", || Ok(host.run(&["exec", "talker", "stat", "/made"])?.code == Some(0)))?;
+    let top = host.ok(&["top", "talker"])?;
+    expect!(top.starts_with("UID") && top.contains(TALKER), "{top}");
+    expect_eq!(row(host, "talker")?["state"], "running");
+    let inspected = &host.json(&["inspect", "talker"])?[0];
+    expect_eq!(inspected["State"]["Running"], true);
+    expect_eq!(inspected["Config"]["Cmd"][2], TALKER);
+    fails_with(host, 1, &["rm", "talker"], "you cannot remove a running container")?;
+    fails_with(host, 1, &["mount", "talker"], "it runs")?;
+    fails_with(host, 125, &["run", "--name", "talker", "base:1", "true"], "is in use by container")?;
+    fails_with(host, 1, &["pool", "down"], "run")?;
+    host.ok(&["rm", "-f", "talker"])?;
+    fails_with(host, 1, &["logs", "talker"], "no such container")?;
+    nothing_left(host, &[id])
+}
+
+pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
+    base(host)?;
+    let id = host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "polite",
+        "base:1",
+        "sh",
+        "-c",
+        "trap 'echo bye; exit 3' TERM; echo ready; while true; do sleep 0.05; done",
+    ])?;
+    followed(host, "polite", 1)?;
+    host.ok(&["pause", "polite"])?;
+    expect!(row(host, "polite")?["status"].as_str().is_some_and(|text| text.ends_with("(Paused)")), "it is paused");
+    fails_with(host, 1, &["exec", "polite", "true"], "is paused")?;
+    fails_with(host, 1, &["pause", "polite"], "already paused")?;
+    host.ok(&["unpause", "polite"])?;
+    let waiting = host.spawn(&["wait", "polite"], Stdio::null())?;
+    host.ok(&["stop", "polite"])?;
+    expect_eq!(Said::from(waiting.wait_with_output()?).out, "3\n");
+    expect!(host.ok(&["logs", "polite"])?.ends_with("bye"), "its last words are kept");
+    let status = row(host, "polite")?["status"].as_str().unwrap_or_default().to_owned();
+    expect!(status.starts_with("Exited (3) ") && status.ends_with(" ago"), "{status}");
+    fails_with(host, 1, &["exec", "polite", "true"], "is not running")?;
+    fails_with(host, 1, &["kill", "polite"], "is not running")?;
+    // Once more, and what it wrote before is there still; then it does not listen.
+    host.ok(&["restart", "polite"])?;
+    followed(host, "polite", 3)?;
+    host.ok(&["kill", "-s", "KILL", "polite"])?;
+    expect_eq!(host.ok(&["wait", "polite"])?, "137");
+    host.ok(&["rm", "polite"])?;
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "deaf",
+        "base:1",
+        "sh",
+        "-c",
+        "trap '' TERM; echo ready; while true; do sleep 0.05; done",
+    ])?;
+    followed(host, "deaf", 1)?;
+    host.ok(&["stop", "-t", "0", "deaf"])?;
+    expect_eq!(row(host, "deaf")?["exit_code"], 137);
+    host.ok(&["rm", "deaf"])?;
+    // A signal to the command is one to the container; and a killed command is no end of it.
+    let child = host.spawn(
+        &[
+            "run",
+            "--name",
+            "front",
+            "base:1",
+            "sh",
+            "-c",
+            "trap 'exit 9' INT; echo ready; while true; do sleep 0.05; done",
+        ],
+        Stdio::null(),
+    )?;
+    soon("it runs", || Ok(host.run(&["logs", "front"])?.out.contains("ready")))?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id())?), nix::sys::signal::Signal::SIGINT)?;
+    expect_eq!(Said::from(child.wait_with_output()?).code, Some(9));
+    host.ok(&["start", "front"])?;
+    let mut child = host.spawn(&["attach", "front"], Stdio::null())?;
+    child.kill()?;
+    expect_eq!(child.wait()?.signal(), Some(9));
+    expect_eq!(row(host, "front")?["state"], "running");
+    host.ok(&["rm", "-f", "front"])?;
+    // One that goes by itself, watched or not.
+    host.ok(&["run", "-d", "--rm", "--name", "brief", "base:1", "true"])?;
+    soon("it goes by itself", || Ok(host.json(&["ps", "-a"])? == serde_json::json!([])))?;
+    soon("nothing stays", || Ok(nothing_left(host, std::slice::from_ref(&id)).is_ok()))?;
+    soon("its supervisor has done its work", || Ok(host.run(&["pool", "down"])?.code == Some(0)))
+}
+
+pub fn changes_are_seen_while_it_writes(host: &Host) -> Outcome {
+    base(host)?;
+    // One file of constant size and time, whose content goes on.
+    let script = "mkdir /d; i=100; while true; do i=$((i+1)); echo $i | dd of=/d/n conv=notrunc 2>/dev/null; \
+                  touch -d 2024-01-01 /d/n; [ $i = 101 ] && echo ready; sleep 0.01; done";
+    host.ok(&["run", "-d", "--name", "writer", "base:1", "sh", "-c", script])?;
+    followed(host, "writer", 1)?;
+    expect_eq!(host.ok(&["diff", "writer"])?, "A /d\nA /d/n");
+    let mut seen = Vec::new();
+    for tag in ["live:1", "live:2"] {
+        let said = host.run(&["-v", "commit", "writer", tag])?;
+        expect!(said.code == Some(0) && said.err.contains("could not write for"), "{said:?}");
+        let read = ["run", "--rm", tag, "cat", "/d/n"];
+        seen.push(host.ok(&read)?.parse::<u32>()?);
+    }
+    expect!(seen[0] > 100 && seen[1] > seen[0], "each commit has its own instant: {seen:?}");
+    // No mount point of a runtime is in the image: in its tree as little as in its layer.
+    let id = host.ok(&["create", "live:2"])?;
+    let tree = host.mount(&id)?;
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(&tree)?.chain(fs::read_dir(tree.join("etc"))?) {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    expect_eq!(names, ["bin", "d", "etc", "group", "notrun", "passwd", "srv"]);
+    host.ok(&["umount", &id])?;
+    // What the container put into such a place is its own.
+    host.ok(&["exec", "writer", "sh", "-c", "echo x > /etc/mine"])?;
+    expect_eq!(host.ok(&["diff", "writer"])?, "A /d\nA /d/n\nC /etc\nA /etc/mine");
+    host.ok(&["stop", "-t", "0", "writer"])?;
+    expect_eq!(host.ok(&["diff", "writer"])?, "A /d\nA /d/n\nC /etc\nA /etc/mine");
+    host.ok(&["rm", "writer", &id]).map(drop)
+}
+
+pub fn after_a_reboot_the_truth_is_told(host: &Host) -> Outcome {
+    base(host)?;
+    let runs = || Ok::<_, crate::pool::Fault>(lamina::runtime::runs_of(&host.root().canonicalize()?));
+    let mut ids = Vec::new();
+    for name in ["lost", "kept", "auto"] {
+        let rm: &[&str] = if name == "auto" { &["--rm"] } else { &[] };
+        ids.push(host.ok(&[&["run", "-d", "--name", name], rm, &["base:1", "sleep", "1000"]].concat())?);
+    }
+    host.ok(&["create", "--name", "never", "base:1", "true"])?;
+    // The supervisors first, so that no end is noted: as at a loss of power. Then all that /run and the kernel had.
+    for id in &ids {
+        for file in ["conmon.pid", "init.pid"] {
+            let process: i32 = fs::read_to_string(runs()?.join(id).join(file))?.trim().parse()?;
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL)?;
+        }
+    }
+    fs::remove_dir_all(runs()?)?;
+    soon("the processes end", || {
+        Ok(ids.iter().all(|id| lamina::runtime::Cgroup::new(id).processes().is_ok_and(|left| left.is_empty())))
+    })?;
+    host.ok(&["pool", "down"])?;
+    host.ok(&["ps"])?;
+    for (name, state, status) in
+        [("lost", "exited", "Exited (255)"), ("kept", "exited", "Exited (255)"), ("never", "created", "Created")]
+    {
+        let row = row(host, name)?;
+        expect_eq!((row["state"].as_str(), row["status"].as_str()), (Some(state), Some(status)), "{name}");
+    }
+    expect!(row(host, "auto").is_err(), "what goes by itself has gone");
+    // A number of a process that is another's by now deceives nobody.
+    let run = runs()?.join(&ids[0]);
+    fs::create_dir_all(&run)?;
+    for file in ["conmon.pid", "init.pid"] {
+        fs::write(run.join(file), std::process::id().to_string())?;
+    }
+    expect_eq!(row(host, "lost")?["state"], "exited");
+    host.ok(&["start", "kept"])?;
+    expect_eq!(row(host, "kept")?["state"], "running");
+    // Busy elsewhere: a mount namespace of somebody else keeps the tree. It goes all the same.
+    let init = host.json(&["inspect", "kept"])?[0]["State"]["Pid"].as_i64().ok_or("a process")?;
+    let holder = Command::new("nsenter")
+        .args(["--target", &init.to_string(), "--mount", "/bin/busybox", "unshare", "-m", "/bin/sleep", "1000"])
+        .stdin(Stdio::null())
+        .spawn();
+    let mut holder = holder?;
+    host.ok(&["rm", "-f", "kept"])?;
+    expect!(row(host, "kept").is_err(), "it is gone for the user");
+    holder.kill()?;
+    holder.wait()?;
+    host.ok(&["rm", "lost", "never"])?;
+    host.check()?;
+    nothing_left(host, &ids)
+}
+
+pub fn many_come_and_go_without_a_trace(host: &Host) -> Outcome {
+    base(host)?;
+    let count: usize = if std::env::var_os("FULL").is_some() { 200 } else { 20 };
+    let mounts = lamina::fs::mounts_below(&host.root())?.len();
+    let mut ids = Vec::new();
+    for round in 0..count / 10 {
+        let run = |number: usize| {
+            let name = format!("many-{round}-{number}");
+            let said = host.run(&[
+                "run",
+                "-d",
+                "--name",
+                &name,
+                "base:1",
+                "sh",
+                "-c",
+                "echo $HOSTNAME > /file; echo done; sleep 1000",
+            ]);
+            said.map(|said| (name, said))
+        };
+        let started: Vec<_> = thread::scope(|scope| {
+            let all: Vec<_> = (0..10).map(|number| scope.spawn(move || run(number))).collect();
+            all.into_iter().map(|one| one.join().map_err(|_| "a thread panicked")).collect::<Result<Vec<_>, _>>()
+        })?;
+        let mut names = Vec::new();
+        for one in started {
+            let (name, said) = one?;
+            expect_eq!(said.code, Some(0), "{said:?}");
+            ids.push(said.out.trim().to_owned());
+            followed(host, &name, 1)?;
+            expect_eq!(host.ok(&["diff", &name])?, "A /file");
+            names.push(name);
+        }
+        let removed = thread::scope(|scope| {
+            let all: Vec<_> = names.iter().map(|name| scope.spawn(move || host.run(&["rm", "-f", name]))).collect();
+            all.into_iter().map(|one| one.join().map_err(|_| "a thread panicked")).collect::<Result<Vec<_>, _>>()
+        })?;
+        for said in removed {
+            let said = said?;
+            expect_eq!(said.code, Some(0), "{said:?}");
+        }
+    }
+    expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
+    expect_eq!(lamina::fs::mounts_below(&host.root())?.len(), mounts);
+    host.check()?;
+    nothing_left(host, &ids)
+}

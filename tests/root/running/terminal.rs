@@ -1,0 +1,101 @@
+//! A real terminal: a pseudo-terminal of this test, with `lamina` on it.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::fd::OwnedFd,
+    process::Stdio,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    termios::{Winsize, tcgetattr, tcsetwinsize},
+};
+
+use super::{base, row};
+use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+
+/// What was read of a terminal so far.
+struct Screen {
+    master: File,
+    text: String,
+}
+
+impl Screen {
+    /// Reads until `words` came.
+    fn until(&mut self, words: &str) -> Outcome {
+        let mut bytes = [0; 1024];
+        let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
+        while !self.text.contains(words) {
+            let ready = poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&patience))?;
+            expect!(ready > 0, "no '{words}' in {:?}", self.text);
+            let length =
+                self.master.read(&mut bytes).map_err(|error| format!("no '{words}' in {:?}: {error}", self.text))?;
+            self.text.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+        self.text.clear();
+        Ok(())
+    }
+
+    fn type_in(&mut self, text: &str) -> Outcome {
+        Ok(self.master.write_all(text.as_bytes())?)
+    }
+}
+
+pub fn a_terminal_is_one(host: &Host) -> Outcome {
+    base(host)?;
+    let pty = nix::pty::openpty(None, None)?;
+    let (master, slave): (OwnedFd, OwnedFd) = (pty.master, pty.slave);
+    let size = |rows, columns| Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&master, size(33, 99))?;
+    let before = format!("{:?}", tcgetattr(&slave)?);
+    let mut command = host.command(&["run", "-it", "--name", "typed", "base:1", "sh"]);
+    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
+    let mut child = command.spawn()?;
+    let mut screen = Screen { master: File::from(master.try_clone()?), text: String::new() };
+    screen.until("# ")?;
+    screen.type_in("stty size; echo $TERM\n")?;
+    screen.until("33 99\r\nxterm\r\n")?;
+    // It is resized: the command is told, and tells the container.
+    tcsetwinsize(&master, size(44, 111))?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id())?), nix::sys::signal::Signal::SIGWINCH)?;
+    screen.type_in("until [ \"$(stty size)\" = '44 111' ]; do sleep 0.05; done; echo now\"\"resized\n")?;
+    screen.until("nowresized")?;
+    // Ctrl-C is the container's, not the command's.
+    screen.type_in("sh -c 'echo be\"\"gun; exec sleep 1000'\n")?;
+    screen.until("begun\r\n")?;
+    screen.type_in("\x03")?;
+    screen.until("# ")?;
+    screen.type_in("echo $?x\n")?;
+    screen.until("130x")?;
+    // Leave it; the terminal is as it was, and the container goes on.
+    screen.type_in("\x10\x11")?;
+    expect_eq!(child.wait()?.code(), Some(0));
+    expect_eq!(format!("{:?}", tcgetattr(&slave)?), before);
+    expect_eq!(row(host, "typed")?["state"], "running");
+    // Come back and end it.
+    let mut command = host.command(&["attach", "typed"]);
+    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
+    let mut child = command.spawn()?;
+    screen.type_in("exit 6\n")?;
+    expect_eq!(child.wait()?.code(), Some(6));
+    host.ok(&["rm", "typed"])?;
+    // A second process on a terminal.
+    host.ok(&["run", "-d", "--name", "other", "base:1", "sleep", "1000"])?;
+    // runc tells its terminal the size a moment after the process has begun.
+    let script = "until [ \"$(stty size 2>&1)\" = '44 111' ]; do sleep 0.05; done; [ -t 0 ] && echo sized";
+    let mut command = host.command(&["exec", "-it", "other", "sh", "-c", script]);
+    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
+    let mut child = command.spawn()?;
+    screen.until("sized\r\n")?;
+    expect_eq!(child.wait()?.code(), Some(0));
+    host.ok(&["rm", "-f", "other"])?;
+    // Without one it is told so, as Docker does.
+    let said = host.command(&["run", "-it", "--rm", "base:1", "true"]).stdin(Stdio::null()).output()?;
+    expect!(
+        said.status.code() == Some(125)
+            && String::from_utf8_lossy(&said.stderr).contains("the input device is not a TTY"),
+        "{said:?}"
+    );
+    Ok(())
+}
