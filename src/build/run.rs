@@ -35,13 +35,7 @@ const NETWORK_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 const SCRIPT: &str = "/dev/lamina-run";
 
 impl Stage {
-    pub(super) fn run_command(
-        &mut self,
-        build: &Build<'_>,
-        run: &Run,
-        text: &str,
-        progress: &mut Progress<'_>,
-    ) -> Result<()> {
+    pub(super) fn run_command(&mut self, build: &Build<'_>, run: &Run, progress: &mut Progress<'_>) -> Result<()> {
         if run.security.as_deref().is_some_and(|security| security != "sandbox") {
             return Err(Error::new(
                 Kind::Unsupported,
@@ -70,7 +64,7 @@ impl Stage {
             ..Command::default()
         };
         let job = Job { build, run, script, stage: self.index };
-        self.write(build, progress, &act, &created_by, |draft| job.execute(draft, command, text))
+        self.write(build, progress, &act, &created_by, |draft| job.execute(draft, command))
     }
 
     /// What a bind mount shows is part of what the command does.
@@ -130,7 +124,7 @@ struct Kept<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn execute(&self, draft: &Draft<'_>, mut command: Command, text: &str) -> Result<()> {
+    fn execute(&self, draft: &Draft<'_>, mut command: Command) -> Result<()> {
         let runtime = OciRuntime::find()?;
         let mounted = draft.mounted()?;
         draft.room(&mounted, ROOM)?;
@@ -155,11 +149,9 @@ impl<'a> Job<'a> {
         let exit = draft.with_room_ahead(root.as_fd(), ROOM, run)?;
         drop((root, caches, kept.held));
         if exit.code != 0 {
-            let shown = text.trim_start_matches("RUN ");
-            return Err(Error::new(
-                Kind::Invalid,
-                format!("the command '{shown}' returned a non-zero code: {}", exit.code),
-            ));
+            // In Docker's words: what was run, with the shell that ran it.
+            let what = format!("the command '{}' returned a non-zero code: {}", command.args.join(" "), exit.code);
+            return Err(Error::new(Kind::Invalid, what));
         }
         file_system.write_out()
     }

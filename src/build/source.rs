@@ -100,7 +100,10 @@ impl Source<'_> {
         }
         let mut there = Vec::new();
         for path in found {
-            if !self.is_excluded(&path) && self.open(&path)?.is_some() {
+            let Some(fd) = self.open(&path)? else { continue };
+            // A directory that is left out may hold what is not.
+            let may_hold = || -> Result<bool> { Ok(self.may_include_below(&path) && is_directory(&fd)?) };
+            if !self.is_excluded(&path) || may_hold()? {
                 there.push(path);
             }
         }
@@ -109,7 +112,7 @@ impl Source<'_> {
 
     fn matching(&self, directory: &Path, pattern: &Pattern) -> Result<Vec<PathBuf>> {
         let Some(fd) = self.open(directory)? else { return Ok(Vec::new()) };
-        if FileType::from_raw_mode(fstat(&fd).act(|| "look at it")?.st_mode) != FileType::Directory {
+        if !is_directory(&fd)? {
             return Ok(Vec::new());
         }
         let fitting = names(Place::new(&fd, c".").open_dir()?.as_fd())?.into_iter();
@@ -271,6 +274,10 @@ fn clean(pattern: &str, name: &str) -> Result<Vec<Vec<u8>>> {
         }
     }
     Ok(parts)
+}
+
+fn is_directory(fd: &OwnedFd) -> Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd).act(|| "look at it")?.st_mode) == FileType::Directory)
 }
 
 #[cfg(test)]

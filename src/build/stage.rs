@@ -98,7 +98,7 @@ impl Stage {
         };
         let instruction = step.instruction.expand(&lookup, build.dockerfile().escape)?;
         match &instruction {
-            Instruction::Run(run) => self.run_command(build, run, &step.text, progress),
+            Instruction::Run(run) => self.run_command(build, run, progress),
             Instruction::Copy(transfer) => self.transfer(build, transfer, false, progress),
             Instruction::Add(transfer) => self.transfer(build, transfer, true, progress),
             Instruction::Workdir(_) => self.workdir(build, &instruction, progress),
@@ -169,12 +169,13 @@ impl Stage {
         let created_by = settings::shown(instruction);
         let key = self.key(build, &created_by);
         let before = self.config.clone();
+        let user = settings::text(&changed, "User").to_owned();
         self.cached_or(build, &key, progress, || {
             let change = |settings: &mut Settings| *settings = changed;
             if build.has_directory(&before, &path)? {
                 return build.configured(&key, &before, &created_by, change);
             }
-            build.layer(&before, &key, &created_by, |draft| build.make_directory(draft, &path), change)
+            build.layer(&before, &key, &created_by, |draft| build.make_directory(draft, &path, &user), change)
         })
     }
 

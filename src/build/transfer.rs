@@ -257,10 +257,12 @@ impl Build<'_> {
         Ok(resolve(tree.mounted.root(), Path::new(path)).is_ok_and(|found| found.missing == 0 && found.is_dir))
     }
 
-    pub(super) fn make_directory(&self, draft: &Draft<'_>, path: &str) -> Result<()> {
+    /// Makes a directory that is the user's, as BuildKit does; without a user it is root's.
+    pub(super) fn make_directory(&self, draft: &Draft<'_>, path: &str, user: &str) -> Result<()> {
         let mounted = draft.mounted()?;
         let file_system = mounted.file_system()?;
-        let how = How { now: self.started.as_second(), ..How::default() };
+        let owner = if user.is_empty() { None } else { Some(owner_of(mounted.root(), user)?) };
+        let how = How { owner, now: self.started.as_second(), ..How::default() };
         let mut filling = draft.filling(&mounted)?;
         let mut room = |bytes: Bytes| filling.room(bytes);
         let nothing = Source { root: self.context, ignore: None, keeps_owners: false, name: String::new() };

@@ -1,11 +1,17 @@
 //! `lamina history`.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Global, human, output, pool};
-use crate::{id::DiffId, image::catalog::Catalog, units::Bytes};
+use crate::{
+    id::{DiffId, ImageId},
+    image::catalog::Catalog,
+    units::Bytes,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -64,9 +70,10 @@ impl Args {
         let layers = catalog.layers(&image)?;
         let size = |diff: DiffId| layers.iter().find(|layer| layer.diff_id == diff).and_then(|layer| layer.info.size);
         let steps = image.config.history()?;
-        let last = steps.len().saturating_sub(1);
+        // Those that builds here left between their steps are known, as Docker shows them.
+        let ids: BTreeMap<usize, ImageId> = catalog.line_of(&image)?.into_iter().collect();
         let rows = steps.into_iter().enumerate().rev().map(|(index, step)| Row {
-            id: if index == last { image.id.to_string() } else { "<missing>".to_owned() },
+            id: ids.get(&(index + 1)).map_or_else(|| "<missing>".to_owned(), ToString::to_string),
             created: step.created,
             created_by: step.created_by,
             size_bytes: step.diff_id.and_then(size).unwrap_or_default(),

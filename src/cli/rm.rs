@@ -23,9 +23,6 @@ impl Args {
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
         containers.sweep_or_tell();
-        if self.volumes {
-            tracing::debug!("containers have no anonymous volumes yet");
-        }
         for_each(&self.containers, |name| {
             let container = containers.find(name)?;
             match self.volumes {

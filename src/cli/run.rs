@@ -200,7 +200,7 @@ fn finish(containers: &Containers<'_>, container: &Container, watch: &Watch) -> 
     if matches!(watched, Watched::Exited(_))
         && containers.settings(container).is_ok_and(|settings| settings.auto_remove)
     {
-        gone(containers.remove(container, false))?;
+        gone(containers.remove_with_volumes(container, false))?;
     }
     Ok(code_of(watched))
 }

@@ -7,7 +7,12 @@ use std::{fs::File, time::Duration};
 
 use rustix::event::Timespec;
 
-use super::{Container, Containers, home::Home, settings::Settings, status::wait_for_end};
+use super::{
+    Container, Containers,
+    home::Home,
+    settings::Settings,
+    status::{PATIENCE, wait_for_end},
+};
 use crate::{
     crash,
     error::{Error, Kind, Result},
@@ -20,9 +25,6 @@ use crate::{
 
 /// Seconds that a container has to stop when nobody says otherwise, as Docker's.
 const STOP_SECONDS: u64 = 10;
-
-/// How long the kernel may take to end killed processes.
-const KILL_PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// How a watched container ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl Watch {
         }
         // A signal that was handed on has done its work.
         interrupt::forget();
-        wait_for_end(&self.home, &self.run)?;
+        wait_for_end(&self.home, &self.run, None)?;
         let code = self.home.exit()?.map(|(code, _)| code);
         // Removed under us by force, or its end was not seen: as after SIGKILL, which Docker tells then.
         let code = code.unwrap_or(if self.home.path().exists() { super::status::UNKNOWN_CODE } else { 137 });
@@ -249,7 +251,7 @@ impl Containers<'_> {
 
     /// Waits until the killed `init` has ended and that is noted.
     fn settled(&self, container: &Container, init: &Process) -> Result<()> {
-        if !ends(init, Duration::from_secs(KILL_PATIENCE.tv_sec.unsigned_abs()))? {
+        if !ends(init, Duration::from_secs(PATIENCE.tv_sec.unsigned_abs()))? {
             let what = format!(
                 "process {} of container {} was killed and does not end: it waits for the kernel, for a device or a \
                  network file system that does not answer",
@@ -258,7 +260,12 @@ impl Containers<'_> {
             );
             return Err(Error::new(Kind::InUse, what));
         }
-        wait_for_end(&self.home(container), &self.run_directory(container))
+        let run = self.run_directory(container);
+        if wait_for_end(&self.home(container), &run, Some(&PATIENCE))? {
+            return Ok(());
+        }
+        // It cannot hand its output on, and would wait for that for ever.
+        run.supervisor()?.map_or(Ok(()), |supervisor| supervisor.signal(libc::SIGKILL))
     }
 
     /// Stops its processes where they are, or lets them go on.

@@ -209,7 +209,13 @@ impl<'store> Containers<'store> {
     /// As [`Containers::remove`].
     pub fn remove_with_volumes(&self, container: &Container, force: bool) -> Result<()> {
         let volumes = Volumes::of(self.store);
-        let attached = volumes.attached(&container.id)?;
+        let mut attached = volumes.attached(&container.id)?;
+        // One that its user gave by name stays, whatever the name looks like.
+        let settings = self.settings(container)?;
+        let is_named = |target: &str| {
+            settings.volumes.iter().any(|volume| volume.target == target && matches!(volume.source, Source::Named(_)))
+        };
+        attached.retain(|attached| !is_named(&attached.target));
         self.remove(container, force)?;
         volumes.remove_anonymous(&attached)
     }

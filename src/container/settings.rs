@@ -120,6 +120,20 @@ struct OfImage {
     volumes: Option<BTreeMap<String, Value>>,
 }
 
+/// One way to write a place inside, so that two ways are not two places: without `.`, `..` and more than one slash.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    // What is not absolute is refused as it is.
+    if path.starts_with('/') { format!("/{}", parts.join("/")) } else { path.to_owned() }
+}
+
 impl Settings {
     /// The settings of a container of the image with this configuration.
     ///
@@ -142,7 +156,11 @@ impl Settings {
             ..wanted.rest
         };
         wanted.env.iter().for_each(|pair| set(&mut settings.env, pair));
-        for target in image.volumes.unwrap_or_default().into_keys() {
+        let places = settings.volumes.iter_mut().map(|volume| &mut volume.target);
+        places
+            .chain(settings.tmpfs.iter_mut().map(|tmpfs| &mut tmpfs.target))
+            .for_each(|target| *target = clean(target));
+        for target in image.volumes.unwrap_or_default().into_keys().map(|target| clean(&target)) {
             if !settings.targets().any(|taken| taken == target) {
                 settings.volumes.push(VolumeMount { source: Source::Anonymous, target, read_only: false });
             }

@@ -7,7 +7,7 @@ use std::{os::fd::AsFd as _, path::PathBuf};
 
 use jiff::Timestamp;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::inotify,
     io::Errno,
 };
@@ -100,9 +100,9 @@ impl Containers<'_> {
     pub fn status(&self, container: &Container) -> Result<Status> {
         let (home, run) = (self.home(container), self.run_directory(container));
         let init = run.init()?;
-        if init.is_none() && run.supervisor()?.is_some() {
-            // It has ended, and how is about to be written down.
-            wait_for_end(&home, &run)?;
+        if init.is_none() && run.was_made() && run.supervisor()?.is_some() {
+            // It has ended, and how is about to be written down. Before it was made, there is nothing to wait for.
+            wait_for_end(&home, &run, Some(&PATIENCE))?;
         }
         let started = home.started()?;
         let exit = home.exit()?;
@@ -148,38 +148,46 @@ impl Containers<'_> {
         // One that is removed by itself stays until its end is known here.
         let attended = home.attend()?;
         if self.status(container)?.state.is_live() {
-            wait_for_end(&home, &self.run_directory(container))?;
+            wait_for_end(&home, &self.run_directory(container), None)?;
         }
         let code = home.exit()?.map(|(code, _)| code);
         let state = self.status(container)?.state;
         drop(attended);
+        // Removed by force meanwhile: killed, as Docker tells then.
+        let is_gone = matches!(self.find(container.id.as_str()), Err(error) if error.kind() == Kind::NotFound);
         Ok(match state {
+            State::Created if is_gone => code.unwrap_or(128 + libc::SIGKILL),
             State::Created => 0,
             _ => code.unwrap_or(UNKNOWN_CODE),
         })
     }
 }
 
-/// Waits until the end of the run is noted, or nobody is left who could note it.
-pub(super) fn wait_for_end(home: &Home, run: &RunDirectory) -> Result<()> {
+/// How long a supervisor may take to note an end that has come. One that nobody reads the output from may take for ever.
+pub(super) const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// Waits until the end of the run is noted, or nobody is left who could note it; with a limit, no longer than that without
+/// a sign. Tells whether it came so far.
+pub(super) fn wait_for_end(home: &Home, run: &RunDirectory, limit: Option<&Timespec>) -> Result<bool> {
     let act = || "wait for the end of the container";
     let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).act(act)?;
     let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::DELETE_SELF;
     match inotify::add_watch(&inotify, home.path(), events) {
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT) => return Ok(true),
         watched => watched.act(act)?,
     };
     loop {
         // Looked at after the watch is set, so that nothing is missed between.
         if home.exit()?.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let Some(process) = run.supervisor()?.map_or_else(|| run.init(), |process| Ok(Some(process)))? else {
-            return Ok(());
+            return Ok(true);
         };
         let mut ready =
             [PollFd::new(&inotify, PollFlags::IN), PollFd::from_borrowed_fd(process.fd().as_fd(), PollFlags::IN)];
-        match poll(&mut ready, None) {
+        match poll(&mut ready, limit) {
+            Ok(0) => return Ok(false),
             Ok(_) => {}
             Err(Errno::INTR) => interrupt::check()?,
             Err(errno) => return Err(errno).act(act),

@@ -22,6 +22,8 @@ use crate::{
 
 /// A data volume that a container is to have.
 pub(super) struct Wanted {
+    /// Whether it was made for this container and nobody knows it by name.
+    nameless: bool,
     volume: Volume,
     target: String,
     read_only: bool,
@@ -47,14 +49,14 @@ impl Containers<'_> {
             };
             let volume = volumes.create(name, &BTreeMap::new());
             let volume = volume.map_err(|error| error.and_undo(self.give_up_volumes(&all)))?;
-            all.push(Wanted { volume, target: target.clone(), read_only: *read_only });
+            all.push(Wanted { nameless: name.is_none(), volume, target: target.clone(), read_only: *read_only });
         }
         Ok(all)
     }
 
     /// Removes those that were made for a container which did not come to be.
     pub(super) fn give_up_volumes(&self, wanted: &[Wanted]) -> Result<()> {
-        let anonymous = wanted.iter().filter(|wanted| wanted.volume.anonymous);
+        let anonymous = wanted.iter().filter(|wanted| wanted.nameless);
         anonymous.map(|wanted| Volumes::of(self.store).remove(&wanted.volume)).fold(Ok(()), Result::and)
     }
 

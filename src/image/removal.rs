@@ -43,6 +43,26 @@ impl Catalog<'_> {
         self.remove_names(name, &image, untagged)
     }
 
+    /// The image and those from which steps of builds led to it, each with the length of its history.
+    ///
+    /// # Errors
+    /// When the database or a configuration cannot be read.
+    pub fn line_of(&self, image: &Image) -> Result<Vec<(usize, ImageId)>> {
+        let mut line = vec![(image.config.history()?.len(), image.id)];
+        let mut open = vec![image.id];
+        while let Some(id) = open.pop() {
+            for parent in self.store.database().read("look for an image's steps", |tx| steps_before(tx, id))? {
+                match self.find(&parent.to_string()) {
+                    Ok(found) => line.push((found.config.history()?.len(), parent)),
+                    Err(error) if error.kind() == Kind::NotFound => continue,
+                    Err(error) => return Err(error),
+                }
+                open.push(parent);
+            }
+        }
+        Ok(line)
+    }
+
     /// Removes an image with all its references.
     ///
     /// # Errors
@@ -61,6 +81,10 @@ impl Catalog<'_> {
             digests::forget_unnamed(tx, image.id, &untagged)?;
             // Counted here: another command may have named it, or taken a name from it, since we looked.
             if is_named(tx, image.id)? {
+                return Ok(Vec::new());
+            }
+            // The steps of another build went on from it: without its name it is one of them.
+            if is_followed(tx, image.id)? {
                 return Ok(Vec::new());
             }
             if let Some(user) = user_of(tx, image.id)? {

@@ -148,6 +148,11 @@ impl RunDirectory {
         self.process(&self.init_file(), "cgroup")
     }
 
+    /// Whether the container's first process was made in this run, whether it lives or not.
+    pub fn was_made(&self) -> bool {
+        self.init_file().exists()
+    }
+
     /// The process that supervises it, if it lives.
     ///
     /// # Errors

@@ -1,6 +1,10 @@
 //! `USER` as an image means it: names are those of its own /etc/passwd and /etc/group.
 
-use std::{fs::File, io::Read as _, os::fd::BorrowedFd};
+use std::{
+    fs::File,
+    io::Read as _,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, openat2},
@@ -43,16 +47,17 @@ pub fn owner_of(root: BorrowedFd<'_>, text: &str) -> Result<(u32, u32)> {
 
 fn read(root: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<String> {
     let act = || format!("read /{} of the image", path.to_string_lossy());
-    // An image may hold anything under these names: no link leads out of it, and no FIFO blocks.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+    // An image may hold anything under these names: no link leads out of it, and what is no file is never opened, as that
+    // alone makes some devices act.
+    match openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(String::new()),
         Err(errno) => Err(errno).act(act),
         Ok(fd) => {
-            let file = File::from(fd);
-            if !file.metadata().act(act)?.is_file() {
+            let found = File::from(fd);
+            if !found.metadata().act(act)?.is_file() {
                 return Ok(String::new());
             }
+            let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).act(act)?;
             let mut bytes = Vec::new();
             file.take(LIMIT).read_to_end(&mut bytes).act(act)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())

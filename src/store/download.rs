@@ -43,7 +43,16 @@ impl Store {
     pub fn download(&self, digest: Digest) -> Result<Download> {
         let directory = self.layout.downloads();
         let path = directory.join(digest.hex());
-        match locked(&path).act(|| format!("open {}", path.display()))? {
+        let act = || format!("open {}", path.display());
+        let mut found = locked(&path).act(act)?;
+        if let Some(file) = &found
+            && file.metadata().act(act)?.nlink() > 1
+        {
+            // It is a layer's archive by now, which nobody may write to, whatever another registry says of it.
+            fs::remove_file(&path).act(act)?;
+            found = locked(&path).act(act)?;
+        }
+        match found {
             Some(file) => Ok(Download { file, path: Some(path), directory }),
             None => {
                 let file = SparingFile::unnamed(&directory, BACKING_RESERVE)?.into_file();

@@ -147,8 +147,9 @@ impl Sender<'_> {
                 let (take, failure) = (Arc::clone(&take), &failure);
                 scope.spawn(move || {
                     if let Err(error) = self.work(&take) {
-                        self.session.stop();
+                        // Noted first: what others fail with when they are stopped is not why.
                         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        self.session.stop();
                     }
                 });
             }

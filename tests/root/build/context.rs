@@ -127,6 +127,12 @@ pub fn what_is_ignored_is_not_there(host: &Host) -> Outcome {
     context(host, "FROM base\nCOPY private/key /\n", &[])?;
     let said = build(host, &[])?;
     expect!(said.err.contains("excluded by .dockerignore"), "{said:?}");
+    // Of a directory that is left out comes what is excepted from that.
+    let files = [(".dockerignore", "*\n!src/deep\n"), ("src/deep/kept", ""), ("src/lost", ""), ("other", "")];
+    context(host, "FROM base\nCOPY src /src\n", &files)?;
+    built(host, &["-t", "some"])?;
+    let some = tree(host, "some")?.join("src");
+    expect!(some.join("deep/kept").exists() && !some.join("lost").exists(), "only what is excepted");
     host.check()
 }
 

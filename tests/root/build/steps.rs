@@ -71,6 +71,15 @@ pub fn steps_go_with_their_image(host: &Host) -> Outcome {
     expect_eq!(host.ok(&["rmi", "short"])?.matches("Deleted: ").count(), 2);
     expect_eq!((count(&[])?, count(&["-a"])?), (1, 1));
     expect_eq!(host.json(&["pool", "status"])?["layers"], 1);
+    // Images between steps are known to the history; one that others went on from loses its name alone.
+    context(host, "FROM base\nUSER 33\nWORKDIR /home/app\nRUN touch mine\n", &[])?;
+    built(host, &["-t", "home"])?;
+    let history = host.json(&["history", "home"])?;
+    let known = history.as_array().into_iter().flatten().filter(|row| row["id"] != "<missing>").count();
+    expect_eq!(known, history.as_array().map_or(0, Vec::len), "{history}");
+    expect_eq!(fs::metadata(tree(host, "home")?.join("home/app"))?.uid(), 33);
+    expect_eq!(host.ok(&["rmi", "base"])?, "Untagged: base:latest");
+    expect_eq!(host.json(&["history", "home"])?, history);
     host.check()
 }
 

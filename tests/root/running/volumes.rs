@@ -30,6 +30,14 @@ pub fn volumes_are_filled_shared_and_outlive(host: &Host) -> Outcome {
     expect!(content.join("kept").exists(), "a volume outlives its container");
     host.ok(&["run", "--rm", "-v", "/nameless", "base:1", "true"])?;
     expect_eq!(volumes()?, "data");
+    // One that got its name from us is its user's all the same, once they give it by that.
+    let own = host.ok(&["volume", "create"])?;
+    let given = format!("{own}:/own/");
+    host.ok(&["run", "--rm", "-v", &given, "base:1", "touch", "/own/kept"])?;
+    expect!(host.root().join("volumes").join(&own).join("_data/kept").exists(), "it was removed with the container");
+    let said = host.run(&["run", "--rm", "-v", &given, "--tmpfs", "/own", "base:1", "true"])?;
+    expect!(said.code == Some(125) && said.err.contains("duplicate mount point: /own"), "{said:?}");
+    host.ok(&["volume", "rm", &own])?;
     host.ok(&["volume", "rm", "data"]).map(drop)
 }
 
