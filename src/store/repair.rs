@@ -21,6 +21,8 @@ impl Store {
         let ground = Ground::existing(root)?.ok_or_else(|| no_pool(root))?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
+        // Before anything is opened: what is missing under its name is the kernel's still, and can be saved.
+        pool::require_kept(&spec)?;
         let wrong = match pool::open(&spec).and_then(|driver| driver.status()) {
             Ok(status) if !status.health.is_stopped() => None,
             Ok(status) if status.health == Health::Failed => Some("the kernel had given the pool up".to_owned()),
@@ -30,7 +32,6 @@ impl Store {
         };
         let Some(wrong) = wrong else { return Ok((ground.bring_up(&spec)?, Vec::new())) };
         ground.refuse_if_used("take the pool down to repair it")?;
-        pool::require_kept(&spec).map_err(|error| error.within(wrong.clone()))?;
         let done = pool::repair(&spec).map_err(|error| error.within(format!("{wrong}; repair the pool")))?;
         let store = ground.bring_up(&spec)?;
         let repaired = !store.driver.status()?.health.is_stopped();
