@@ -82,11 +82,10 @@ fn count(output: &str, word: &str) -> Option<u64> {
 /// The reason in libtest's `test NAME ... ignored, REASON` and in libtest-mimic's `test NAME ... ignored (REASON)`.
 fn ignored_reason(output: &str) -> String {
     let reason = output.lines().find_map(|line| {
-        let (before, rest) = line.split_once("ignored")?;
-        // Output of the case may have pushed the verdict onto a line of its own.
-        let verdict = before.is_empty() || before.ends_with(" ... ");
-        let reason = rest.strip_prefix(", ").or_else(|| Some(rest.strip_prefix(" (")?.trim_end_matches(')')));
-        reason.filter(|_| verdict)
+        // Output of the case may have pushed the verdict onto a line of its own; its name may hold the word, too.
+        let verdict = line.split_once(" ... ignored").map(|(_, rest)| rest);
+        let rest = line.strip_prefix("ignored").or(verdict)?;
+        rest.strip_prefix(", ").or_else(|| Some(rest.strip_prefix(" (")?.trim_end_matches(')')))
     });
     reason.unwrap_or("ignored without a reason").trim().to_owned()
 }

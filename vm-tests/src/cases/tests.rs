@@ -52,9 +52,11 @@ fn a_skip_keeps_its_reason_even_on_the_harness_line() {
 #[test]
 fn an_ignored_case_is_skipped_with_its_reason() {
     let closing = "test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
-    for said in
-        ["test a ... ignored, no btrfs", "test a ... ignored (no btrfs)", "test a ... words\nignored (no btrfs)"]
-    {
+    for said in [
+        "test a ... ignored, no btrfs",
+        "test is_ignored ... ignored (no btrfs)",
+        "test a ... words\nignored (no btrfs)",
+    ] {
         let output = format!("{said}\n\n{closing}");
         assert_eq!(verdict(&Exit::Code(0), &output), Verdict::Skipped("no btrfs".into()), "{said:?}");
     }
