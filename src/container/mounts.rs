@@ -13,7 +13,7 @@ use super::{Container, Containers};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, mounts_below, unmount},
+    fs::{FileSystem, Mounted, mounts_below, unmount},
 };
 
 impl Containers<'_> {
@@ -89,15 +89,18 @@ impl Containers<'_> {
         Ok(target)
     }
 
-    /// Unmounts the container.
+    /// Unmounts the container. What was written in it is on the disk then, as after unmounting a disk: the file system of
+    /// a btrfs subvolume or a bound directory stays mounted elsewhere, so that the kernel would write it out when it likes.
     ///
     /// # Errors
-    /// `Invalid` if it is not mounted, `InUse` if somebody works in it.
+    /// `Invalid` if it is not mounted, `InUse` if somebody works in it; the kernel's reason for not writing all of it, but
+    /// the container is unmounted then.
     pub fn unmount(&self, container: &Container) -> Result<()> {
         let _lock = self.lock(container)?;
         let Some(target) = self.mounted_at(container)? else {
             return Err(Error::new(Kind::Invalid, format!("container {} is not mounted", container.name)));
         };
+        let written = FileSystem::at(&target).and_then(|written| written.write_out());
         unmount(&target).map_err(|error| match error.kind() {
             Kind::InUse => error.within(format!(
                 "a process works in container {}; find it with 'fuser -vm {}' and end it first",
@@ -108,7 +111,8 @@ impl Containers<'_> {
         })?;
         crash::point(crash::Point::Unmounted);
         self.store.release(&container.key())?;
-        remove_mount_point(&target)
+        remove_mount_point(&target)?;
+        written.act(|| format!("container {} is unmounted, but what was written last may be lost", container.name))
     }
 }
 

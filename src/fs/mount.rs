@@ -199,6 +199,16 @@ impl Mounted {
 pub struct FileSystem(OwnedFd);
 
 impl FileSystem {
+    /// The one that has `directory`.
+    ///
+    /// # Errors
+    /// The kernel's reason for not opening it.
+    pub fn at(directory: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(CWD, directory, flags, Mode::empty());
+        opened.map(Self).act(|| format!("open {}", directory.display()))
+    }
+
     /// Writes everything out. write(2) only fills memory; a pool that is full shows here (syncfs(2), since Linux 5.8).
     ///
     /// # Errors

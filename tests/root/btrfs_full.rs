@@ -3,22 +3,20 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
 };
 
 use lamina::{
-    driver::{Access, Health, pool},
+    driver::{Health, pool},
     error::Kind,
-    fs::{BlockFs, MountSpec, Mounted},
     units::Bytes,
 };
 use libtest_mimic::{Completion, Failed, Trial};
-use tempfile::TempDir;
 
 use crate::{
     as_root,
     btrfs::{Pool, id, mounted, random, spec_in},
+    disk::SmallDisk,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -80,49 +78,6 @@ fn full() -> Result<Completion, Failed> {
     assert_eq!(driver.status()?.health, Health::Ok, "{:?}", driver.status()?);
     fs::write(mount.path().join("more"), random(32 << 20))?;
     Ok(Completion::Completed)
-}
-
-/// A small ext4 on a loop device, mounted; gone with the value.
-pub(crate) struct SmallDisk {
-    directory: TempDir,
-}
-
-impl SmallDisk {
-    pub(crate) fn new(size: u64) -> Result<Self, Failed> {
-        let directory = tempfile::Builder::new().prefix("lamina-test-disk-").tempdir()?;
-        let file = directory.path().join("disk");
-        File::create(&file)?.set_len(size)?;
-        let made = Command::new("mkfs.ext4").args(["-q", "-m", "0", "-b", "4096"]).arg(&file).status()?;
-        assert!(made.success());
-        let mount = directory.path().join("mnt");
-        fs::create_dir(&mount)?;
-        let disk = Self { directory };
-        let attached = lamina::block::LoopFile::attach(&file)?;
-        let spec = MountSpec::Device {
-            device: attached.device().to_owned(),
-            fs: BlockFs::Ext4,
-            options: Vec::new(),
-            access: Access::ReadWrite,
-        };
-        Mounted::detached(&spec)?.attach(&mount)?;
-        Ok(disk)
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join("mnt")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = lamina::fs::unmount(&self.path());
-        let file = self.directory.path().join("disk");
-        let detached =
-            lamina::block::LoopFile::find(&file).and_then(|found| found.map_or(Ok(()), |disk| disk.detach()));
-        if let Err(error) = detached {
-            eprintln!("let go of {}: {error}", file.display());
-        }
-    }
 }
 
 fn full_below() -> Result<Completion, Failed> {

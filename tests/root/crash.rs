@@ -18,8 +18,9 @@ use libtest_mimic::{Completion, Trial};
 use crate::{
     expect, expect_eq,
     image::tarball::Tarball,
-    lamina::{Host, Said, with_host, write_tar},
+    lamina::{Host, Said, with_flaky_host, with_host, write_tar},
     pool::Outcome,
+    power,
     registry::server::{Layer, Server},
 };
 
@@ -27,6 +28,15 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![Trial::test("crash::every_point_has_its_commands", every_point_has_its_commands)];
     for driver in DriverKind::ALL {
+        trials.extend([IMPORT, COMMIT, LIVES].map(|group| {
+            Trial::ignorable_test(format!("power::{driver}::{}", group.name), move || {
+                with_flaky_host(driver, |host| {
+                    power::expect_messages();
+                    host.ok(&create_args(host))?;
+                    kill_in(host, &group)
+                })
+            })
+        }));
         trials.push(case(driver, "pool", kill_over_the_pool));
         let groups = GROUPS.iter().filter(|group| group.name != LIMIT.name || Point::LimitSet.is_of(driver));
         trials.extend(groups.map(|group| {
@@ -280,6 +290,7 @@ fn done(host: &Host, effect: Effect, arrival: usize) -> Outcome {
 
 fn kill_in(host: &Host, group: &Group) -> Outcome {
     prepare(host)?;
+    host.sync()?;
     let server = registry()?;
     let mut reached = Vec::new();
     for step in group.steps {
@@ -327,6 +338,7 @@ fn kill_once(host: &Host, server: &Server, step: &Step, at: &str, reached: &mut 
 
 /// All is well after a kill, the next commands work, and the killed one does.
 fn after_kill(host: &Host, step: &Step, args: &[String], reached: &[String]) -> Outcome {
+    host.lose_power()?;
     host.check()?;
     // A layer of an image that was to have more waits for the next try, with its archive.
     if !matches!(step.args[0], "load" | "pull") {

@@ -20,7 +20,7 @@ use lamina::{
 use libtest_mimic::Trial;
 
 use crate::{
-    btrfs_full::SmallDisk,
+    disk::SmallDisk,
     expect, expect_eq,
     lamina::{Host, Said, with_host, with_host_in},
     pool::Outcome,

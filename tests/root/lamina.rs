@@ -4,6 +4,7 @@
 use std::{
     env,
     ffi::OsStr,
+    fs::File,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -18,12 +19,14 @@ use lamina::{
 };
 use libtest_mimic::{Completion, Failed};
 
-use crate::pool::Outcome;
+use crate::{pool::Outcome, power::FlakyDisk};
 
 /// One root directory, with a pool or without.
 pub struct Host {
     pub driver: DriverKind,
     directory: tempfile::TempDir,
+    /// The disk that all of it lies on, if its power can fail. Goes last.
+    disk: Option<FlakyDisk>,
 }
 
 /// What a command said.
@@ -47,10 +50,26 @@ pub fn with_host_in(
     driver: DriverKind,
     case: impl FnOnce(&Host) -> Outcome,
 ) -> Result<Completion, Failed> {
-    run_case(base, driver, case).map_err(|fault| fault.0.into())
+    run_case(|| Host::new(base, driver, None), driver, case).map_err(|fault| fault.0.into())
 }
 
-fn run_case(base: &Path, driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Outcome<Completion> {
+/// The same on a disk whose power can fail.
+pub fn with_flaky_host(driver: DriverKind, case: impl FnOnce(&Host) -> Outcome) -> Result<Completion, Failed> {
+    if let Some(missing) = FlakyDisk::missing()? {
+        return Ok(Completion::ignored_with(missing));
+    }
+    let host = || {
+        let disk = FlakyDisk::new(4 << 30)?;
+        Host::new(&disk.path(), driver, Some(disk))
+    };
+    run_case(host, driver, case).map_err(|fault| fault.0.into())
+}
+
+fn run_case(
+    host: impl FnOnce() -> Outcome<Host>,
+    driver: DriverKind,
+    case: impl FnOnce(&Host) -> Outcome,
+) -> Outcome<Completion> {
     if !rustix::process::geteuid().is_root() {
         return Ok(Completion::ignored_with("needs root"));
     }
@@ -61,15 +80,33 @@ fn run_case(base: &Path, driver: DriverKind, case: impl FnOnce(&Host) -> Outcome
         }
         Err(error) => return Err(error.into()),
     }
-    let host = Host::new(base, driver)?;
+    let host = host()?;
     case(&host)?;
     host.finish()?;
     Ok(Completion::Completed)
 }
 
 impl Host {
-    fn new(base: &Path, driver: DriverKind) -> Outcome<Self> {
-        Ok(Self { driver, directory: tempfile::Builder::new().prefix("lamina-test-").tempdir_in(base)? })
+    fn new(base: &Path, driver: DriverKind, disk: Option<FlakyDisk>) -> Outcome<Self> {
+        let directory = tempfile::Builder::new().prefix("lamina-test-").tempdir_in(base)?;
+        Ok(Self { driver, directory, disk })
+    }
+
+    /// What the test itself has written is safe from a loss of power.
+    pub fn sync(&self) -> Outcome {
+        Ok(rustix::fs::syncfs(File::open(self.directory.path())?)?)
+    }
+
+    /// The power fails, where the disk is one that knows this: what was not synced is lost, and so are mounts and devices.
+    pub fn lose_power(&self) -> Outcome {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        disk.drop_writes()?;
+        for mount in mounts_below(&self.root().join("mounts"))? {
+            unmount(&mount.target)?;
+        }
+        // Whatever it writes is lost, too.
+        self.ok(&["pool", "down"])?;
+        disk.restart()
     }
 
     /// The root directory.

@@ -22,10 +22,12 @@ mod commands;
 mod conformance;
 mod crash;
 mod damage;
+mod disk;
 mod full;
 mod image;
 mod lamina;
 mod loop_file;
+mod power;
 mod registry;
 mod running;
 mod save;
@@ -59,6 +61,7 @@ fn main() {
         save::trials(),
         registry::trials(),
         crash::trials(),
+        power::trials(),
         damage::trials(),
         full::trials(),
         trouble::trials(),

@@ -13,7 +13,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 
 use super::kept;
 use crate::{
-    btrfs_full::SmallDisk,
+    disk::SmallDisk,
     expect, expect_eq,
     lamina::{Host, with_host, with_host_in},
     pool::Outcome,
