@@ -24,7 +24,7 @@ pub use descent::{Descent, Found, Way, names, walk};
 pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_dir, locate};
 pub use mount::{Access, BlockFs, FileSystem, MountSpec, Mounted, unmount};
 pub use mount_table::{MountEntry, home, mount_table, mounts_below};
-pub use namespaces::{Sighting, holders, mounts_everywhere};
+pub use namespaces::{Sighting, holders, lasting_mounts, mounts_everywhere};
 pub use remove::remove_tree;
 pub use scope::{Scope, Spot};
 pub use sparing::SparingFile;

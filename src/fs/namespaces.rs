@@ -3,10 +3,27 @@
 //! Invariant: only looked at, never entered. Not seen is what no process of this PID namespace shows: a namespace that
 //! only a file or a descriptor keeps, and mounts that were detached from their place.
 
-use std::{collections::HashSet, ffi::OsString, fmt, fs, path::Path};
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    fmt,
+    fs::{self, File},
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use super::mount_table::{MountEntry, parse_table};
 use crate::error::{Act as _, Result};
+
+/// How long others are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A mount, and whose it is.
 #[derive(Debug)]
@@ -60,7 +77,46 @@ pub fn mounts_everywhere(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sig
     Ok(found)
 }
 
-/// Who holds it, and what to do, to be put behind an error; `found` is what [`mounts_everywhere`] has found.
+/// The same, without those in other namespaces that go in a moment: where mounts are private, whoever starts a container
+/// has a copy of every mount until the container has its own root.
+///
+/// # Errors
+/// As [`mounts_everywhere`]; the kernel's reason for not letting a process be watched.
+pub fn lasting_mounts(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sighting>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = mounts_everywhere(&wanted)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match found.iter().find_map(|sighting| sighting.process.as_ref()) {
+            Some((id, _)) if !left.is_zero() => wait_for_change(*id, left)?,
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// Waits until the mounts of a process' namespace change, or the process ends: its mountinfo tells the former
+/// (`proc_pid_mountinfo(5)`), and its descriptor (`pidfd_open(2)`) the latter.
+fn wait_for_change(process: u32, most: Duration) -> Result<()> {
+    let act = || format!("watch process {process}");
+    let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let end = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        opened => opened.act(act)?,
+    };
+    let table = match File::open(format!("/proc/{process}/mountinfo")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.act(act)?,
+    };
+    let mut watched = [PollFd::new(&end, PollFlags::IN), PollFd::new(&table, PollFlags::PRI)];
+    let most = Timespec { tv_sec: most.as_secs().cast_signed(), tv_nsec: most.subsec_nanos().into() };
+    match poll(&mut watched, Some(&most)) {
+        // Whoever sent the signal sees to what comes of it.
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno).act(act),
+    }
+}
+
+/// Who holds it, and what to do, to be put behind an error; `found` is what [`lasting_mounts`] or [`mounts_everywhere`] has found.
 pub fn holders(found: &[Sighting]) -> String {
     match found {
         [] => "no process is seen that has it mounted: 'fuser -vm' and 'lsns -t mnt' tell more".to_owned(),

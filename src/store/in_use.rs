@@ -3,7 +3,7 @@
 use super::Store;
 use crate::{
     error::{Error, Kind, Result},
-    fs::{MountEntry, holders, mounts_everywhere},
+    fs::{MountEntry, holders, lasting_mounts},
     id::VolumeId,
 };
 
@@ -11,7 +11,7 @@ impl Store {
     /// Ends the use of a volume, or refuses: a mounted one would go on changing.
     pub(crate) fn retire(&self, volume: VolumeId, act: &str) -> Result<()> {
         self.driver.release(volume)?;
-        let found = mounts_everywhere(self.driver.recognise(volume)?)?;
+        let found = lasting_mounts(self.driver.recognise(volume)?)?;
         if !found.is_empty() || self.driver.active()?.contains(&volume) {
             return Err(Error::new(Kind::InUse, format!("{act}: it is in use: {}", holders(&found))));
         }

@@ -101,6 +101,8 @@ impl Host {
     pub fn lose_power(&self) -> Outcome {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.drop_writes()?;
+        // Lets a file system run that a killed command has frozen; it could not be unmounted.
+        self.ok(&["pool", "up"])?;
         for mount in mounts_below(&self.root().join("mounts"))? {
             unmount(&mount.target)?;
         }

@@ -22,7 +22,7 @@ use crate::{
     crash,
     driver::Access,
     error::{Act as _, Error, Kind, Result},
-    fs::{BlockFs, MountEntry, MountSpec, Mounted, holders, home, mount_table, mounts_everywhere, unmount},
+    fs::{BlockFs, MountEntry, MountSpec, Mounted, holders, home, lasting_mounts, mount_table, unmount},
     program::MKFS_BTRFS,
     sys::{self, btrfs},
     units::Bytes,
@@ -377,7 +377,7 @@ fn refuse_if_elsewhere(place: &Place, mounted: Option<&MountEntry>) -> Result<()
         mounted.is_some_and(|here| here.device == mount.device)
             || (mount.fstype == "btrfs" && device == Some(mount.source.as_path()))
     };
-    let mut found = mounts_everywhere(is_pool)?;
+    let mut found = lasting_mounts(is_pool)?;
     found.retain(|sighting| sighting.process.is_some());
     if found.is_empty() {
         return Ok(());

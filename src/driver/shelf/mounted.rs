@@ -6,7 +6,7 @@ use super::Shelf;
 use crate::{
     driver::{Recogniser, pool::PoolSpec},
     error::{Act as _, Error, Kind, Result},
-    fs::{MountEntry, holders, home, mount_table, mounts_everywhere},
+    fs::{MountEntry, holders, home, lasting_mounts, mount_table},
     id::VolumeId,
 };
 
@@ -50,7 +50,7 @@ pub(in crate::driver) fn refuse_if_mounted(spec: &PoolSpec) -> Result<()> {
         return Ok(());
     }
     let shown = Shelf::open(spec)?.shown()?;
-    let found = mounts_everywhere(|mount| shown(mount).is_some())?;
+    let found = lasting_mounts(|mount| shown(mount).is_some())?;
     match found.first().and_then(|first| shown(&first.mount)) {
         None => Ok(()),
         Some(id) => Err(Error::new(Kind::InUse, format!("volume {id} is {}", holders(&found)))),
