@@ -64,6 +64,15 @@ impl Piece {
         }
     }
 
+    /// The archive that it is.
+    pub(super) fn archive(&self) -> Option<&Match> {
+        if let Self::Archive(found) = self { Some(found) } else { None }
+    }
+
+    pub(super) fn is_archive(&self) -> bool {
+        self.archive().is_some()
+    }
+
     pub(super) fn is_dir(&self) -> bool {
         matches!(self, Self::Found(Match { is_dir: true, .. }))
     }

@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing that a step writes is in the pool without either being published or having an owner that lives.
 
+mod archive;
 mod cache;
 mod changes;
 mod copy;

@@ -1,7 +1,7 @@
 //! `COPY`, `ADD` and the directory of `WORKDIR`: what is copied, from where, under which key.
 
 use std::{
-    io::{self, Read as _},
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Build, Progress,
+    Build, Progress, archive,
     copy::{How, Piece, copy},
     dockerfile::{self, Transfer},
     ignore::Ignore,
@@ -25,7 +25,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
     id::{ChainId, Digest},
-    image::{Verified, compression::decompress, config::Config, read_error, unpack::unpack},
+    image::{Verified, config::Config, read_error, unpack::unpack_added},
     runtime::owner_of,
     store::{Held, Key},
     units::Bytes,
@@ -54,7 +54,7 @@ impl Stage {
             let created_by = format!("{verb} {options}{} {}", shown_sources(transfer), transfer.dest);
             let act = format!("{verb} {options}{digest} in {dest}");
             self.write(build, progress, &act, &created_by, |draft| {
-                build.copy(draft, source, (pieces, exclude), transfer, &dest, is_add)
+                build.copy(draft, source, (pieces, exclude), transfer, &dest)
             })
         })
     }
@@ -141,21 +141,9 @@ fn digest(source: &Source<'_>, pieces: &mut [Piece], exclude: &Ignore) -> Result
     Ok(Digest::finish(hasher))
 }
 
-/// Whether a file that `ADD` names is an archive: its first 512 bytes, decompressed, are a tar header.
+/// Whether a file that `ADD` names is an archive.
 fn is_archive(source: &Source<'_>, found: &Match) -> Result<bool> {
-    if !found.is_file {
-        return Ok(false);
-    }
-    let (mut plain, _) = decompress(source.content(&found.path)?)?;
-    let mut block = [0; 512];
-    // What cannot be decompressed is no archive, and copied as it is.
-    if plain.read_exact(&mut block).is_err() {
-        return Ok(false);
-    }
-    let stored = ::tar::Header::from_byte_slice(&block).cksum();
-    let sum: u32 =
-        block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
-    Ok(block[0] != 0 && stored.is_ok_and(|stored| stored == sum))
+    Ok(found.is_file && archive::is_archive(source.content(&found.path)?, &found.path.to_string_lossy())?)
 }
 
 /// The tree of an image, mounted: a snapshot of its own, so that the image can be removed meanwhile.
@@ -222,31 +210,25 @@ impl Build<'_> {
         (pieces, exclude): (Vec<Piece>, Ignore),
         transfer: &Transfer,
         dest: &str,
-        is_add: bool,
     ) -> Result<()> {
         let mounted = draft.mounted()?;
         let file_system = mounted.file_system()?;
         let owner = transfer.chown.as_ref().map(|owner| owner_of(mounted.root(), owner)).transpose()?;
         let mode = transfer.chmod.as_deref().map(mode).transpose()?;
         let how = How { exclude, owner, mode, now: self.started.as_second() };
-        let (archives, files): (Vec<_>, Vec<_>) =
-            pieces.into_iter().partition(|piece| matches!(piece, Piece::Archive(_)));
         let mut filling = draft.filling(&mounted)?;
         let mut room = |bytes: Bytes| filling.room(bytes);
-        let with_slash =
-            if is_add && !archives.is_empty() { format!("{}/", dest.trim_end_matches('/')) } else { dest.to_owned() };
-        copy(mounted.root(), source, &files, &with_slash, &how, &mut room)?;
-        for piece in &archives {
-            let Piece::Archive(found) = piece else { continue };
-            let directory = directory(&mounted, &with_slash)?;
-            let act = || format!("unpack {}", found.path.display());
-            // The cache's key says what was read before: it must be that still.
-            let name = format!("{}, read a second time,", found.path.display());
-            let content = found.seen.and_then(|seen| seen.content);
-            let mut file = Verified::new(source.content(&found.path)?, name, content);
-            let (plain, _) = decompress(&mut file)?;
-            unpack(directory.as_fd(), plain, &mut room).act(act)?;
-            io::copy(&mut file, &mut io::sink()).map_err(|error| read_error(error, act()))?;
+        // An archive's destination is a directory always.
+        let with_slash = format!("{}/", dest.trim_end_matches('/'));
+        let dest = if pieces.iter().any(Piece::is_archive) { &with_slash } else { dest };
+        // What comes later wins, so all go in their order.
+        for group in pieces.chunk_by(|piece, next| piece.is_archive() == next.is_archive()) {
+            let archives = group.iter().filter_map(Piece::archive);
+            let files = if group.iter().any(Piece::is_archive) { &[] } else { group };
+            copy(mounted.root(), source, files, dest, &how, &mut room)?;
+            for found in archives {
+                add(&directory(&mounted, dest)?, source, found, owner, &mut room)?;
+            }
         }
         file_system.write_out()
     }
@@ -269,6 +251,24 @@ impl Build<'_> {
         copy(mounted.root(), &nothing, &[], &format!("{path}/"), &how, &mut room)?;
         file_system.write_out()
     }
+}
+
+/// Unpacks an archive of the source.
+fn add(
+    directory: &OwnedFd,
+    source: &Source<'_>,
+    found: &Match,
+    owner: Option<(u32, u32)>,
+    room: &mut dyn FnMut(Bytes) -> Result<()>,
+) -> Result<()> {
+    let act = || format!("unpack {}", found.path.display());
+    // The cache's key says what was read before: it must be that still.
+    let name = format!("{}, read a second time,", found.path.display());
+    let content = found.seen.and_then(|seen| seen.content);
+    let mut file = Verified::new(source.content(&found.path)?, name, content);
+    unpack_added(directory.as_fd(), owner, archive::decoded(&mut file)?, room).act(act)?;
+    io::copy(&mut file, &mut io::sink()).map_err(|error| read_error(error, act()))?;
+    Ok(())
 }
 
 fn directory(mounted: &Mounted, dest: &str) -> Result<OwnedFd> {
