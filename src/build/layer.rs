@@ -90,9 +90,11 @@ impl Build<'_> {
         if self.options.epoch.is_some() {
             self.forget_the_present(&held)?;
         }
-        let diff = layer::stack(self.store, &held, &held.changes()?, before)?;
-        let step = Step { created_by, comment: super::COMMENT, author: "", created: self.started, layer: Some(diff) };
-        self.publish(key, &before.stepped(&step, change)?)
+        let layer = layer::stack(&held, &held.changes()?, before)?;
+        let (comment, layer_id) = (super::COMMENT, Some(layer.diff_id));
+        let step = Step { created_by, comment, author: "", created: self.started, layer: layer_id };
+        let config = before.stepped(&step, change)?;
+        layer.publish(self.store, &held, || self.publish(key, &config))
     }
 
     /// Gives everything that is younger than `SOURCE_DATE_EPOCH` that time, so that the same input makes the same layer.

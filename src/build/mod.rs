@@ -4,7 +4,8 @@
 //! one layer more, which is a snapshot committed. That image is published at once under no name, so a build that is
 //! killed or fails goes on from there, and the cache is nothing but a table of which step made which image.
 //!
-//! Invariant: nothing that a step writes is in the pool without either being published or having an owner that lives.
+//! Invariant: nothing that a step writes is in the pool without either being published or having an owner that lives, and
+//! no image that the build goes on from is removed until it ends.
 
 mod archive;
 mod cache;
@@ -47,7 +48,7 @@ use crate::{
         registry::Connection,
     },
     runtime::Network,
-    store::Store,
+    store::{HeldImages, Store},
 };
 
 /// What the history of an image says beside each step made here.
@@ -96,6 +97,8 @@ pub(crate) struct Build<'a> {
     context: BorrowedFd<'a>,
     context_path: &'a Path,
     started: Timestamp,
+    /// The images that it goes on from.
+    images: HeldImages,
     /// The stages that are done, by their place in the Dockerfile.
     done: BTreeMap<usize, Stage>,
 }
@@ -114,7 +117,8 @@ pub fn build(store: &Store, options: &Options, context: &Path, events: &mut dyn 
     let started = options.epoch.unwrap_or_else(Timestamp::now);
     let path = context.canonicalize().act(act)?;
     let context = directory.as_fd();
-    let mut build = Build { store, options, context, context_path: &path, started, done: BTreeMap::new() };
+    let images = store.held_images()?;
+    let mut build = Build { store, options, context, context_path: &path, started, images, done: BTreeMap::new() };
     let target = build.target()?;
     let needed = build.needed(target)?;
     let count = needed.iter().map(|index| 1 + options.dockerfile.stages[*index].steps.len()).sum();

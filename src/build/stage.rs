@@ -16,6 +16,7 @@ use crate::{
         config::{self, Config},
         registry::pull,
     },
+    interrupt,
     runtime::DEFAULT_PATH,
 };
 
@@ -240,12 +241,19 @@ impl Build<'_> {
 
     /// An image of this store, or of a registry.
     pub(super) fn image(&self, name: &str) -> Result<Image> {
-        match (Catalog::new(self.store).find(name), name.parse()) {
-            (Err(missing), Ok(reference)) if missing.kind() == Kind::NotFound => {
-                let pulled = pull(self.store, &reference, None, &self.options.registry, &());
-                pulled.map(|pulled| pulled.image).map_err(|error| error.within(format!("{missing}; pull it")))
+        loop {
+            let found = match (Catalog::new(self.store).find(name), name.parse()) {
+                (Err(missing), Ok(reference)) if missing.kind() == Kind::NotFound => {
+                    let pulled = pull(self.store, &reference, None, &self.options.registry, &());
+                    pulled.map(|pulled| pulled.image).map_err(|error| error.within(format!("{missing}; pull it")))
+                }
+                (found, _) => found,
+            };
+            // Removed at this moment it has no name any more, or another image has it.
+            if let Some(image) = self.held(found?.id)? {
+                return Ok(image);
             }
-            (found, _) => found,
+            interrupt::check()?;
         }
     }
 

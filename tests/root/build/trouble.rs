@@ -50,7 +50,7 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
 }
 
 /// The file that a command of a build writes into its cache mount.
-fn written(host: &Host) -> Outcome<PathBuf> {
+pub fn written(host: &Host) -> Outcome<PathBuf> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         for cache in fs::read_dir(host.root().join("build-caches")).into_iter().flatten() {
