@@ -17,6 +17,7 @@ pub mod ignore;
 mod layer;
 pub mod mount_cache;
 pub mod pattern;
+mod permissions;
 mod run;
 mod settings;
 mod source;

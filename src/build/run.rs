@@ -2,7 +2,10 @@
 
 use std::{
     fs::{self, Permissions},
-    os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -46,11 +49,9 @@ impl Stage {
         let (env, declared) = self.environment(build)?;
         let network = build.network(run)?;
         let (args, script) = argv(&settings, run);
-        let act = format!(
-            "RUN {declared:?} {args:?} {script:?} {:?} {network:?} {}",
-            run.mounts,
-            self.mounted_digest(build, run)?
-        );
+        let mounts = self.with_cache_bases(build, &run.mounts)?;
+        let digest = self.mounted_digest(build, &mounts)?;
+        let act = format!("RUN {declared:?} {args:?} {script:?} {mounts:?} {network:?} {digest}");
         let shown: Vec<&str> = declared.iter().map(String::as_str).chain(args.iter().map(String::as_str)).collect();
         // As Docker's history counts build arguments.
         let count = if declared.is_empty() { String::new() } else { format!("|{} ", declared.len()) };
@@ -63,21 +64,33 @@ impl Stage {
             network,
             ..Command::default()
         };
-        let job = Job { build, run, script, stage: self.index };
+        let job = Job { build, mounts, script, stage: self.index };
         self.write(build, progress, &act, &created_by, |draft| job.execute(draft, command))
     }
 
     /// What a bind mount shows is part of what the command does.
-    fn mounted_digest(&self, build: &Build<'_>, run: &Run) -> Result<String> {
+    fn mounted_digest(&self, build: &Build<'_>, mounts: &[RunMount]) -> Result<String> {
         let mut digests = Vec::new();
-        for mount in &run.mounts {
+        for mount in mounts {
             if let RunMount::Bind { from, source, .. } = mount {
                 let path = source.as_deref().unwrap_or(".");
-                digests
-                    .push(build.with_source(from.as_deref(), self.index, |tree| tree.digest_of(&[path]))?.to_string());
+                digests.push(build.with_source(from.as_deref(), self.index, |tree| tree.digest_at(path))?.to_string());
             }
         }
         Ok(digests.join(" "))
+    }
+
+    /// The mounts, with what a cache begins with as part of its name: with another base it is another cache.
+    fn with_cache_bases(&self, build: &Build<'_>, mounts: &[RunMount]) -> Result<Vec<RunMount>> {
+        let mut named = mounts.to_vec();
+        for mount in &mut named {
+            if let RunMount::Cache { id, from: Some(from), source, .. } = mount {
+                let chain = build.chain_of(from, self.index)?.map(|chain| chain.to_string());
+                let (base, path) = (chain.unwrap_or_default(), source.as_deref().unwrap_or("/"));
+                *id = format!("{id} from {base} {path}");
+            }
+        }
+        Ok(named)
     }
 }
 
@@ -111,7 +124,7 @@ impl Build<'_> {
 /// One `RUN` that has to be done.
 struct Job<'a> {
     build: &'a Build<'a>,
-    run: &'a Run,
+    mounts: Vec<RunMount>,
     script: Option<String>,
     stage: usize,
 }
@@ -130,7 +143,8 @@ impl<'a> Job<'a> {
         draft.room(&mounted, ROOM)?;
         let file_system = mounted.file_system()?;
         let place = Workplace::make(&self.build.store.layout().builds())?;
-        let caches = mount_cache::take(self.build.store.layout(), &self.run.mounts)?;
+        let fill = |mount: &RunMount, directory: BorrowedFd<'_>| self.build.fill_cache(mount, self.stage, directory);
+        let caches = mount_cache::take(self.build.store.layout(), &self.mounts, &fill)?;
         let mut kept = Kept::default();
         if command.network == Network::Host {
             let there = NETWORK_FILES.into_iter().filter(|path| Path::new(path).exists());
@@ -139,7 +153,7 @@ impl<'a> Job<'a> {
         if let Some(script) = &self.script {
             command.mounts.push(bind(SCRIPT, self.write_script(&place, script)?, true));
         }
-        for (number, mount) in self.run.mounts.iter().enumerate() {
+        for (number, mount) in self.mounts.iter().enumerate() {
             let point = place.path().join(format!("from-{number}"));
             command.mounts.push(self.mount(mount, &command.cwd, &point, &mut kept)?);
         }

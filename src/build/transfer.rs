@@ -2,19 +2,20 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, openat2};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Build, Progress, archive,
     copy::{How, Piece, copy},
-    dockerfile::{self, Transfer},
+    dockerfile::{self, RunMount, Transfer},
     ignore::Ignore,
     layer::Draft,
+    permissions::Permissions,
     settings,
     source::{Match, Source},
     stage::Stage,
@@ -67,9 +68,6 @@ fn is_directory_name(dest: &str) -> bool {
 
 fn refuse(transfer: &Transfer) -> Result<()> {
     let unsupported = |what: &str| Err(Error::new(Kind::Unsupported, what));
-    if transfer.parents {
-        return unsupported("--parents is not supported; name the directories in the destination");
-    }
     if transfer.checksum.is_some() || transfer.keep_git_dir {
         return unsupported("--checksum and --keep-git-dir are for downloads, which are not made; fetch it in a RUN");
     }
@@ -92,8 +90,10 @@ fn shown_options(transfer: &Transfer) -> String {
     let options = [("from", &transfer.from), ("chown", &transfer.chown), ("chmod", &transfer.chmod)];
     let shown =
         options.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value} ")));
-    let link = if transfer.link { "--link " } else { "" };
-    shown.chain([link.to_owned()]).collect()
+    let switches = [("link", transfer.link), ("parents", transfer.parents)];
+    let switches = switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| format!("--{name} "));
+    let exclude = transfer.exclude.iter().map(|pattern| format!("--exclude={pattern} "));
+    shown.chain(switches).chain(exclude).collect()
 }
 
 fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bool) -> Result<Vec<Piece>> {
@@ -109,9 +109,10 @@ fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bo
                 return Err(Error::new(Kind::Unsupported, what));
             }
             dockerfile::Source::Path(path) => {
-                for found in source.find(path)? {
+                let all = if transfer.parents { source.find_with_parents(path)? } else { source.find(path)? };
+                for found in all {
                     // Of a directory, what lies below is.
-                    if !found.is_dir && exclude.excludes(&found.name) {
+                    if !found.is_dir && exclude.excludes(&found.excludable()) {
                         continue;
                     }
                     let is_archive = is_add && transfer.unpack != Some(false) && is_archive(source, &found)?;
@@ -174,11 +175,39 @@ impl Build<'_> {
 
     /// The tree of a stage or an image; `None` for one without layers.
     pub(super) fn tree(&self, name: &str, before: usize, access: Access) -> Result<Option<Tree<'_>>> {
-        let config = match self.stage_named(name, before) {
+        self.tree_of(&self.config_of(name, before)?, access)
+    }
+
+    fn config_of(&self, name: &str, before: usize) -> Result<Config> {
+        Ok(match self.stage_named(name, before) {
             Some(stage) => self.stage(stage)?.config().clone(),
             None => self.image(name)?.config,
+        })
+    }
+
+    /// What the files of a stage or an image are known by.
+    pub(super) fn chain_of(&self, name: &str, before: usize) -> Result<Option<ChainId>> {
+        Ok(ChainId::chain(self.config_of(name, before)?.diff_ids()).last().copied())
+    }
+
+    /// Copies into `directory` what a new cache begins with; returns what the directory is that this lies in.
+    pub(super) fn fill_cache(&self, mount: &RunMount, before: usize, directory: BorrowedFd<'_>) -> Result<Stat> {
+        let RunMount::Cache { from, source: path, .. } = mount else {
+            return Err(Error::new(Kind::Invalid, "only a cache begins with something"));
         };
-        self.tree_of(&config, access)
+        let path = path.as_deref().unwrap_or("/");
+        self.with_source(from.as_deref(), before, |source| {
+            let found = source.named(path)?;
+            if !found.is_dir {
+                let what = format!("a cache is a directory, and {path} of {} is none", source.name);
+                return Err(Error::new(Kind::Invalid, what));
+            }
+            let stat = source.stat(&found.path)?;
+            let how = How { now: self.started.as_second(), ..How::default() };
+            let mut room = |bytes: Bytes| self.store.leave_below(bytes);
+            copy(directory, source, &[Piece::Found(found)], "/", &how, &mut room)?;
+            Ok(stat)
+        })
     }
 
     /// What lies at `path`, which is absolute, of the build context, without what is ignored: a copy at the same place.
@@ -214,7 +243,7 @@ impl Build<'_> {
         let mounted = draft.mounted()?;
         let file_system = mounted.file_system()?;
         let owner = transfer.chown.as_ref().map(|owner| owner_of(mounted.root(), owner)).transpose()?;
-        let mode = transfer.chmod.as_deref().map(mode).transpose()?;
+        let mode = transfer.chmod.as_deref().map(Permissions::parse).transpose()?;
         let how = How { exclude, owner, mode, now: self.started.as_second() };
         let mut filling = draft.filling(&mounted)?;
         let mut room = |bytes: Bytes| filling.room(bytes);
@@ -276,9 +305,4 @@ fn directory(mounted: &Mounted, dest: &str) -> Result<OwnedFd> {
     let path = Path::new(".").join(dest.trim_start_matches('/'));
     openat2(mounted.root(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
         .act(|| format!("open {dest} of the image"))
-}
-
-fn mode(text: &str) -> Result<u32> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-    mode.ok_or_else(|| Error::new(Kind::Invalid, format!("--chmod={text}: it is not an octal mode up to 7777")))
 }

@@ -56,6 +56,17 @@ impl Store {
         Ok(status.backing_free.or_else(|| directories.then(|| status.data.free())))
     }
 
+    /// Refuses to write so many bytes beside the pool, where they would take what is kept back on the disk below it.
+    ///
+    /// # Errors
+    /// `Full`; the driver's.
+    pub(crate) fn leave_below(&self, bytes: Bytes) -> Result<()> {
+        match self.free_below()? {
+            Some(free) if free < BACKING_RESERVE + bytes => Err(Error::new(Kind::Full, disk_below_is_full(free))),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds the pool's numbers to an error that says no more than 'no space', and the remedy to what failed because the
     /// kernel has stopped the pool. What lies on a thin device knows only that its disk failed; if the pool is full then,
     /// that is why.

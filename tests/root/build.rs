@@ -1,6 +1,7 @@
 //! `lamina build` on every driver: real commands in real containers, from real Dockerfiles.
 
 mod context;
+mod options;
 mod steps;
 mod together;
 mod trouble;
@@ -20,7 +21,7 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 16] = [
+const CASES: [(&str, Case); 17] = [
     ("the_second_image_shares_every_layer", steps::the_second_image_shares_every_layer),
     ("steps_go_with_their_image", steps::steps_go_with_their_image),
     ("what_was_done_is_not_done_again", steps::what_was_done_is_not_done_again),
@@ -34,6 +35,7 @@ const CASES: [(&str, Case); 16] = [
     ("what_is_ignored_is_not_there", context::what_is_ignored_is_not_there),
     ("archives_are_unpacked_by_add", context::archives_are_unpacked_by_add),
     ("mistakes_are_told_with_their_place", trouble::mistakes_are_told_with_their_place),
+    ("newer_options_do_what_they_say", options::newer_options_do_what_they_say),
     ("what_a_build_needs_stays_until_it_ends", together::what_a_build_needs_stays_until_it_ends),
     ("builds_at_once_and_pruning_disturb_nobody", together::builds_at_once_and_pruning_disturb_nobody),
     ("a_killed_build_leaves_nothing_running", trouble::a_killed_build_leaves_nothing_running),
