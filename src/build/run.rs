@@ -141,6 +141,7 @@ impl<'a> Job<'a> {
         let runtime = OciRuntime::find()?;
         let mounted = draft.mounted()?;
         draft.room(&mounted, ROOM)?;
+        self.build.store.give_back_below()?;
         let file_system = mounted.file_system()?;
         let place = Workplace::make(&self.build.store.layout().builds())?;
         let fill = |mount: &RunMount, directory: BorrowedFd<'_>| self.build.fill_cache(mount, self.stage, directory);
@@ -159,13 +160,19 @@ impl<'a> Job<'a> {
         }
         let hidden = self.build.store.layout().mounts();
         let root = mounted.root().try_clone_to_owned().act(|| "open the root file system")?;
-        let run = || runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden);
-        let exit = draft.with_room_ahead(root.as_fd(), ROOM, run)?;
+        let look = || draft.look_ahead(root.as_fd(), ROOM);
+        let exit = runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden, &look)?;
         drop((root, caches, kept.held));
         if exit.code != 0 {
             // In Docker's words: what was run, with the shell that ran it.
             let what = format!("the command '{}' returned a non-zero code: {}", command.args.join(" "), exit.code);
-            return Err(Error::new(Kind::Invalid, what));
+            let failure = Error::new(Kind::Invalid, what);
+            // What lies in memory still counts, too.
+            let written = file_system.write_out().map_err(|error| self.build.store.explain(error));
+            return Err(match written {
+                Ok(()) => self.build.store.blame(failure),
+                Err(why) => Error::new(why.kind(), format!("{failure}; {why}")),
+            });
         }
         file_system.write_out()
     }

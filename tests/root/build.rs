@@ -1,6 +1,7 @@
 //! `lamina build` on every driver: real commands in real containers, from real Dockerfiles.
 
 mod context;
+mod full;
 mod options;
 mod steps;
 mod together;
@@ -15,7 +16,8 @@ use lamina::{
 use libtest_mimic::{Completion, Trial};
 
 use crate::{
-    lamina::{Host, Said, with_host},
+    btrfs_full::SmallDisk,
+    lamina::{Host, Said, with_host, with_host_in},
     pool::Outcome,
 };
 
@@ -51,7 +53,16 @@ pub fn trials() -> Vec<Trial> {
             with_host(driver, body)
         })
     };
-    DriverKind::ALL.into_iter().flat_map(|driver| CASES.map(|(name, body)| case(driver, name, body))).collect()
+    let mut trials: Vec<Trial> =
+        DriverKind::ALL.into_iter().flat_map(|driver| CASES.map(|(name, body)| case(driver, name, body))).collect();
+    for driver in [DriverKind::Thin, DriverKind::Btrfs] {
+        trials.push(case(driver, "the_pool_ends_in_a_step", full::the_pool_ends_in_a_step));
+        trials.push(Trial::ignorable_test(format!("build::{driver}::the_disk_below_ends_in_a_step"), move || {
+            let disk = SmallDisk::new(1 << 30)?;
+            with_host_in(&disk.path(), driver, |host| full::the_disk_below_ends_in_a_step(host, &disk.path()))
+        }));
+    }
+    trials
 }
 
 /// The statically linked shell with all its commands, which is all that the images of these tests have.
@@ -59,7 +70,12 @@ const BUSYBOX: &str = "/bin/busybox";
 
 /// A pool, and an image `base` in which a shell runs.
 fn base(host: &Host) -> Outcome {
-    host.pool("1G")?;
+    base_in(host, "1G")
+}
+
+/// The same in a pool of this size.
+fn base_in(host: &Host, size: &str) -> Outcome {
+    host.pool(size)?;
     let tree = host.file("base");
     for directory in ["bin", "etc", "tmp"] {
         fs::create_dir_all(tree.join(directory))?;
