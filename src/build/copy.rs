@@ -123,7 +123,7 @@ fn joined(base: &Path, below: &Path) -> PathBuf {
     if below.as_os_str().is_empty() { base.to_owned() } else { base.join(below) }
 }
 
-fn changed() -> Error {
+pub(super) fn changed() -> Error {
     Error::new(Kind::Corrupt, "it changed while the build read it; build again")
 }
 
@@ -236,6 +236,8 @@ impl<W: Write> Sender<'_, W> {
             header.set_mode(mode.of(entry.stat.st_mode, kind == FileType::Directory));
         }
         if kind == FileType::Directory {
+            header.xattrs = source.xattrs(entry.path)?;
+            print.xattrs(&header.xattrs);
             // The root of the image is there always.
             return if path.as_os_str().is_empty() { Ok(()) } else { self.directory(path, header) };
         }
@@ -250,9 +252,10 @@ impl<W: Write> Sender<'_, W> {
         }
         let file = source.content(entry.path)?;
         header.xattrs = source.xattrs(entry.path)?;
+        print.xattrs(&header.xattrs);
         self.write(&header.bytes())?;
         let content = self.content(file, entry).act(|| format!("copy {} of {}", entry.path.display(), source.name))?;
-        print.file(content, &header.xattrs);
+        print.file(content);
         Ok(())
     }
 

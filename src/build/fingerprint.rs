@@ -50,9 +50,14 @@ impl Fingerprint {
         }
     }
 
-    /// That entry is a regular file with this content and these attributes.
-    pub(super) fn file(&mut self, content: Digest, xattrs: &[(Vec<u8>, Vec<u8>)]) {
+    /// That entry is a regular file with this content.
+    pub(super) fn file(&mut self, content: Digest) {
         self.field(content.hex().as_bytes());
+    }
+
+    /// That entry, a file or directory, has these attributes.
+    pub(super) fn xattrs(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) {
+        self.field(&(xattrs.len() as u64).to_le_bytes());
         for (name, value) in xattrs {
             self.field(name);
             self.field(value);

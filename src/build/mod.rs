@@ -28,6 +28,7 @@ mod transfer;
 pub use self::changes::apply as apply_changes;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     fs::File,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
@@ -46,7 +47,7 @@ use crate::{
     image::{
         catalog::{Catalog, Image},
         reference::Reference,
-        registry::Connection,
+        registry::{Connection, pull},
     },
     runtime::Network,
     store::{HeldImages, Store},
@@ -72,10 +73,26 @@ pub struct Options {
     pub cache: bool,
     /// What `RUN` sees of the network.
     pub network: Network,
-    /// How to reach the registries of images that are not here.
-    pub registry: Connection,
+    /// How to get images that are not here.
+    pub source: Box<dyn Images>,
     /// The time that everything made gets instead of the present (`SOURCE_DATE_EPOCH`).
     pub epoch: Option<Timestamp>,
+}
+
+/// Where images come from that are not here; tells of it in its own way.
+pub trait Images: Debug {
+    /// Gets one into the store, under this name.
+    ///
+    /// # Errors
+    /// As [`pull`].
+    fn get(&self, store: &Store, reference: &Reference) -> Result<Image>;
+}
+
+/// A registry, without a word.
+impl Images for Connection {
+    fn get(&self, store: &Store, reference: &Reference) -> Result<Image> {
+        pull(store, reference, None, self, &()).map(|pulled| pulled.image)
+    }
 }
 
 /// What happens while an image is built.

@@ -11,12 +11,13 @@ use std::{
 
 use super::{
     Build, Progress,
+    copy::changed,
     dockerfile::{Program, Run, RunMount},
     layer::Draft,
     mount_cache,
     settings::{self, Settings},
     stage::Stage,
-    target::{absolute, resolve},
+    target::{Resolved, absolute, resolve},
 };
 use crate::{
     driver::Access,
@@ -50,7 +51,8 @@ impl Stage {
         let network = build.network(run)?;
         let (args, script) = argv(&settings, run);
         let mounts = self.with_cache_bases(build, &run.mounts)?;
-        let digest = self.mounted_digest(build, &mounts)?;
+        let digests = build.mounted_digest(&mounts, self.index)?;
+        let digest = digests.join(" ");
         let act = format!("RUN {declared:?} {args:?} {script:?} {mounts:?} {network:?} {digest}");
         let shown: Vec<&str> = declared.iter().map(String::as_str).chain(args.iter().map(String::as_str)).collect();
         // As Docker's history counts build arguments.
@@ -64,20 +66,8 @@ impl Stage {
             network,
             ..Command::default()
         };
-        let job = Job { build, mounts, script, stage: self.index };
+        let job = Job { build, mounts, digests, script, stage: self.index };
         self.write(build, progress, &act, &created_by, |draft| job.execute(draft, command))
-    }
-
-    /// What a bind mount shows is part of what the command does.
-    fn mounted_digest(&self, build: &Build<'_>, mounts: &[RunMount]) -> Result<String> {
-        let mut digests = Vec::new();
-        for mount in mounts {
-            if let RunMount::Bind { from, source, .. } = mount {
-                let path = source.as_deref().unwrap_or(".");
-                digests.push(build.with_source(from.as_deref(), self.index, |tree| tree.digest_at(path))?.to_string());
-            }
-        }
-        Ok(digests.join(" "))
     }
 
     /// The mounts, with what a cache begins with as part of its name: with another base it is another cache.
@@ -108,6 +98,19 @@ fn argv(settings: &Settings, run: &Run) -> (Vec<String>, Option<String>) {
 }
 
 impl Build<'_> {
+    /// What a bind mount shows is part of what the command does.
+    fn mounted_digest(&self, mounts: &[RunMount], stage: usize) -> Result<Vec<String>> {
+        let mut digests = Vec::new();
+        for mount in mounts {
+            if let RunMount::Bind { from, source, .. } = mount {
+                let path = source.as_deref().unwrap_or(".");
+                let digest = self.with_source(from.as_deref(), stage, |tree| tree.digest_at(path))?;
+                digests.push(digest.to_string());
+            }
+        }
+        Ok(digests)
+    }
+
     fn network(&self, run: &Run) -> Result<Network> {
         match run.network.as_deref() {
             None | Some("default") => Ok(self.options.network),
@@ -125,6 +128,8 @@ impl Build<'_> {
 struct Job<'a> {
     build: &'a Build<'a>,
     mounts: Vec<RunMount>,
+    /// The digests of what its bind mounts show, which the cache's key holds.
+    digests: Vec<String>,
     script: Option<String>,
     stage: usize,
 }
@@ -174,7 +179,21 @@ impl<'a> Job<'a> {
                 Err(why) => Error::new(why.kind(), format!("{failure}; {why}")),
             });
         }
+        self.refuse_changed_context()?;
         file_system.write_out()
+    }
+
+    /// The context is not copied to be shown, so it may have been another while the command ran.
+    fn refuse_changed_context(&self) -> Result<()> {
+        let binds = self.mounts.iter().filter(|mount| matches!(mount, RunMount::Bind { .. }));
+        for (mount, digest) in binds.zip(&self.digests) {
+            let RunMount::Bind { from: None, source, .. } = mount else { continue };
+            if self.build.mounted_digest(std::slice::from_ref(mount), self.stage)?.first() != Some(digest) {
+                let path = source.as_deref().unwrap_or(".");
+                return Err(changed()).act(|| format!("mount {path} of the build context"));
+            }
+        }
+        Ok(())
     }
 
     fn write_script(&self, place: &Workplace, script: &str) -> Result<PathBuf> {
@@ -203,7 +222,12 @@ impl<'a> Job<'a> {
                 // Followed inside the tree, so that no link of it leads the runtime out of it.
                 let (root, inner) = match from {
                     None if *read_only && self.build.options.ignore.is_empty() => {
-                        (self.build.context_path.to_owned(), resolve(self.build.context, &source)?)
+                        let inner = resolve(self.build.context, &source)?;
+                        refuse_missing(&inner, &source)?;
+                        // With what is mounted in it, which would be written through a mount that is read-only alone.
+                        let options = ["rbind", "rro", "rnosuid", "rnodev"].map(str::to_owned).to_vec();
+                        let source = self.build.context_path.join(inner.path);
+                        return Ok(Mount { target: inside(target), kind: MountKind::Bind, source, options });
                     }
                     from => {
                         let tree = match from {
@@ -219,13 +243,18 @@ impl<'a> Job<'a> {
                         (point.to_owned(), inner)
                     }
                 };
-                if inner.missing > 0 {
-                    return Err(Error::new(Kind::NotFound, format!("mount {}: it does not exist", source.display())));
-                }
+                refuse_missing(&inner, &source)?;
                 Ok(bind(&inside(target), root.join(inner.path), *read_only))
             }
         }
     }
+}
+
+fn refuse_missing(found: &Resolved, source: &Path) -> Result<()> {
+    if found.missing == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Kind::NotFound, format!("mount {}: it does not exist", source.display())))
 }
 
 fn bind(target: &str, source: PathBuf, read_only: bool) -> Mount {

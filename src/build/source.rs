@@ -287,13 +287,13 @@ impl Source<'_> {
         Ok(File::from(fd.act(|| format!("open {} in {}", path.display(), self.name))?))
     }
 
-    /// The attributes of a file that belong into a layer, as file capabilities do.
+    /// The attributes of a file or directory that belong into a layer, as file capabilities do.
     pub(super) fn xattrs(&self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let act = || format!("read the attributes of {} in {}", path.display(), self.name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = Path::new(".").join(path.parent().unwrap_or(Path::new("")));
         let parent = openat2(self.root, above, flags, Mode::empty(), ResolveFlags::IN_ROOT).act(act)?;
-        xattrs(&parent, path.file_name().unwrap_or_default().as_bytes()).act(act)
+        xattrs(&parent, path.file_name().unwrap_or(OsStr::new(".")).as_bytes()).act(act)
     }
 
     /// The target of a symlink.
@@ -315,8 +315,10 @@ impl Source<'_> {
                 FileType::RegularFile => {
                     let digest = self.file_digest(entry.path)?;
                     content = Some(digest);
-                    print.file(digest, &self.xattrs(entry.path)?);
+                    print.xattrs(&self.xattrs(entry.path)?);
+                    print.file(digest);
                 }
+                FileType::Directory => print.xattrs(&self.xattrs(entry.path)?),
                 FileType::Symlink => print.link(&self.link(entry.path)?),
                 _ => {}
             }

@@ -14,7 +14,6 @@ use crate::{
     image::{
         catalog::{Catalog, Image},
         config::{self, Config},
-        registry::pull,
     },
     interrupt,
     runtime::DEFAULT_PATH,
@@ -105,7 +104,7 @@ impl Stage {
             Instruction::Workdir(_) => self.workdir(build, &instruction, progress),
             Instruction::Arg(args) => {
                 self.declare(build, args)?;
-                self.configure(build, progress, &step.text, |_| {})
+                self.configure(build, progress, &settings::shown(&instruction), |_| {})
             }
             Instruction::Maintainer(name) => {
                 let label = Instruction::Label(vec![("maintainer".to_owned(), name.clone())]);
@@ -244,8 +243,8 @@ impl Build<'_> {
         loop {
             let found = match (Catalog::new(self.store).find(name), name.parse()) {
                 (Err(missing), Ok(reference)) if missing.kind() == Kind::NotFound => {
-                    let pulled = pull(self.store, &reference, None, &self.options.registry, &());
-                    pulled.map(|pulled| pulled.image).map_err(|error| error.within(format!("{missing}; pull it")))
+                    let got = self.options.source.get(self.store, &reference);
+                    got.map_err(|error| error.within(format!("{missing}; pull it")))
                 }
                 (found, _) => found,
             };
