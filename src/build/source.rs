@@ -96,13 +96,14 @@ pub(super) struct Entry<'a> {
 }
 
 impl Source<'_> {
-    /// What `pattern` finds, in order of the alphabet.
+    /// What `pattern` finds, in order of the alphabet. Only with a wildcard may that be nothing, as in BuildKit: Dockerfiles
+    /// take files that may be there so (`package-lock.json*`).
     ///
     /// # Errors
-    /// `NotFound` if it finds nothing; `Invalid` for a pattern that is none or leads outside.
+    /// `NotFound` if a name is not there; `Invalid` for a pattern that is none or leads outside.
     pub(super) fn find(&self, pattern: &str) -> Result<Vec<Match>> {
         let paths = self.paths(pattern)?;
-        if paths.is_empty() {
+        if paths.is_empty() && !has_magic(pattern.as_bytes()) {
             return Err(self.missing(pattern));
         }
         paths.iter().map(|path| self.at(path)).collect()
@@ -117,7 +118,7 @@ impl Source<'_> {
         let pivot: PathBuf = clean(pivot, &self.name)?.iter().map(|part| OsStr::from_bytes(part)).collect();
         let whole = format!("{}/{below}", pivot.to_string_lossy());
         let paths = if below.contains("**") { self.tree_paths(&whole)? } else { self.paths(&whole)? };
-        if paths.is_empty() {
+        if paths.is_empty() && !has_magic(pattern.as_bytes()) {
             return Err(self.missing(pattern));
         }
         let found = paths.iter().map(|path| {

@@ -107,8 +107,10 @@ impl Stage {
                 self.configure(build, progress, &settings::shown(&instruction), |_| {})
             }
             Instruction::Maintainer(name) => {
-                let label = Instruction::Label(vec![("maintainer".to_owned(), name.clone())]);
-                self.settle(build, &label, progress)
+                let (created_by, before) = (settings::shown(&instruction), self.config.clone());
+                let key = self.key(build, &created_by);
+                let step = config::Step { author: name, ..build.empty_step(&created_by) };
+                self.cached_or(build, &key, progress, || build.publish(&key, &before.stepped(&step, |_| {})?))
             }
             instruction => self.settle(build, instruction, progress),
         }
@@ -166,7 +168,7 @@ impl Stage {
         let mut changed = self.config.runs()?;
         settings::apply(&mut changed, instruction, self.has_cmd)?;
         let path = settings::text(&changed, "WorkingDir").to_owned();
-        let created_by = settings::shown(instruction);
+        let created_by = settings::shown(&Instruction::Workdir(path.clone()));
         let key = self.key(build, &created_by);
         let before = self.config.clone();
         let user = settings::text(&changed, "User").to_owned();
@@ -229,8 +231,11 @@ impl Build<'_> {
         created_by: &str,
         change: impl FnOnce(&mut Settings),
     ) -> Result<Image> {
-        let step = config::Step { created_by, comment: super::COMMENT, author: "", created: self.started, layer: None };
-        self.publish(key, &before.stepped(&step, change)?)
+        self.publish(key, &before.stepped(&self.empty_step(created_by), change)?)
+    }
+
+    fn empty_step<'s>(&self, created_by: &'s str) -> config::Step<'s> {
+        config::Step { created_by, comment: super::COMMENT, author: "", created: self.started, layer: None }
     }
 
     pub(super) fn stage(&self, index: usize) -> Result<&Stage> {

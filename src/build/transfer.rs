@@ -28,7 +28,7 @@ use crate::{
     id::{ChainId, Digest},
     image::{Verified, config::Config, read_error, unpack::unpack_added},
     runtime::owner_of,
-    store::{Held, Key},
+    store::{Filling, Held, Key},
     units::Bytes,
 };
 
@@ -215,12 +215,13 @@ impl Build<'_> {
         let held = self.store.draft(None)?;
         let mounted = held.mounted(Access::ReadWrite)?;
         let how = How { now: self.started.as_second(), ..How::default() };
-        let mut room = |bytes: Bytes| self.store.driver().reserve(held.volume(), mounted.root(), bytes);
+        let mut filling = Filling::of(&held, &mounted)?;
+        let mut room = |bytes: Bytes| filling.room(bytes);
         let path = path.to_string_lossy();
         self.with_source(None, 0, |source| {
-            let pieces: Vec<Piece> = source.find(&path)?.into_iter().map(Piece::Found).collect();
-            let slash = if pieces.iter().any(Piece::is_dir) && !path.ends_with('/') { "/" } else { "" };
-            copy(mounted.root(), source, &pieces, &format!("{path}{slash}"), &how, &mut room)
+            let piece = Piece::Found(source.named(&path)?);
+            let slash = if piece.is_dir() && !path.ends_with('/') { "/" } else { "" };
+            copy(mounted.root(), source, &[piece], &format!("{path}{slash}"), &how, &mut room)
         })
         .map_err(|error| self.store.explain(error))?;
         Ok(Tree { mounted, held })
@@ -250,6 +251,10 @@ impl Build<'_> {
         // An archive's destination is a directory always.
         let with_slash = format!("{}/", dest.trim_end_matches('/'));
         let dest = if pieces.iter().any(Piece::is_archive) { &with_slash } else { dest };
+        if pieces.is_empty() {
+            // The patterns found nothing. A directory to copy to is made nevertheless.
+            copy(mounted.root(), source, &[], dest, &how, &mut room)?;
+        }
         // What comes later wins, so all go in their order.
         for group in pieces.chunk_by(|piece, next| piece.is_archive() == next.is_archive()) {
             let archives = group.iter().filter_map(Piece::archive);

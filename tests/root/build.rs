@@ -4,6 +4,7 @@ mod context;
 mod full;
 mod mounts;
 mod options;
+mod reference;
 mod steps;
 mod together;
 mod trouble;
@@ -24,7 +25,7 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 18] = [
+const CASES: [(&str, Case); 19] = [
     ("the_second_image_shares_every_layer", steps::the_second_image_shares_every_layer),
     ("steps_go_with_their_image", steps::steps_go_with_their_image),
     ("what_was_done_is_not_done_again", steps::what_was_done_is_not_done_again),
@@ -39,6 +40,7 @@ const CASES: [(&str, Case); 18] = [
     ("archives_are_unpacked_by_add", context::archives_are_unpacked_by_add),
     ("mistakes_are_told_with_their_place", trouble::mistakes_are_told_with_their_place),
     ("a_mounted_context_stays_what_it_was", mounts::a_mounted_context_stays_what_it_was),
+    ("the_reference_is_followed", reference::the_reference_is_followed),
     ("newer_options_do_what_they_say", options::newer_options_do_what_they_say),
     ("what_a_build_needs_stays_until_it_ends", together::what_a_build_needs_stays_until_it_ends),
     ("builds_at_once_and_pruning_disturb_nobody", together::builds_at_once_and_pruning_disturb_nobody),
