@@ -121,6 +121,8 @@ impl Catalog<'_> {
             }
             Ok(deleted)
         })?;
+        // They may be made anew while what they were is removed.
+        drop(locks);
         self.store.recover_or_tell();
         Ok(Removed { untagged, deleted })
     }
