@@ -38,6 +38,13 @@ impl Digest {
         hex(&self.0)
     }
 
+    /// The first bytes.
+    pub(crate) fn beginning(&self) -> [u8; 8] {
+        let mut beginning = [0; 8];
+        beginning.copy_from_slice(&self.0[..8]);
+        beginning
+    }
+
     /// The first 12 hexadecimal digits, as Docker shortens IDs for people.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()

@@ -22,7 +22,7 @@ pub(super) fn build(store: &Store, dockerfile: &str, context: &Path, tag: &str) 
         target: None,
         cache: true,
         network: Network::None,
-        registry: connection(),
+        source: Box::new(connection()),
         epoch: None,
     };
     build::build(store, &options, context, &mut Silent)

@@ -41,10 +41,14 @@ impl Build<'_> {
             .optional()
             .sql()
         })?;
-        let Some(id) = found else { return Ok(None) };
-        match Catalog::new(self.store).find(&id) {
+        found.map_or(Ok(None), |id| self.held(id.parse()?))
+    }
+
+    /// The image with this ID, which nobody removes from now on as long as the build runs; `None` if it went before.
+    pub(super) fn held(&self, id: ImageId) -> Result<Option<Image>> {
+        self.images.hold(id)?;
+        match Catalog::new(self.store).find(&id.to_string()) {
             Ok(image) => Ok(Some(image)),
-            // Removed at this moment.
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -52,6 +56,7 @@ impl Build<'_> {
 
     /// Publishes the image that a step made, and that the step made it.
     pub(super) fn publish(&self, key: &StepKey, config: &Config) -> Result<Image> {
+        self.images.hold(config.id())?;
         let id = config.id().to_string();
         Catalog::new(self.store).publish_with(config, None, |tx| {
             tx.execute(

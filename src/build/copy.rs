@@ -17,6 +17,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use super::{
     fingerprint::Fingerprint,
     ignore::Ignore,
+    permissions::Permissions,
     source::{Entry, Match, Source},
     target::{Resolved, resolve},
 };
@@ -40,7 +41,7 @@ pub(super) struct How {
     /// Owner of everything; `None` keeps the source's.
     pub(super) owner: Option<(u32, u32)>,
     /// Permissions of everything.
-    pub(super) mode: Option<u32>,
+    pub(super) mode: Option<Permissions>,
     /// The time of what the source has no time for: directories on the way, here-documents.
     pub(super) now: i64,
 }
@@ -64,13 +65,23 @@ impl Piece {
         }
     }
 
+    /// The archive that it is.
+    pub(super) fn archive(&self) -> Option<&Match> {
+        if let Self::Archive(found) = self { Some(found) } else { None }
+    }
+
+    pub(super) fn is_archive(&self) -> bool {
+        self.archive().is_some()
+    }
+
     pub(super) fn is_dir(&self) -> bool {
         matches!(self, Self::Found(Match { is_dir: true, .. }))
     }
 }
 
 /// Copies `pieces` of `source` to `dest`, an absolute path of the image at `root`. One that ends with a slash is a
-/// directory, and made if nothing is copied. Archives are not unpacked here.
+/// directory, and made if nothing is copied; so is one below which what is copied keeps its directories. Archives are not
+/// unpacked here.
 ///
 /// # Errors
 /// `Invalid` for several files and a destination that is no directory; those of reading and unpacking.
@@ -83,7 +94,8 @@ pub(super) fn copy(
     room: &mut dyn FnMut(Bytes) -> Result<()>,
 ) -> Result<()> {
     let target = resolve(root, Path::new(dest))?;
-    let as_directory = dest.ends_with('/') || target.is_dir && target.missing == 0;
+    let keeps = pieces.iter().any(|piece| matches!(piece, Piece::Found(Match { kept: Some(_), .. })));
+    let as_directory = dest.ends_with('/') || keeps || target.is_dir && target.missing == 0;
     if !as_directory && pieces.len() > 1 {
         let what = format!("copy several files to {dest}: it must be a directory and end with a /");
         return Err(Error::new(Kind::Invalid, what));
@@ -106,7 +118,12 @@ pub(super) fn copy(
     })
 }
 
-fn changed() -> Error {
+/// Joined with nothing, a path would end with a slash, as only a directory may.
+fn joined(base: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { base.to_owned() } else { base.join(below) }
+}
+
+pub(super) fn changed() -> Error {
     Error::new(Kind::Corrupt, "it changed while the build read it; build again")
 }
 
@@ -125,11 +142,14 @@ impl<W: Write> Sender<'_, W> {
             self.directories_above(&target.path.join("below"))?;
         }
         for piece in pieces {
-            let base = if as_directory && !piece.is_dir() {
-                target.path.join(OsStr::from_bytes(piece.name()))
-            } else {
-                target.path.clone()
+            let base = match piece {
+                Piece::Found(Match { kept: Some(kept), .. }) => joined(&target.path, &kept.path()),
+                piece if as_directory && !piece.is_dir() => target.path.join(OsStr::from_bytes(piece.name())),
+                _ => target.path.clone(),
             };
+            if let Piece::Found(found) = piece {
+                self.kept_directories(found, &target.path)?;
+            }
             self.directories_above(&base)?;
             match piece {
                 Piece::Found(found) => self.found(found, &base)?,
@@ -144,16 +164,31 @@ impl<W: Write> Sender<'_, W> {
     /// The cache's key says what was read before: if that is no longer so, the layer must not be found under it.
     fn found(&mut self, found: &Match, base: &Path) -> Result<()> {
         let (source, how) = (self.source, self.how);
-        let mut print = Fingerprint::new(source, found);
+        let mut print = Fingerprint::new(source, found)?;
         source.entries(found, &how.exclude, &mut |entry| {
             interrupt::check()?;
             print.entry(entry);
-            // Joined with nothing, it would end with a slash, as only a directory may.
-            let path = if entry.below.as_os_str().is_empty() { base.to_owned() } else { base.join(entry.below) };
-            self.entry(entry, &path, &mut print)
+            self.entry(entry, &joined(base, entry.below), &mut print)
         })?;
         if found.seen.is_some_and(|seen| seen.all != print.finish()) {
             return Err(changed()).act(|| format!("copy {} of {}", found.path.display(), source.name));
+        }
+        Ok(())
+    }
+
+    /// Makes the directories that a match keeps, as the source has them.
+    fn kept_directories(&mut self, found: &Match, target: &Path) -> Result<()> {
+        for (below, stat) in self.source.kept_directories(found)? {
+            let path = target.join(&below);
+            self.directories_above(&path)?;
+            let mut header = Header::new(path.as_os_str().as_bytes().to_vec(), &stat, FileType::Directory)?;
+            if !self.source.keeps_owners {
+                header.set_owner((0, 0));
+            }
+            if let Some(mode) = &self.how.mode {
+                header.set_mode(mode.of(stat.st_mode, true));
+            }
+            self.directory(&path, header)?;
         }
         Ok(())
     }
@@ -197,10 +232,12 @@ impl<W: Write> Sender<'_, W> {
         if !source.keeps_owners {
             header.set_owner((0, 0));
         }
-        if let Some(mode) = self.how.mode.filter(|_| kind != FileType::Symlink) {
-            header.set_mode(mode);
+        if let Some(mode) = self.how.mode.as_ref().filter(|_| kind != FileType::Symlink) {
+            header.set_mode(mode.of(entry.stat.st_mode, kind == FileType::Directory));
         }
         if kind == FileType::Directory {
+            header.xattrs = source.xattrs(entry.path)?;
+            print.xattrs(&header.xattrs);
             // The root of the image is there always.
             return if path.as_os_str().is_empty() { Ok(()) } else { self.directory(path, header) };
         }
@@ -215,9 +252,10 @@ impl<W: Write> Sender<'_, W> {
         }
         let file = source.content(entry.path)?;
         header.xattrs = source.xattrs(entry.path)?;
+        print.xattrs(&header.xattrs);
         self.write(&header.bytes())?;
         let content = self.content(file, entry).act(|| format!("copy {} of {}", entry.path.display(), source.name))?;
-        print.file(content, &header.xattrs);
+        print.file(content);
         Ok(())
     }
 
@@ -251,7 +289,7 @@ impl<W: Write> Sender<'_, W> {
 
     fn text(&mut self, path: &Path, content: &str) -> Result<()> {
         let size = content.len() as u64;
-        let mode = self.how.mode.unwrap_or(0o644);
+        let mode = self.how.mode.as_ref().map_or(0o644, |mode| mode.of(0o644, false));
         let mut header = Header::file(path.as_os_str().as_bytes().to_vec(), mode, self.how.now, size);
         self.own(&mut header);
         self.write(&header.bytes())?;

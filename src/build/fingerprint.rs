@@ -6,7 +6,7 @@ use rustix::fs::{FileType, major, minor};
 use sha2::{Digest as _, Sha256};
 
 use super::source::{Entry, Match, Source};
-use crate::id::Digest;
+use crate::{error::Result, id::Digest};
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -17,10 +17,16 @@ pub(super) struct Fingerprint {
 
 impl Fingerprint {
     /// Of a match of `source`.
-    pub(super) fn new(source: &Source<'_>, found: &Match) -> Self {
+    ///
+    /// # Errors
+    /// The system's, about the directories that the match keeps.
+    pub(super) fn new(source: &Source<'_>, found: &Match) -> Result<Self> {
         let mut print = Self { hasher: Sha256::new(), keeps_owners: source.keeps_owners };
         print.field(&found.name);
-        print
+        for (below, stat) in source.kept_directories(found)? {
+            print.entry(&Entry { path: &below, below: &below, stat: &stat });
+        }
+        Ok(print)
     }
 
     fn field(&mut self, bytes: &[u8]) {
@@ -44,9 +50,14 @@ impl Fingerprint {
         }
     }
 
-    /// That entry is a regular file with this content and these attributes.
-    pub(super) fn file(&mut self, content: Digest, xattrs: &[(Vec<u8>, Vec<u8>)]) {
+    /// That entry is a regular file with this content.
+    pub(super) fn file(&mut self, content: Digest) {
         self.field(content.hex().as_bytes());
+    }
+
+    /// That entry, a file or directory, has these attributes.
+    pub(super) fn xattrs(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) {
+        self.field(&(xattrs.len() as u64).to_le_bytes());
         for (name, value) in xattrs {
             self.field(name);
             self.field(value);

@@ -1,11 +1,6 @@
 //! A step that writes files: a snapshot of the image before it, written, sealed, and published as a layer.
 
-use std::{
-    os::fd::BorrowedFd,
-    sync::mpsc::{self, RecvTimeoutError},
-    thread,
-    time::Duration,
-};
+use std::{cell::Cell, os::fd::BorrowedFd, time::Duration};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
 
@@ -24,14 +19,13 @@ use crate::{
     units::Bytes,
 };
 
-/// How often it is looked how much room is left. No disk writes gigabytes meanwhile.
-const LOOK: Duration = Duration::from_millis(200);
-
 /// A mounted snapshot that a step writes.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     held: &'a Held<'a>,
     build: &'a Build<'a>,
+    /// Whether it was said that no more room can be made.
+    is_warned: Cell<bool>,
 }
 
 impl Draft<'_> {
@@ -49,28 +43,21 @@ impl Draft<'_> {
         Filling::of(self.held, mounted)
     }
 
-    /// Does `work`, which writes below `root`; while it does, half of `room` more always fits, whatever is written.
-    pub(super) fn with_room_ahead<T>(
-        &self,
-        root: BorrowedFd<'_>,
-        room: Bytes,
-        work: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let (driver, volume, half) = (self.build.store.driver(), self.held.volume(), Bytes(room.0 / 2));
-        let (end, ended) = mpsc::channel::<()>();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                    if let Err(error) = driver.reserve(volume, root, half) {
-                        // What does not fit then, the writer is told.
-                        return tracing::warn!("{error}");
-                    }
-                }
-            });
-            let done = work();
-            drop(end);
-            done
-        })
+    /// Sees to it, while a command writes below `root`, that half of `room` more fits, and that the disk below the pool
+    /// does not end. Tells when to look again.
+    ///
+    /// # Errors
+    /// `Full`, upon which the command must end; the driver's.
+    pub(super) fn look_ahead(&self, root: BorrowedFd<'_>, room: Bytes) -> Result<Duration> {
+        let store = self.build.store;
+        if !self.is_warned.get()
+            && let Err(error) = store.driver().reserve(self.held.volume(), root, Bytes(room.0 / 2))
+        {
+            // What does not fit then, the writer is told.
+            self.is_warned.set(true);
+            tracing::warn!("{error}");
+        }
+        store.watch_below(root)
     }
 }
 
@@ -86,13 +73,16 @@ impl Build<'_> {
     ) -> Result<Image> {
         let parent = ChainId::chain(before.diff_ids()).last().copied();
         let held = self.store.draft(parent.map(Key::layer).as_ref())?;
-        write(&Draft { held: &held, build: self }).map_err(|error| self.store.explain(error))?;
+        write(&Draft { held: &held, build: self, is_warned: Cell::new(false) })
+            .map_err(|error| self.store.explain(error))?;
         if self.options.epoch.is_some() {
             self.forget_the_present(&held)?;
         }
-        let diff = layer::stack(self.store, &held, &held.changes()?, before)?;
-        let step = Step { created_by, comment: super::COMMENT, author: "", created: self.started, layer: Some(diff) };
-        self.publish(key, &before.stepped(&step, change)?)
+        let layer = layer::stack(&held, &held.changes()?, before)?;
+        let (comment, layer_id) = (super::COMMENT, Some(layer.diff_id));
+        let step = Step { created_by, comment, author: "", created: self.started, layer: layer_id };
+        let config = before.stepped(&step, change)?;
+        layer.publish(self.store, &held, || self.publish(key, &config))
     }
 
     /// Gives everything that is younger than `SOURCE_DATE_EPOCH` that time, so that the same input makes the same layer.

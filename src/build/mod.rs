@@ -4,8 +4,10 @@
 //! one layer more, which is a snapshot committed. That image is published at once under no name, so a build that is
 //! killed or fails goes on from there, and the cache is nothing but a table of which step made which image.
 //!
-//! Invariant: nothing that a step writes is in the pool without either being published or having an owner that lives.
+//! Invariant: nothing that a step writes is in the pool without either being published or having an owner that lives, and
+//! no image that the build goes on from is removed until it ends.
 
+mod archive;
 mod cache;
 mod changes;
 mod copy;
@@ -15,6 +17,7 @@ pub mod ignore;
 mod layer;
 pub mod mount_cache;
 pub mod pattern;
+mod permissions;
 mod run;
 mod settings;
 mod source;
@@ -25,6 +28,7 @@ mod transfer;
 pub use self::changes::apply as apply_changes;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     fs::File,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
@@ -43,10 +47,10 @@ use crate::{
     image::{
         catalog::{Catalog, Image},
         reference::Reference,
-        registry::Connection,
+        registry::{Connection, pull},
     },
     runtime::Network,
-    store::Store,
+    store::{HeldImages, Store},
 };
 
 /// What the history of an image says beside each step made here.
@@ -69,10 +73,26 @@ pub struct Options {
     pub cache: bool,
     /// What `RUN` sees of the network.
     pub network: Network,
-    /// How to reach the registries of images that are not here.
-    pub registry: Connection,
+    /// How to get images that are not here.
+    pub source: Box<dyn Images>,
     /// The time that everything made gets instead of the present (`SOURCE_DATE_EPOCH`).
     pub epoch: Option<Timestamp>,
+}
+
+/// Where images come from that are not here; tells of it in its own way.
+pub trait Images: Debug {
+    /// Gets one into the store, under this name.
+    ///
+    /// # Errors
+    /// As [`pull`].
+    fn get(&self, store: &Store, reference: &Reference) -> Result<Image>;
+}
+
+/// A registry, without a word.
+impl Images for Connection {
+    fn get(&self, store: &Store, reference: &Reference) -> Result<Image> {
+        pull(store, reference, None, self, &()).map(|pulled| pulled.image)
+    }
 }
 
 /// What happens while an image is built.
@@ -95,6 +115,8 @@ pub(crate) struct Build<'a> {
     context: BorrowedFd<'a>,
     context_path: &'a Path,
     started: Timestamp,
+    /// The images that it goes on from.
+    images: HeldImages,
     /// The stages that are done, by their place in the Dockerfile.
     done: BTreeMap<usize, Stage>,
 }
@@ -113,7 +135,8 @@ pub fn build(store: &Store, options: &Options, context: &Path, events: &mut dyn 
     let started = options.epoch.unwrap_or_else(Timestamp::now);
     let path = context.canonicalize().act(act)?;
     let context = directory.as_fd();
-    let mut build = Build { store, options, context, context_path: &path, started, done: BTreeMap::new() };
+    let images = store.held_images()?;
+    let mut build = Build { store, options, context, context_path: &path, started, images, done: BTreeMap::new() };
     let target = build.target()?;
     let needed = build.needed(target)?;
     let count = needed.iter().map(|index| 1 + options.dockerfile.stages[*index].steps.len()).sum();

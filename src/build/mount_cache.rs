@@ -9,20 +9,20 @@ use std::{
     fs::{self, File, Permissions},
     io,
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, BorrowedFd},
         unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, Stat, flock},
     io::Errno,
 };
 
 use super::dockerfile::{RunMount, Sharing};
 use crate::{
-    error::{Act as _, Error, Kind, Result},
+    error::{Act as _, Result},
     fs::{allocated, remove_tree},
     id::{CacheId, Digest},
     interrupt,
@@ -57,17 +57,14 @@ pub(super) fn directory(layout: &Layout, id: &str) -> PathBuf {
     layout.build_caches().join(Digest::of(id.as_bytes()).hex())
 }
 
-/// Makes the caches among `mounts` that are not there, and waits until all may be used.
+/// Makes the caches among `mounts` that are not there, those with a `from` through `fill`, and waits until all may be used.
 ///
 /// # Errors
-/// The system's; `Unsupported` for one that is to begin with something in it; `Interrupted`.
-pub(super) fn take(layout: &Layout, mounts: &[RunMount]) -> Result<InUse> {
+/// The system's; those of `fill`; `Interrupted`.
+pub(super) fn take(layout: &Layout, mounts: &[RunMount], fill: &Fill<'_>) -> Result<InUse> {
     let mut wanted: BTreeMap<PathBuf, (FlockOperation, &RunMount)> = BTreeMap::new();
     for mount in mounts {
-        let RunMount::Cache { id, from, sharing, .. } = mount else { continue };
-        if from.is_some() {
-            return Err(Error::new(Kind::Unsupported, "a cache mount starts empty here; leave 'from' out"));
-        }
+        let RunMount::Cache { id, sharing, .. } = mount else { continue };
         // Alone is what 'locked' asks for, and 'private' gets it too: nobody disturbs the other.
         let alone = *sharing != Sharing::Shared;
         let entry = wanted.entry(directory(layout, id)).or_insert((FlockOperation::LockShared, mount));
@@ -75,14 +72,14 @@ pub(super) fn take(layout: &Layout, mounts: &[RunMount]) -> Result<InUse> {
             entry.0 = FlockOperation::LockExclusive;
         }
     }
-    let locked = wanted.iter().map(|(path, (operation, mount))| lock(path, *operation, mount));
+    let locked = wanted.iter().map(|(path, (operation, mount))| lock(path, *operation, mount, fill));
     Ok(InUse { _locks: locked.collect::<Result<_>>()? })
 }
 
-fn lock(path: &Path, operation: FlockOperation, mount: &RunMount) -> Result<File> {
+fn lock(path: &Path, operation: FlockOperation, mount: &RunMount, fill: &Fill<'_>) -> Result<File> {
     let act = || format!("use cache directory {}", path.display());
     loop {
-        make(path, mount).act(act)?;
+        make(path, mount, fill).act(act)?;
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file.act(act)?,
@@ -100,21 +97,56 @@ fn lock(path: &Path, operation: FlockOperation, mount: &RunMount) -> Result<File
     }
 }
 
-fn make(path: &Path, mount: &RunMount) -> io::Result<()> {
-    let RunMount::Cache { mode, uid, gid, .. } = mount else { return Ok(()) };
+fn make(path: &Path, mount: &RunMount, fill: &Fill<'_>) -> Result<()> {
+    let RunMount::Cache { from, mode, uid, gid, .. } = mount else { return Ok(()) };
     if path.exists() {
         return Ok(());
     }
     let above = path.parent().unwrap_or(path);
-    fs::create_dir_all(above)?;
-    // It gets its name with its owner and mode. If another build is faster, that one's is as good.
-    let new = above.join(format!("{GOING}{}", CacheId::random()));
-    fs::create_dir(&new)?;
-    fs::set_permissions(&new, Permissions::from_mode(mode.unwrap_or(0o755)))?;
-    chown(&new, *uid, *gid)?;
-    match fs::rename(&new, path) {
-        Err(_) if path.exists() => fs::remove_dir(&new),
-        renamed => renamed,
+    let act = || format!("make a directory in {}", above.display());
+    fs::create_dir_all(above).act(act)?;
+    // It gets its name with all that belongs to it. If another build is faster, that one's is as good.
+    let new = Making::new(above.join(format!("{GOING}{}", CacheId::random()))).act(act)?;
+    let mut own = (mode.unwrap_or(0o755), *uid, *gid);
+    if from.is_some() {
+        let source = fill(mount, new.directory.as_fd())?;
+        own = (mode.unwrap_or(source.st_mode & 0o7777), uid.or(Some(source.st_uid)), gid.or(Some(source.st_gid)));
+    }
+    chown(&new.path, own.1, own.2).act(act)?;
+    fs::set_permissions(&new.path, Permissions::from_mode(own.0)).act(act)?;
+    match fs::rename(&new.path, path) {
+        Err(_) if path.exists() => Ok(()),
+        renamed => renamed.act(act),
+    }
+}
+
+/// Puts into a new cache what it begins with; returns what the directory is that this lies in.
+pub(super) type Fill<'a> = dyn Fn(&RunMount, BorrowedFd<'_>) -> Result<Stat> + 'a;
+
+/// A new cache until it has its name. It is locked, so that nobody prunes it, and goes if it gets none.
+struct Making {
+    path: PathBuf,
+    directory: File,
+}
+
+impl Making {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        fs::create_dir(&path)?;
+        let directory = File::open(&path)?;
+        flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { path, directory })
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if !is_at(&self.directory, &self.path) {
+            return;
+        }
+        // What stays is nobody's, and goes with the next `builder prune`.
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!("remove {}: {error}; 'lamina builder prune' tries again", self.path.display());
+        }
     }
 }
 
@@ -191,9 +223,12 @@ fn each(layout: &Layout, mut visit: impl FnMut(&Path, &File) -> Result<()>) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::{directory, prune, summary, take};
+    use std::os::fd::BorrowedFd;
+
+    use super::{directory, prune, summary};
     use crate::{
         build::dockerfile::{RunMount, Sharing},
+        error::{Error, Kind},
         store::Layout,
         units::Bytes,
     };
@@ -209,6 +244,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path()).unwrap();
         assert_eq!(prune(&layout).unwrap(), Bytes(0));
+        let nothing = |_: &RunMount, _: BorrowedFd<'_>| Err(Error::new(Kind::Io, "nothing is to be put into these"));
+        let take = |layout: &Layout, mounts: &[RunMount]| super::take(layout, mounts, &nothing);
         // One that a command has twice is locked once.
         let both = [cache("a", Sharing::Shared), cache("a", Sharing::Locked), cache("b", Sharing::Shared)];
         let used = take(&layout, &both).unwrap();

@@ -2,18 +2,22 @@
 
 use std::{
     fs::{self, Permissions},
-    os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
 use super::{
     Build, Progress,
+    copy::changed,
     dockerfile::{Program, Run, RunMount},
     layer::Draft,
     mount_cache,
     settings::{self, Settings},
     stage::Stage,
-    target::{absolute, resolve},
+    target::{Resolved, absolute, resolve},
 };
 use crate::{
     driver::Access,
@@ -46,11 +50,10 @@ impl Stage {
         let (env, declared) = self.environment(build)?;
         let network = build.network(run)?;
         let (args, script) = argv(&settings, run);
-        let act = format!(
-            "RUN {declared:?} {args:?} {script:?} {:?} {network:?} {}",
-            run.mounts,
-            self.mounted_digest(build, run)?
-        );
+        let mounts = self.with_cache_bases(build, &run.mounts)?;
+        let digests = build.mounted_digest(&mounts, self.index)?;
+        let digest = digests.join(" ");
+        let act = format!("RUN {declared:?} {args:?} {script:?} {mounts:?} {network:?} {digest}");
         let shown: Vec<&str> = declared.iter().map(String::as_str).chain(args.iter().map(String::as_str)).collect();
         // As Docker's history counts build arguments.
         let count = if declared.is_empty() { String::new() } else { format!("|{} ", declared.len()) };
@@ -63,21 +66,21 @@ impl Stage {
             network,
             ..Command::default()
         };
-        let job = Job { build, run, script, stage: self.index };
+        let job = Job { build, mounts, digests, script, stage: self.index };
         self.write(build, progress, &act, &created_by, |draft| job.execute(draft, command))
     }
 
-    /// What a bind mount shows is part of what the command does.
-    fn mounted_digest(&self, build: &Build<'_>, run: &Run) -> Result<String> {
-        let mut digests = Vec::new();
-        for mount in &run.mounts {
-            if let RunMount::Bind { from, source, .. } = mount {
-                let path = source.as_deref().unwrap_or(".");
-                digests
-                    .push(build.with_source(from.as_deref(), self.index, |tree| tree.digest_of(&[path]))?.to_string());
+    /// The mounts, with what a cache begins with as part of its name: with another base it is another cache.
+    fn with_cache_bases(&self, build: &Build<'_>, mounts: &[RunMount]) -> Result<Vec<RunMount>> {
+        let mut named = mounts.to_vec();
+        for mount in &mut named {
+            if let RunMount::Cache { id, from: Some(from), source, .. } = mount {
+                let chain = build.chain_of(from, self.index)?.map(|chain| chain.to_string());
+                let (base, path) = (chain.unwrap_or_default(), source.as_deref().unwrap_or("/"));
+                *id = format!("{id} from {base} {path}");
             }
         }
-        Ok(digests.join(" "))
+        Ok(named)
     }
 }
 
@@ -95,6 +98,19 @@ fn argv(settings: &Settings, run: &Run) -> (Vec<String>, Option<String>) {
 }
 
 impl Build<'_> {
+    /// What a bind mount shows is part of what the command does.
+    fn mounted_digest(&self, mounts: &[RunMount], stage: usize) -> Result<Vec<String>> {
+        let mut digests = Vec::new();
+        for mount in mounts {
+            if let RunMount::Bind { from, source, .. } = mount {
+                let path = source.as_deref().unwrap_or(".");
+                let digest = self.with_source(from.as_deref(), stage, |tree| tree.digest_at(path))?;
+                digests.push(digest.to_string());
+            }
+        }
+        Ok(digests)
+    }
+
     fn network(&self, run: &Run) -> Result<Network> {
         match run.network.as_deref() {
             None | Some("default") => Ok(self.options.network),
@@ -111,7 +127,9 @@ impl Build<'_> {
 /// One `RUN` that has to be done.
 struct Job<'a> {
     build: &'a Build<'a>,
-    run: &'a Run,
+    mounts: Vec<RunMount>,
+    /// The digests of what its bind mounts show, which the cache's key holds.
+    digests: Vec<String>,
     script: Option<String>,
     stage: usize,
 }
@@ -128,9 +146,11 @@ impl<'a> Job<'a> {
         let runtime = OciRuntime::find()?;
         let mounted = draft.mounted()?;
         draft.room(&mounted, ROOM)?;
+        self.build.store.give_back_below()?;
         let file_system = mounted.file_system()?;
         let place = Workplace::make(&self.build.store.layout().builds())?;
-        let caches = mount_cache::take(self.build.store.layout(), &self.run.mounts)?;
+        let fill = |mount: &RunMount, directory: BorrowedFd<'_>| self.build.fill_cache(mount, self.stage, directory);
+        let caches = mount_cache::take(self.build.store.layout(), &self.mounts, &fill)?;
         let mut kept = Kept::default();
         if command.network == Network::Host {
             let there = NETWORK_FILES.into_iter().filter(|path| Path::new(path).exists());
@@ -139,21 +159,41 @@ impl<'a> Job<'a> {
         if let Some(script) = &self.script {
             command.mounts.push(bind(SCRIPT, self.write_script(&place, script)?, true));
         }
-        for (number, mount) in self.run.mounts.iter().enumerate() {
+        for (number, mount) in self.mounts.iter().enumerate() {
             let point = place.path().join(format!("from-{number}"));
             command.mounts.push(self.mount(mount, &command.cwd, &point, &mut kept)?);
         }
         let hidden = self.build.store.layout().mounts();
         let root = mounted.root().try_clone_to_owned().act(|| "open the root file system")?;
-        let run = || runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden);
-        let exit = draft.with_room_ahead(root.as_fd(), ROOM, run)?;
+        let look = || draft.look_ahead(root.as_fd(), ROOM);
+        let exit = runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden, &look)?;
         drop((root, caches, kept.held));
         if exit.code != 0 {
             // In Docker's words: what was run, with the shell that ran it.
             let what = format!("the command '{}' returned a non-zero code: {}", command.args.join(" "), exit.code);
-            return Err(Error::new(Kind::Invalid, what));
+            let failure = Error::new(Kind::Invalid, what);
+            // What lies in memory still counts, too.
+            let written = file_system.write_out().map_err(|error| self.build.store.explain(error));
+            return Err(match written {
+                Ok(()) => self.build.store.blame(failure),
+                Err(why) => Error::new(why.kind(), format!("{failure}; {why}")),
+            });
         }
+        self.refuse_changed_context()?;
         file_system.write_out()
+    }
+
+    /// The context is not copied to be shown, so it may have been another while the command ran.
+    fn refuse_changed_context(&self) -> Result<()> {
+        let binds = self.mounts.iter().filter(|mount| matches!(mount, RunMount::Bind { .. }));
+        for (mount, digest) in binds.zip(&self.digests) {
+            let RunMount::Bind { from: None, source, .. } = mount else { continue };
+            if self.build.mounted_digest(std::slice::from_ref(mount), self.stage)?.first() != Some(digest) {
+                let path = source.as_deref().unwrap_or(".");
+                return Err(changed()).act(|| format!("mount {path} of the build context"));
+            }
+        }
+        Ok(())
     }
 
     fn write_script(&self, place: &Workplace, script: &str) -> Result<PathBuf> {
@@ -182,7 +222,12 @@ impl<'a> Job<'a> {
                 // Followed inside the tree, so that no link of it leads the runtime out of it.
                 let (root, inner) = match from {
                     None if *read_only && self.build.options.ignore.is_empty() => {
-                        (self.build.context_path.to_owned(), resolve(self.build.context, &source)?)
+                        let inner = resolve(self.build.context, &source)?;
+                        refuse_missing(&inner, &source)?;
+                        // With what is mounted in it, which would be written through a mount that is read-only alone.
+                        let options = ["rbind", "rro", "rnosuid", "rnodev"].map(str::to_owned).to_vec();
+                        let source = self.build.context_path.join(inner.path);
+                        return Ok(Mount { target: inside(target), kind: MountKind::Bind, source, options });
                     }
                     from => {
                         let tree = match from {
@@ -198,13 +243,18 @@ impl<'a> Job<'a> {
                         (point.to_owned(), inner)
                     }
                 };
-                if inner.missing > 0 {
-                    return Err(Error::new(Kind::NotFound, format!("mount {}: it does not exist", source.display())));
-                }
+                refuse_missing(&inner, &source)?;
                 Ok(bind(&inside(target), root.join(inner.path), *read_only))
             }
         }
     }
+}
+
+fn refuse_missing(found: &Resolved, source: &Path) -> Result<()> {
+    if found.missing == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Kind::NotFound, format!("mount {}: it does not exist", source.display())))
 }
 
 fn bind(target: &str, source: PathBuf, read_only: bool) -> Mount {

@@ -83,8 +83,18 @@ pub(super) fn shown(instruction: &Instruction) -> String {
         Instruction::Stopsignal(signal) => format!("STOPSIGNAL {signal}"),
         Instruction::Onbuild(trigger) => format!("ONBUILD {trigger}"),
         Instruction::Healthcheck(check) => format!("HEALTHCHECK {}", health(check)),
-        // The others are shown as they are written.
-        other => format!("{other:?}"),
+        Instruction::Maintainer(name) => format!("MAINTAINER {name}"),
+        Instruction::Arg(args) => {
+            let shown = args.iter().map(|(name, value)| match value {
+                Some(value) => format!("{name}={value}"),
+                None => name.clone(),
+            });
+            format!("ARG {}", shown.collect::<Vec<_>>().join(" "))
+        }
+        // What writes files tells more than what is written, and shows itself.
+        Instruction::Add(_) => "ADD".to_owned(),
+        Instruction::Copy(_) => "COPY".to_owned(),
+        Instruction::Run(_) => "RUN".to_owned(),
     }
 }
 

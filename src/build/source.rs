@@ -49,8 +49,33 @@ pub(super) struct Match {
     pub(super) name: Vec<u8>,
     pub(super) is_dir: bool,
     pub(super) is_file: bool,
+    /// Which of the directories above come with it, if `--parents` asks for them.
+    pub(super) kept: Option<Kept>,
     /// Once [`Source::digest`] has read it: the digest of all that a copy shows, and of a file's content.
     pub(super) seen: Option<Seen>,
+}
+
+impl Match {
+    /// What `--exclude` calls it.
+    pub(super) fn excludable(&self) -> Vec<u8> {
+        self.kept.as_ref().map_or_else(|| self.name.clone(), |kept| kept.below.as_os_str().as_bytes().to_vec())
+    }
+}
+
+/// A match that keeps the directories from a place of the source on.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// That place.
+    pivot: PathBuf,
+    /// Where the match lies below it.
+    below: PathBuf,
+}
+
+impl Kept {
+    /// Where the match goes below the destination.
+    pub(super) fn path(&self) -> PathBuf {
+        self.below.clone()
+    }
 }
 
 /// What was read of a match.
@@ -71,17 +96,89 @@ pub(super) struct Entry<'a> {
 }
 
 impl Source<'_> {
-    /// What `pattern` finds, in order of the alphabet.
+    /// What `pattern` finds, in order of the alphabet. Only with a wildcard may that be nothing, as in BuildKit: Dockerfiles
+    /// take files that may be there so (`package-lock.json*`).
     ///
     /// # Errors
-    /// `NotFound` if it finds nothing; `Invalid` for a pattern that is none or leads outside.
+    /// `NotFound` if a name is not there; `Invalid` for a pattern that is none or leads outside.
     pub(super) fn find(&self, pattern: &str) -> Result<Vec<Match>> {
         let paths = self.paths(pattern)?;
-        if paths.is_empty() {
-            let ignored = if self.ignore.is_some() { " or excluded by .dockerignore" } else { "" };
-            return Err(Error::new(Kind::NotFound, format!("'{pattern}' is not in {}{ignored}", self.name)));
+        if paths.is_empty() && !has_magic(pattern.as_bytes()) {
+            return Err(self.missing(pattern));
         }
         paths.iter().map(|path| self.at(path)).collect()
+    }
+
+    /// What `pattern` finds, each with the directories above it from the pattern's `/./` on, or from the source's root.
+    ///
+    /// # Errors
+    /// As [`Source::find`].
+    pub(super) fn find_with_parents(&self, pattern: &str) -> Result<Vec<Match>> {
+        let (pivot, below) = pattern.split_once("/./").unwrap_or(("", pattern));
+        let pivot: PathBuf = clean(pivot, &self.name)?.iter().map(|part| OsStr::from_bytes(part)).collect();
+        let whole = format!("{}/{below}", pivot.to_string_lossy());
+        let paths = if below.contains("**") { self.tree_paths(&whole)? } else { self.paths(&whole)? };
+        if paths.is_empty() && !has_magic(pattern.as_bytes()) {
+            return Err(self.missing(pattern));
+        }
+        let found = paths.iter().map(|path| {
+            let below = path.strip_prefix(&pivot).unwrap_or(path).to_owned();
+            Ok(Match { kept: Some(Kept { pivot: pivot.clone(), below }), ..self.at(path)? })
+        });
+        found.collect()
+    }
+
+    /// The directories that come with a match, from above, and what they are.
+    pub(super) fn kept_directories(&self, found: &Match) -> Result<Vec<(PathBuf, Stat)>> {
+        let Some(Kept { pivot, below }) = &found.kept else { return Ok(Vec::new()) };
+        let above: Vec<&Path> = below.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
+        let stat = |above: &Path| Ok((above.to_owned(), self.stat(&pivot.join(above))?));
+        above.into_iter().rev().map(stat).collect()
+    }
+
+    fn missing(&self, pattern: &str) -> Error {
+        let ignored = if self.ignore.is_some() { " or excluded by .dockerignore" } else { "" };
+        Error::new(Kind::NotFound, format!("'{pattern}' is not in {}{ignored}", self.name))
+    }
+
+    /// The paths that a pattern names in which `**` stands for any directories; of a directory that it names, not what lies
+    /// below.
+    fn tree_paths(&self, pattern: &str) -> Result<Vec<PathBuf>> {
+        let parts = clean(pattern, &self.name)?;
+        let fixed = parts.iter().take_while(|part| !has_magic(part)).count();
+        let top: PathBuf = parts[..fixed].iter().map(|part| OsStr::from_bytes(part)).collect();
+        let pattern = Pattern::parse_tree(&parts[fixed..].join(&b'/'))?;
+        let Some(directory) = self.open(&top)? else { return Ok(Vec::new()) };
+        if !is_directory(&directory)? {
+            return Ok(Vec::new());
+        }
+        let mut paths = Vec::new();
+        walk(Place::new(&directory, c".").open_dir()?.as_fd(), &mut |found| {
+            interrupt::check()?;
+            let path = top.join(found.path);
+            let excluded = self.is_excluded(&path);
+            if excluded && !self.may_include_below(&path) {
+                return Ok(Way::On);
+            }
+            if !excluded && pattern.matches(found.path.as_os_str().as_bytes()) {
+                paths.push(path);
+                return Ok(Way::On);
+            }
+            Ok(Way::Down)
+        })?;
+        Ok(paths)
+    }
+
+    /// What lies at a path, which is no pattern.
+    ///
+    /// # Errors
+    /// As [`Source::find`].
+    pub(super) fn named(&self, path: &str) -> Result<Match> {
+        let literal: PathBuf = clean(path, &self.name)?.iter().map(|part| OsStr::from_bytes(part)).collect();
+        if self.open(&literal)?.is_none() || self.is_excluded(&literal) && !self.may_include_below(&literal) {
+            return Err(self.missing(path));
+        }
+        self.at(&literal)
     }
 
     /// The paths that a pattern names.
@@ -142,17 +239,17 @@ impl Source<'_> {
         let kind = FileType::from_raw_mode(self.stat(path)?.st_mode);
         let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
         let (is_dir, is_file) = (kind == FileType::Directory, kind == FileType::RegularFile);
-        Ok(Match { path: path.to_owned(), name, is_dir, is_file, seen: None })
+        Ok(Match { path: path.to_owned(), name, is_dir, is_file, kept: None, seen: None })
     }
 
-    fn stat(&self, path: &Path) -> Result<Stat> {
+    pub(super) fn stat(&self, path: &Path) -> Result<Stat> {
         let act = || format!("look at {} in {}", path.display(), self.name);
         let fd = self.open(path)?.ok_or_else(|| Error::new(Kind::NotFound, act()))?;
         fstat(&fd).act(act)
     }
 
     /// Visits a match and, of a directory, what lies below, parents first, names in the order of their bytes. What
-    /// `exclude` excludes, by the names below the match, is left out.
+    /// `exclude` excludes, by the names below the match or below what it keeps, is left out.
     pub(super) fn entries(
         &self,
         found: &Match,
@@ -160,6 +257,7 @@ impl Source<'_> {
         visit: &mut dyn FnMut(&Entry<'_>) -> Result<()>,
     ) -> Result<()> {
         let root = found.path.as_path();
+        let kept = found.kept.as_ref().map(Kept::path);
         visit(&Entry { path: root, below: Path::new(""), stat: &self.stat(root)? })?;
         if !found.is_dir {
             return Ok(());
@@ -173,7 +271,9 @@ impl Source<'_> {
                 return Ok(if self.may_include_below(&path) { Way::Down } else { Way::On });
             }
             let is_socket = FileType::from_raw_mode(found.stat.st_mode) == FileType::Socket;
-            if !is_socket && !exclude.excludes(found.path.as_os_str().as_bytes()) {
+            let name = kept.as_ref().map(|kept| kept.join(found.path));
+            let name = name.as_deref().unwrap_or(found.path);
+            if !is_socket && !exclude.excludes(name.as_os_str().as_bytes()) {
                 visit(&Entry { path: &path, below: found.path, stat: found.stat })?;
             }
             Ok(Way::Down)
@@ -188,13 +288,13 @@ impl Source<'_> {
         Ok(File::from(fd.act(|| format!("open {} in {}", path.display(), self.name))?))
     }
 
-    /// The attributes of a file that belong into a layer, as file capabilities do.
+    /// The attributes of a file or directory that belong into a layer, as file capabilities do.
     pub(super) fn xattrs(&self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let act = || format!("read the attributes of {} in {}", path.display(), self.name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = Path::new(".").join(path.parent().unwrap_or(Path::new("")));
         let parent = openat2(self.root, above, flags, Mode::empty(), ResolveFlags::IN_ROOT).act(act)?;
-        xattrs(&parent, path.file_name().unwrap_or_default().as_bytes()).act(act)
+        xattrs(&parent, path.file_name().unwrap_or(OsStr::new(".")).as_bytes()).act(act)
     }
 
     /// The target of a symlink.
@@ -207,7 +307,7 @@ impl Source<'_> {
 
     /// Reads everything about a match that a copy of it shows, and notes its digest, so that the copy can be held to it.
     pub(super) fn digest(&self, found: &mut Match, exclude: &Ignore) -> Result<Digest> {
-        let mut print = Fingerprint::new(self, found);
+        let mut print = Fingerprint::new(self, found)?;
         let mut content = None;
         self.entries(found, exclude, &mut |entry| {
             interrupt::check()?;
@@ -216,8 +316,10 @@ impl Source<'_> {
                 FileType::RegularFile => {
                     let digest = self.file_digest(entry.path)?;
                     content = Some(digest);
-                    print.file(digest, &self.xattrs(entry.path)?);
+                    print.xattrs(&self.xattrs(entry.path)?);
+                    print.file(digest);
                 }
+                FileType::Directory => print.xattrs(&self.xattrs(entry.path)?),
                 FileType::Symlink => print.link(&self.link(entry.path)?),
                 _ => {}
             }
@@ -228,15 +330,9 @@ impl Source<'_> {
         Ok(all)
     }
 
-    /// The digest of what these patterns find.
-    pub(super) fn digest_of(&self, patterns: &[&str]) -> Result<Digest> {
-        let mut hasher = Sha256::new();
-        for pattern in patterns {
-            for mut found in self.find(pattern)? {
-                hasher.update(self.digest(&mut found, &Ignore::default())?.hex());
-            }
-        }
-        Ok(Digest::finish(hasher))
+    /// The digest of what lies at a path.
+    pub(super) fn digest_at(&self, path: &str) -> Result<Digest> {
+        self.digest(&mut self.named(path)?, &Ignore::default())
     }
 
     fn file_digest(&self, path: &Path) -> Result<Digest> {

@@ -14,8 +14,8 @@ use crate::{
     image::{
         catalog::{Catalog, Image},
         config::{self, Config},
-        registry::pull,
     },
+    interrupt,
     runtime::DEFAULT_PATH,
 };
 
@@ -104,11 +104,13 @@ impl Stage {
             Instruction::Workdir(_) => self.workdir(build, &instruction, progress),
             Instruction::Arg(args) => {
                 self.declare(build, args)?;
-                self.configure(build, progress, &step.text, |_| {})
+                self.configure(build, progress, &settings::shown(&instruction), |_| {})
             }
             Instruction::Maintainer(name) => {
-                let label = Instruction::Label(vec![("maintainer".to_owned(), name.clone())]);
-                self.settle(build, &label, progress)
+                let (created_by, before) = (settings::shown(&instruction), self.config.clone());
+                let key = self.key(build, &created_by);
+                let step = config::Step { author: name, ..build.empty_step(&created_by) };
+                self.cached_or(build, &key, progress, || build.publish(&key, &before.stepped(&step, |_| {})?))
             }
             instruction => self.settle(build, instruction, progress),
         }
@@ -166,7 +168,7 @@ impl Stage {
         let mut changed = self.config.runs()?;
         settings::apply(&mut changed, instruction, self.has_cmd)?;
         let path = settings::text(&changed, "WorkingDir").to_owned();
-        let created_by = settings::shown(instruction);
+        let created_by = settings::shown(&Instruction::Workdir(path.clone()));
         let key = self.key(build, &created_by);
         let before = self.config.clone();
         let user = settings::text(&changed, "User").to_owned();
@@ -229,8 +231,11 @@ impl Build<'_> {
         created_by: &str,
         change: impl FnOnce(&mut Settings),
     ) -> Result<Image> {
-        let step = config::Step { created_by, comment: super::COMMENT, author: "", created: self.started, layer: None };
-        self.publish(key, &before.stepped(&step, change)?)
+        self.publish(key, &before.stepped(&self.empty_step(created_by), change)?)
+    }
+
+    fn empty_step<'s>(&self, created_by: &'s str) -> config::Step<'s> {
+        config::Step { created_by, comment: super::COMMENT, author: "", created: self.started, layer: None }
     }
 
     pub(super) fn stage(&self, index: usize) -> Result<&Stage> {
@@ -240,12 +245,19 @@ impl Build<'_> {
 
     /// An image of this store, or of a registry.
     pub(super) fn image(&self, name: &str) -> Result<Image> {
-        match (Catalog::new(self.store).find(name), name.parse()) {
-            (Err(missing), Ok(reference)) if missing.kind() == Kind::NotFound => {
-                let pulled = pull(self.store, &reference, None, &self.options.registry, &());
-                pulled.map(|pulled| pulled.image).map_err(|error| error.within(format!("{missing}; pull it")))
+        loop {
+            let found = match (Catalog::new(self.store).find(name), name.parse()) {
+                (Err(missing), Ok(reference)) if missing.kind() == Kind::NotFound => {
+                    let got = self.options.source.get(self.store, &reference);
+                    got.map_err(|error| error.within(format!("{missing}; pull it")))
+                }
+                (found, _) => found,
+            };
+            // Removed at this moment it has no name any more, or another image has it.
+            if let Some(image) = self.held(found?.id)? {
+                return Ok(image);
             }
-            (found, _) => found,
+            interrupt::check()?;
         }
     }
 

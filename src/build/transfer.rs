@@ -1,20 +1,21 @@
 //! `COPY`, `ADD` and the directory of `WORKDIR`: what is copied, from where, under which key.
 
 use std::{
-    io::{self, Read as _},
-    os::fd::{AsFd as _, OwnedFd},
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, openat2};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Build, Progress,
+    Build, Progress, archive,
     copy::{How, Piece, copy},
-    dockerfile::{self, Transfer},
+    dockerfile::{self, RunMount, Transfer},
     ignore::Ignore,
     layer::Draft,
+    permissions::Permissions,
     settings,
     source::{Match, Source},
     stage::Stage,
@@ -25,9 +26,9 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
     id::{ChainId, Digest},
-    image::{Verified, compression::decompress, config::Config, read_error, unpack::unpack},
+    image::{Verified, config::Config, read_error, unpack::unpack_added},
     runtime::owner_of,
-    store::{Held, Key},
+    store::{Filling, Held, Key},
     units::Bytes,
 };
 
@@ -54,7 +55,7 @@ impl Stage {
             let created_by = format!("{verb} {options}{} {}", shown_sources(transfer), transfer.dest);
             let act = format!("{verb} {options}{digest} in {dest}");
             self.write(build, progress, &act, &created_by, |draft| {
-                build.copy(draft, source, (pieces, exclude), transfer, &dest, is_add)
+                build.copy(draft, source, (pieces, exclude), transfer, &dest)
             })
         })
     }
@@ -67,9 +68,6 @@ fn is_directory_name(dest: &str) -> bool {
 
 fn refuse(transfer: &Transfer) -> Result<()> {
     let unsupported = |what: &str| Err(Error::new(Kind::Unsupported, what));
-    if transfer.parents {
-        return unsupported("--parents is not supported; name the directories in the destination");
-    }
     if transfer.checksum.is_some() || transfer.keep_git_dir {
         return unsupported("--checksum and --keep-git-dir are for downloads, which are not made; fetch it in a RUN");
     }
@@ -92,8 +90,10 @@ fn shown_options(transfer: &Transfer) -> String {
     let options = [("from", &transfer.from), ("chown", &transfer.chown), ("chmod", &transfer.chmod)];
     let shown =
         options.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value} ")));
-    let link = if transfer.link { "--link " } else { "" };
-    shown.chain([link.to_owned()]).collect()
+    let switches = [("link", transfer.link), ("parents", transfer.parents)];
+    let switches = switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| format!("--{name} "));
+    let exclude = transfer.exclude.iter().map(|pattern| format!("--exclude={pattern} "));
+    shown.chain(switches).chain(exclude).collect()
 }
 
 fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bool) -> Result<Vec<Piece>> {
@@ -109,9 +109,10 @@ fn pieces(source: &Source<'_>, exclude: &Ignore, transfer: &Transfer, is_add: bo
                 return Err(Error::new(Kind::Unsupported, what));
             }
             dockerfile::Source::Path(path) => {
-                for found in source.find(path)? {
+                let all = if transfer.parents { source.find_with_parents(path)? } else { source.find(path)? };
+                for found in all {
                     // Of a directory, what lies below is.
-                    if !found.is_dir && exclude.excludes(&found.name) {
+                    if !found.is_dir && exclude.excludes(&found.excludable()) {
                         continue;
                     }
                     let is_archive = is_add && transfer.unpack != Some(false) && is_archive(source, &found)?;
@@ -141,21 +142,9 @@ fn digest(source: &Source<'_>, pieces: &mut [Piece], exclude: &Ignore) -> Result
     Ok(Digest::finish(hasher))
 }
 
-/// Whether a file that `ADD` names is an archive: its first 512 bytes, decompressed, are a tar header.
+/// Whether a file that `ADD` names is an archive.
 fn is_archive(source: &Source<'_>, found: &Match) -> Result<bool> {
-    if !found.is_file {
-        return Ok(false);
-    }
-    let (mut plain, _) = decompress(source.content(&found.path)?)?;
-    let mut block = [0; 512];
-    // What cannot be decompressed is no archive, and copied as it is.
-    if plain.read_exact(&mut block).is_err() {
-        return Ok(false);
-    }
-    let stored = ::tar::Header::from_byte_slice(&block).cksum();
-    let sum: u32 =
-        block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
-    Ok(block[0] != 0 && stored.is_ok_and(|stored| stored == sum))
+    Ok(found.is_file && archive::is_archive(source.content(&found.path)?, &found.path.to_string_lossy())?)
 }
 
 /// The tree of an image, mounted: a snapshot of its own, so that the image can be removed meanwhile.
@@ -186,11 +175,39 @@ impl Build<'_> {
 
     /// The tree of a stage or an image; `None` for one without layers.
     pub(super) fn tree(&self, name: &str, before: usize, access: Access) -> Result<Option<Tree<'_>>> {
-        let config = match self.stage_named(name, before) {
+        self.tree_of(&self.config_of(name, before)?, access)
+    }
+
+    fn config_of(&self, name: &str, before: usize) -> Result<Config> {
+        Ok(match self.stage_named(name, before) {
             Some(stage) => self.stage(stage)?.config().clone(),
             None => self.image(name)?.config,
+        })
+    }
+
+    /// What the files of a stage or an image are known by.
+    pub(super) fn chain_of(&self, name: &str, before: usize) -> Result<Option<ChainId>> {
+        Ok(ChainId::chain(self.config_of(name, before)?.diff_ids()).last().copied())
+    }
+
+    /// Copies into `directory` what a new cache begins with; returns what the directory is that this lies in.
+    pub(super) fn fill_cache(&self, mount: &RunMount, before: usize, directory: BorrowedFd<'_>) -> Result<Stat> {
+        let RunMount::Cache { from, source: path, .. } = mount else {
+            return Err(Error::new(Kind::Invalid, "only a cache begins with something"));
         };
-        self.tree_of(&config, access)
+        let path = path.as_deref().unwrap_or("/");
+        self.with_source(from.as_deref(), before, |source| {
+            let found = source.named(path)?;
+            if !found.is_dir {
+                let what = format!("a cache is a directory, and {path} of {} is none", source.name);
+                return Err(Error::new(Kind::Invalid, what));
+            }
+            let stat = source.stat(&found.path)?;
+            let how = How { now: self.started.as_second(), ..How::default() };
+            let mut room = |bytes: Bytes| self.store.leave_below(bytes);
+            copy(directory, source, &[Piece::Found(found)], "/", &how, &mut room)?;
+            Ok(stat)
+        })
     }
 
     /// What lies at `path`, which is absolute, of the build context, without what is ignored: a copy at the same place.
@@ -198,12 +215,13 @@ impl Build<'_> {
         let held = self.store.draft(None)?;
         let mounted = held.mounted(Access::ReadWrite)?;
         let how = How { now: self.started.as_second(), ..How::default() };
-        let mut room = |bytes: Bytes| self.store.driver().reserve(held.volume(), mounted.root(), bytes);
+        let mut filling = Filling::of(&held, &mounted)?;
+        let mut room = |bytes: Bytes| filling.room(bytes);
         let path = path.to_string_lossy();
         self.with_source(None, 0, |source| {
-            let pieces: Vec<Piece> = source.find(&path)?.into_iter().map(Piece::Found).collect();
-            let slash = if pieces.iter().any(Piece::is_dir) && !path.ends_with('/') { "/" } else { "" };
-            copy(mounted.root(), source, &pieces, &format!("{path}{slash}"), &how, &mut room)
+            let piece = Piece::Found(source.named(&path)?);
+            let slash = if piece.is_dir() && !path.ends_with('/') { "/" } else { "" };
+            copy(mounted.root(), source, &[piece], &format!("{path}{slash}"), &how, &mut room)
         })
         .map_err(|error| self.store.explain(error))?;
         Ok(Tree { mounted, held })
@@ -222,31 +240,29 @@ impl Build<'_> {
         (pieces, exclude): (Vec<Piece>, Ignore),
         transfer: &Transfer,
         dest: &str,
-        is_add: bool,
     ) -> Result<()> {
         let mounted = draft.mounted()?;
         let file_system = mounted.file_system()?;
         let owner = transfer.chown.as_ref().map(|owner| owner_of(mounted.root(), owner)).transpose()?;
-        let mode = transfer.chmod.as_deref().map(mode).transpose()?;
+        let mode = transfer.chmod.as_deref().map(Permissions::parse).transpose()?;
         let how = How { exclude, owner, mode, now: self.started.as_second() };
-        let (archives, files): (Vec<_>, Vec<_>) =
-            pieces.into_iter().partition(|piece| matches!(piece, Piece::Archive(_)));
         let mut filling = draft.filling(&mounted)?;
         let mut room = |bytes: Bytes| filling.room(bytes);
-        let with_slash =
-            if is_add && !archives.is_empty() { format!("{}/", dest.trim_end_matches('/')) } else { dest.to_owned() };
-        copy(mounted.root(), source, &files, &with_slash, &how, &mut room)?;
-        for piece in &archives {
-            let Piece::Archive(found) = piece else { continue };
-            let directory = directory(&mounted, &with_slash)?;
-            let act = || format!("unpack {}", found.path.display());
-            // The cache's key says what was read before: it must be that still.
-            let name = format!("{}, read a second time,", found.path.display());
-            let content = found.seen.and_then(|seen| seen.content);
-            let mut file = Verified::new(source.content(&found.path)?, name, content);
-            let (plain, _) = decompress(&mut file)?;
-            unpack(directory.as_fd(), plain, &mut room).act(act)?;
-            io::copy(&mut file, &mut io::sink()).map_err(|error| read_error(error, act()))?;
+        // An archive's destination is a directory always.
+        let with_slash = format!("{}/", dest.trim_end_matches('/'));
+        let dest = if pieces.iter().any(Piece::is_archive) { &with_slash } else { dest };
+        if pieces.is_empty() {
+            // The patterns found nothing. A directory to copy to is made nevertheless.
+            copy(mounted.root(), source, &[], dest, &how, &mut room)?;
+        }
+        // What comes later wins, so all go in their order.
+        for group in pieces.chunk_by(|piece, next| piece.is_archive() == next.is_archive()) {
+            let archives = group.iter().filter_map(Piece::archive);
+            let files = if group.iter().any(Piece::is_archive) { &[] } else { group };
+            copy(mounted.root(), source, files, dest, &how, &mut room)?;
+            for found in archives {
+                add(&directory(&mounted, dest)?, source, found, owner, &mut room)?;
+            }
         }
         file_system.write_out()
     }
@@ -271,14 +287,27 @@ impl Build<'_> {
     }
 }
 
+/// Unpacks an archive of the source.
+fn add(
+    directory: &OwnedFd,
+    source: &Source<'_>,
+    found: &Match,
+    owner: Option<(u32, u32)>,
+    room: &mut dyn FnMut(Bytes) -> Result<()>,
+) -> Result<()> {
+    let act = || format!("unpack {}", found.path.display());
+    // The cache's key says what was read before: it must be that still.
+    let name = format!("{}, read a second time,", found.path.display());
+    let content = found.seen.and_then(|seen| seen.content);
+    let mut file = Verified::new(source.content(&found.path)?, name, content);
+    unpack_added(directory.as_fd(), owner, archive::decoded(&mut file)?, room).act(act)?;
+    io::copy(&mut file, &mut io::sink()).map_err(|error| read_error(error, act()))?;
+    Ok(())
+}
+
 fn directory(mounted: &Mounted, dest: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let path = Path::new(".").join(dest.trim_start_matches('/'));
     openat2(mounted.root(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
         .act(|| format!("open {dest} of the image"))
-}
-
-fn mode(text: &str) -> Result<u32> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-    mode.ok_or_else(|| Error::new(Kind::Invalid, format!("--chmod={text}: it is not an octal mode up to 7777")))
 }

@@ -10,13 +10,14 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use jiff::Timestamp;
 
-use super::{Global, input::Input, output, registry::Reach};
+use super::{Global, input::Input, output, pull, registry::Reach};
 use crate::{
-    build::{Events, Options, build, dockerfile::Dockerfile, ignore::Ignore},
-    error::{Act as _, Error, Kind},
+    build::{Events, Images, Options, build, dockerfile::Dockerfile, ignore::Ignore},
+    error::{self, Act as _, Error, Kind},
     id::ImageId,
-    image::reference::Reference,
+    image::{catalog::Image, reference::Reference, registry::Connection},
     runtime::Network,
+    store::Store,
 };
 
 #[derive(Debug, clap::Args)]
@@ -86,6 +87,19 @@ impl Events for Told {
     }
 }
 
+/// Registries, told of as `pull` does.
+#[derive(Debug)]
+struct Registries {
+    connection: Connection,
+    quiet: bool,
+}
+
+impl Images for Registries {
+    fn get(&self, store: &Store, reference: &Reference) -> error::Result<Image> {
+        pull::told(store, reference, None, &self.connection, self.quiet).map(|pulled| pulled.image)
+    }
+}
+
 impl Told {
     fn say(&self, text: std::fmt::Arguments<'_>) {
         if !self.quiet {
@@ -128,7 +142,7 @@ impl Args {
                 NetworkName::None => Network::None,
                 NetworkName::Host => Network::Host,
             },
-            registry: self.reach.connection(),
+            source: Box::new(Registries { connection: self.reach.connection(), quiet: self.quiet }),
             epoch: epoch()?,
         })
     }

@@ -15,8 +15,9 @@ use crate::{
     id::Digest,
     image::{
         reference::Reference,
-        registry::{Platform, PullEvents, pull},
+        registry::{Connection, Platform, PullEvents, Pulled, pull},
     },
+    store::Store,
 };
 
 #[derive(Debug, clap::Args)]
@@ -77,22 +78,34 @@ impl Told {
     }
 }
 
+/// Pulls, and says so as Docker does.
+pub(super) fn told(
+    store: &Store,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    connection: &Connection,
+    quiet: bool,
+) -> crate::error::Result<Pulled> {
+    let named = reference.digest().map(|digest| digest.to_string());
+    let told = Told {
+        lines: Lines::new(quiet),
+        unpacking: Mutex::default(),
+        tag: reference.tag().map(str::to_owned).or(named).unwrap_or_default(),
+        path: reference.path().to_owned(),
+    };
+    let pulled = pull(store, reference, platform, connection, &told)?;
+    told.lines.say(format_args!("Digest: {}", pulled.digest));
+    let status = if pulled.is_new { "Downloaded newer image" } else { "Image is up to date" };
+    told.lines.say(format_args!("Status: {status} for {reference}"));
+    Ok(pulled)
+}
+
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let store = global.store()?;
         let reference = &self.reference;
-        let named = reference.digest().map(|digest| digest.to_string());
-        let told = Told {
-            lines: Lines::new(self.quiet),
-            unpacking: Mutex::default(),
-            tag: reference.tag().map(str::to_owned).or(named).unwrap_or_default(),
-            path: reference.path().to_owned(),
-        };
-        let pulled = pull(&store, reference, self.platform.as_ref(), &self.reach.connection(), &told)
+        let pulled = told(&store, reference, self.platform.as_ref(), &self.reach.connection(), self.quiet)
             .with_context(|| format!("pull {reference}"))?;
-        told.lines.say(format_args!("Digest: {}", pulled.digest));
-        let status = if pulled.is_new { "Downloaded newer image" } else { "Image is up to date" };
-        told.lines.say(format_args!("Status: {status} for {reference}"));
         output::line(reference.canonical()).with_context(|| format!("image {} is pulled", pulled.image.id))
     }
 }

@@ -34,25 +34,24 @@ impl Containers<'_> {
         let catalog = Catalog::new(self.store);
         let image = catalog.find(&container.image.to_string())?;
         let Instant { held, changes, holds_more } = self.captured(container)?;
-        // Held until it is published.
-        let (_held, diff) = if holds_more {
+        let (held, layer) = if holds_more {
             self.layer_of(&held, &changes, &image.config)?
         } else {
             if self.snapshot(container)?.size_limit.is_some() {
                 // The limit is the container's, not the image's.
                 self.store.driver().unlimit(held.volume())?;
             }
-            let diff = layer::stack(self.store, &held, &changes, &image.config)?;
-            (held, diff)
+            let layer = layer::stack(&held, &changes, &image.config)?;
+            (held, layer)
         };
         let Note { message, author, runs } = note;
         let created = Timestamp::now();
-        let step = Step { created_by: "", comment: &message, author: &author, created, layer: Some(diff) };
+        let step = Step { created_by: "", comment: &message, author: &author, created, layer: Some(layer.diff_id) };
         let config = image.config.stepped(&step, |config| {
             if let Some(runs) = runs {
                 *config = runs;
             }
         })?;
-        catalog.publish(&config, reference)
+        layer.publish(self.store, &held, || catalog.publish(&config, reference))
     }
 }

@@ -19,8 +19,12 @@ use crate::{
     driver::{Access, Change, ChangeKind, Changes},
     error::{Act as _, Error, Kind, Result},
     fs::{Mounted, differs, file_type, is_dir, locate},
-    id::DiffId,
-    image::{config::Config, layer, pack::pack, unpack::unpack},
+    image::{
+        config::Config,
+        layer::{self, Stacked},
+        pack::pack,
+        unpack::unpack,
+    },
     runtime::made_mount_points,
     store::{Filling, Held, Key},
 };
@@ -61,7 +65,7 @@ impl<'store> Containers<'store> {
         held: &Held<'_>,
         changes: &Changes,
         below: &Config,
-    ) -> Result<(Held<'store>, DiffId)> {
+    ) -> Result<(Held<'store>, Stacked)> {
         let parent = crate::id::ChainId::chain(below.diff_ids()).last().copied();
         let draft = self.store.draft(parent.map(Key::layer).as_ref())?;
         let (from, to) = (held.mounted(Access::ReadOnly)?, draft.mounted(Access::ReadWrite)?);
@@ -80,8 +84,8 @@ impl<'store> Containers<'store> {
         filling.finish()?;
         drop((from, to));
         let made = draft.changes()?;
-        let diff = layer::stack(self.store, &draft, &made, below)?;
-        Ok((draft, diff))
+        let layer = layer::stack(&draft, &made, below)?;
+        Ok((draft, layer))
     }
 }
 

@@ -191,6 +191,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// as far as the volume's own size limits it; a full pool shows at the write.
     fn reserve(&self, id: VolumeId, root: BorrowedFd<'_>, bytes: Bytes) -> Result<()>;
 
+    /// The most that may lie in memory still of what was written into a volume's file system, whose root is open as
+    /// `root`.
+    fn unwritten(&self, root: BorrowedFd<'_>) -> Result<Bytes> {
+        crate::fs::unwritten(root)
+    }
+
     /// Limits what may be written to `id`, a new snapshot that is not mounted, to `size` beside what its parents have: who
     /// writes more is told that the disk is full, or the quota exceeded, and nobody else notices. It lasts as long as the
     /// volume. Refused where the mechanism has no such limit.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, os::fd::BorrowedFd, path::Path};
 
-use rustix::fs::{FileType, fstat, statvfs};
+use rustix::fs::{FileType, fstat, major, minor, statvfs};
 
 use super::{
     change::{ChangeKind, Changes},
@@ -38,6 +38,30 @@ pub fn apparent(root: BorrowedFd<'_>, changes: &Changes) -> Result<Bytes> {
 pub fn free_space(path: &Path) -> Result<Bytes> {
     let space = statvfs(path).act(|| format!("ask for the free space on the disk of {}", path.display()))?;
     Ok(Bytes(space.f_bavail * space.f_frsize))
+}
+
+/// The most that may lie in memory still of what was written into the file system that `root` lies in: what ext4 tells of
+/// itself, else what waits for all disks together.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn unwritten(root: BorrowedFd<'_>) -> Result<Bytes> {
+    let device = fstat(root).act(|| "look at its root")?.st_dev;
+    let device = format!("/sys/dev/block/{}:{}", major(device), minor(device));
+    let name = std::fs::canonicalize(device).ok().and_then(|path| Some(path.file_name()?.to_owned()));
+    let ext4 = name.map(|name| Path::new("/sys/fs/ext4").join(name).join("delayed_allocation_blocks"));
+    if let Some(blocks) = ext4.and_then(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()) {
+        return Ok(Bytes(blocks.saturating_mul(4096)));
+    }
+    let path = "/proc/meminfo";
+    let text = std::fs::read_to_string(path).act(|| format!("read {path}"))?;
+    Ok(unwritten_of(&text))
+}
+
+fn unwritten_of(text: &str) -> Bytes {
+    let lines = text.lines().filter(|line| line.starts_with("Dirty:") || line.starts_with("Writeback:"));
+    let kibibytes = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse().ok());
+    kibibytes.map(Bytes::kib).sum()
 }
 
 /// The apparent bytes of the regular files below the directory `root`, each once however many names it has.
@@ -76,11 +100,18 @@ pub fn allocated(root: BorrowedFd<'_>) -> Result<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use super::allocated;
+    use super::{allocated, unwritten_of};
+    use crate::units::Bytes;
     use std::{
         fs::{self, File},
         os::fd::AsFd as _,
     };
+
+    #[test]
+    fn what_lies_in_memory_is_summed() {
+        let text = "MemFree: 99 kB\nDirty:   120 kB\nWriteback:   8 kB\nWritebackTmp:  7 kB\n";
+        assert_eq!(unwritten_of(text), Bytes::kib(128));
+    }
 
     #[test]
     fn links_count_once_and_holes_not_at_all() {

@@ -88,14 +88,15 @@ impl<'store> Catalog<'store> {
         }
     }
 
-    /// Names a held snapshot, which came from the archive `blob` if from one, the layer `chain`, unless the store has that layer already or another command is faster;
-    /// then the held one is superfluous, and goes when it is dropped.
+    /// Names a held snapshot, which came from the archive `blob` if from one, the layer `chain`, unless the store has that
+    /// layer already or another command is faster; then the held one is superfluous, and goes when it is dropped. Tells
+    /// whether it is the layer.
     ///
     /// # Errors
     /// The driver's.
-    pub(crate) fn name_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes, blob: Option<&Blob>) -> Result<()> {
+    pub(crate) fn name_layer(&self, held: &Held<'_>, chain: ChainId, size: Bytes, blob: Option<&Blob>) -> Result<bool> {
         if self.has_layer(chain)? {
-            return Ok(());
+            return Ok(false);
         }
         unless_there(held.commit(&Key::layer(chain), size, blob))
     }
@@ -109,7 +110,7 @@ impl<'store> Catalog<'store> {
         if self.has_layer(chain)? {
             return Ok(());
         }
-        unless_there(held.commit_waiting(&Key::layer(chain), size, Some(blob)))
+        unless_there(held.commit_waiting(&Key::layer(chain), size, Some(blob))).map(drop)
     }
 
     /// Publishes the image whose configuration is `config`; its layers must be there. `reference` names it from now on
@@ -350,11 +351,12 @@ impl<'store> Catalog<'store> {
     }
 }
 
-/// Another command was faster, with the same layer.
-fn unless_there(committed: Result<()>) -> Result<()> {
+/// Whether it was committed, or another command was faster with the same layer.
+fn unless_there(committed: Result<()>) -> Result<bool> {
     match committed {
-        Err(error) if error.kind() == Kind::Exists => Ok(()),
-        result => result,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == Kind::Exists => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

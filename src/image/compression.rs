@@ -83,11 +83,11 @@ pub fn decode<'a>(compression: Compression, input: impl Read + Send + 'a) -> Res
     let input = BufReader::with_capacity(1 << 16, input);
     Ok(match compression {
         Compression::None => Box::new(input),
-        Compression::Gzip => Box::new(Decoder { decoder: MultiGzDecoder::new(input), name: "gzip" }),
+        Compression::Gzip => Box::new(Decoder::new(MultiGzDecoder::new(input), "gzip")),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input).act(|| "start the zstd decoder")?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).act(|| "limit the zstd decoder's memory")?;
-            Box::new(Decoder { decoder, name: "zstd" })
+            Box::new(Decoder::new(decoder, "zstd"))
         }
     })
 }
@@ -102,9 +102,17 @@ pub fn decompress<'a>(input: impl Read + Send + 'a) -> Result<(Box<dyn Read + Se
 }
 
 /// Gives a decoder's complaints the form that tells damage from a failing disk.
-struct Decoder<R> {
+#[derive(Debug)]
+pub(crate) struct Decoder<R> {
     decoder: R,
     name: &'static str,
+}
+
+impl<R> Decoder<R> {
+    /// Of the compression `name`.
+    pub(crate) fn new(decoder: R, name: &'static str) -> Self {
+        Self { decoder, name }
+    }
 }
 
 impl<R: Read> Read for Decoder<R> {

@@ -1,7 +1,7 @@
 //! Images taken away: references, and what nothing needs any more.
 //!
 //! Invariant: an image goes with its last reference unless a container was made from it, and takes along the steps that led
-//! to it and to nothing else; its layers are no longer kept in the same transaction.
+//! to it and to nothing else; what a build that runs needs stays until that has ended; its layers are no longer kept in the same transaction.
 
 use rusqlite::{OptionalExtension as _, Transaction, named_params};
 
@@ -72,6 +72,12 @@ impl Catalog<'_> {
     }
 
     fn remove_names(&self, name: &str, image: &Image, untagged: Vec<Reference>) -> Result<Removed> {
+        // Held until all is written: nobody comes to need what is going.
+        let mut locks = Vec::new();
+        let mut is_free = |id: ImageId| {
+            let lock = self.store.try_lock_image(id)?;
+            Ok(lock.map(|lock| locks.push(lock)).is_some())
+        };
         let deleted = self.store.database().write(&format!("remove image {name}"), |tx| {
             for reference in &untagged {
                 let gone = "DELETE FROM tags WHERE reference = :r AND image = :id";
@@ -82,6 +88,10 @@ impl Catalog<'_> {
             // Counted here: another command may have named it, or taken a name from it, since we looked.
             if is_named(tx, image.id)? {
                 return Ok(Vec::new());
+            }
+            if !is_free(image.id)? {
+                let what = format!("remove image {name}: a build that runs needs it; let that end first");
+                return Err(Error::new(Kind::InUse, what));
             }
             // The steps of another build went on from it: without its name it is one of them.
             if is_followed(tx, image.id)? {
@@ -100,7 +110,8 @@ impl Catalog<'_> {
                     continue;
                 }
                 // A step that led to it goes too, if it led to nothing else.
-                let needed = || Ok(is_named(tx, id)? || is_followed(tx, id)? || user_of(tx, id)?.is_some());
+                let mut needed =
+                    || Ok(is_named(tx, id)? || is_followed(tx, id)? || user_of(tx, id)?.is_some() || !is_free(id)?);
                 if id != image.id && needed()? {
                     continue;
                 }
@@ -110,6 +121,8 @@ impl Catalog<'_> {
             }
             Ok(deleted)
         })?;
+        // They may be made anew while what they were is removed.
+        drop(locks);
         self.store.recover_or_tell();
         Ok(Removed { untagged, deleted })
     }

@@ -7,6 +7,7 @@ use std::{
     process::{Child, ExitStatus, Stdio},
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -35,7 +36,7 @@ use crate::{
 };
 
 /// How long a signal may go unseen.
-const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +47,19 @@ pub struct Exit {
 
 /// Runs `command` in the tree of `mounted`, which is given up, with its output on standard error. `also` is mounted
 /// where the paths say, for the command's mounts to bind. Mounts below `hidden` are left out of the command's namespace,
-/// which would keep them busy.
+/// which would keep them busy. `look` is called again and again, tells when next, and ends the command with
+/// its error.
 ///
 /// # Errors
-/// `NotFound` for a user that the image does not know, `Interrupted`, the runtime's own. A command that fails is none.
+/// `NotFound` for a user that the image does not know, `Interrupted`, the runtime's own, those of `look`. A command that
+/// fails is none.
 pub fn run(
     runtime: OciRuntime,
     (mounted, also): (Mounted, Vec<(Mounted, PathBuf)>),
     command: &Command,
     place: &Workplace,
     hidden: &Path,
+    look: &dyn Fn() -> Result<Duration>,
 ) -> Result<Exit> {
     let identity = user::resolve(mounted.root(), &command.user)?;
     let targets = OWN_MOUNTS.into_iter().chain(command.mounts.iter().map(|mount| mount.target.as_str()));
@@ -85,7 +89,7 @@ pub fn run(
     // to this process come to the other, which ends the command.
     let status = thread::scope(|scope| {
         let worker = scope.spawn(work);
-        let watched = told.recv().map_or(Ok(()), |fd| watch(&fd));
+        let watched = told.recv().map_or(Ok(()), |fd| watch(&fd, look));
         let ended =
             worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Io, "the thread that ran the container panicked")));
         watched.and(ended)
@@ -128,15 +132,21 @@ fn start(runtime: OciRuntime, bundle: &Path) -> Result<Child> {
     command.spawn().act(|| format!("run {}", program.name))
 }
 
-/// Waits for the end of a process; a signal to this one ends it.
-fn watch(process: &OwnedFd) -> Result<()> {
+/// Waits for the end of a process; a signal to this one ends it, and so does an error of `look`.
+fn watch(process: &OwnedFd, look: &dyn Fn() -> Result<Duration>) -> Result<()> {
     loop {
-        if interrupt::asked() {
-            pidfd_send_signal(process, Signal::KILL).act(|| "end the OCI runtime")?;
-            return Err(interrupt::interrupted());
-        }
+        let next = match interrupt::check().and_then(|()| look()) {
+            Ok(next) => Timespec { tv_sec: 0, tv_nsec: next.min(LOOK_UP).subsec_nanos().into() },
+            Err(why) => {
+                return Err(match pidfd_send_signal(process, Signal::KILL) {
+                    // It has ended by itself.
+                    Ok(()) | Err(Errno::SRCH) => why,
+                    Err(errno) => why.and_undo(Err(errno).act(|| "end the OCI runtime")),
+                });
+            }
+        };
         // A signal that comes just before the call does not end it.
-        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&LOOK_UP)) {
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&next)) {
             Ok(0) => {}
             Ok(_) => return interrupt::check(),
             Err(Errno::INTR) => {}

@@ -35,14 +35,16 @@ pub(super) fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<Identity> {
     identity(text, &read(root, c"etc/passwd")?, &read(root, c"etc/group")?)
 }
 
-/// Whom `--chown=user[:group]` means. Without a group it is the one with the user's number, as Docker has it.
+/// Whom `--chown=user[:group]` means. Without a group it is the user's own, or for a number the one with that number, as
+/// BuildKit has it.
 ///
 /// # Errors
 /// `NotFound` for a name that the image at `root` does not know.
 pub fn owner_of(root: BorrowedFd<'_>, text: &str) -> Result<(u32, u32)> {
     let found = resolve(root, text)?;
-    let has_group = text.split_once(':').is_some_and(|(_, group)| !group.is_empty());
-    Ok((found.uid, if has_group { found.gid } else { found.uid }))
+    let (user, group) = text.split_once(':').unwrap_or((text, ""));
+    let is_number = user.parse::<u32>().is_ok();
+    Ok((found.uid, if group.is_empty() && is_number { found.uid } else { found.gid }))
 }
 
 fn read(root: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<String> {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: only making something new asks here; deleting, reading, unmounting and growing never do.
 
+use std::{os::fd::BorrowedFd, time::Duration};
+
 use super::Store;
 use crate::{
     driver::{BACKING_RESERVE, DriverKind, Health, PoolStatus, Space},
@@ -17,6 +19,11 @@ fn reserve(space: Space, least: Bytes) -> Bytes {
 
 const STOPPED: &str = "the kernel has stopped writing to the pool; run 'lamina check --repair', which takes it down, checks it \
      and brings it up";
+
+/// With less than this on the disk below it may end between two looks: memory takes gigabytes in a second.
+const NEAR: Bytes = Bytes::gib(4);
+const OFTEN: Duration = Duration::from_millis(10);
+const SELDOM: Duration = Duration::from_millis(200);
 
 impl Store {
     /// Whether something new may be made.
@@ -56,11 +63,59 @@ impl Store {
         Ok(status.backing_free.or_else(|| directories.then(|| status.data.free())))
     }
 
+    /// Refuses to write so many bytes beside the pool, where they would take what is kept back on the disk below it.
+    ///
+    /// # Errors
+    /// `Full`; the driver's.
+    pub(crate) fn leave_below(&self, bytes: Bytes) -> Result<()> {
+        match self.free_below()? {
+            Some(free) if free < BACKING_RESERVE + bytes => Err(Error::new(Kind::Full, disk_below_is_full(free))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Before somebody else writes much: where the disk below is not far from its end, it gets back what was deleted in the
+    /// pool.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub(crate) fn give_back_below(&self) -> Result<()> {
+        match self.free_below()? {
+            Some(free) if free < NEAR => self.driver.give_back(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to let somebody else go on writing below `root`, in the pool, once that takes what is kept back on the disk
+    /// below, where what lies in memory goes, too. Tells when to ask again.
+    ///
+    /// # Errors
+    /// `Full`; the driver's.
+    pub(crate) fn watch_below(&self, root: BorrowedFd<'_>) -> Result<Duration> {
+        let Some(free) = self.free_below()? else { return Ok(SELDOM) };
+        let left = Bytes(free.0.saturating_sub(self.driver.unwritten(root)?.0));
+        if left < BACKING_RESERVE {
+            return Err(Error::new(Kind::Full, disk_below_is_full(left)));
+        }
+        Ok(if left < NEAR { OFTEN } else { SELDOM })
+    }
+
+    /// Adds to the failure of a program that wrote into the pool that this is full, if it is.
+    pub(crate) fn blame(&self, failure: Error) -> Error {
+        match self.driver.status().and_then(|status| judge(&status, self.driver.kind())) {
+            Err(why) if why.kind() == Kind::Full => Error::new(Kind::Full, format!("{failure}; {why}")),
+            Err(unknown) => failure.and_undo(Err(unknown.within("read the pool's state"))),
+            Ok(()) => failure,
+        }
+    }
+
     /// Adds the pool's numbers to an error that says no more than 'no space', and the remedy to what failed because the
     /// kernel has stopped the pool. What lies on a thin device knows only that its disk failed; if the pool is full then,
     /// that is why.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        if !matches!(error.kind(), Kind::Full | Kind::Io) {
+        // Our own verdict has its numbers.
+        let is_told = error.kind() == Kind::Full && error.errno().is_none();
+        if is_told || !matches!(error.kind(), Kind::Full | Kind::Io) {
             return error;
         }
         match self.driver.status() {
@@ -90,7 +145,7 @@ fn is_disk_below_full(status: &PoolStatus) -> Option<String> {
     status.backing_free.filter(|free| *free < BACKING_RESERVE).map(disk_below_is_full)
 }
 
-pub(super) fn disk_below_is_full(free: Bytes) -> String {
+fn disk_below_is_full(free: Bytes) -> String {
     format!("the disk below the pool is full ({free} free, {BACKING_RESERVE} are kept back); free some space there")
 }
 

@@ -3,10 +3,10 @@
 //!
 //! Invariant: between two looks at the disk no more is written than what was free at the first, less what is kept back.
 
-use super::{Held, Store, admission::disk_below_is_full};
+use super::{Held, Store};
 use crate::{
     driver::BACKING_RESERVE,
-    error::{Error, Kind, Result},
+    error::Result,
     fs::{FileSystem, Mounted},
     id::VolumeId,
     units::Bytes,
@@ -47,10 +47,11 @@ impl<'a> Filling<'a> {
         // The disk is asked again when it has what lies in memory: most of the time all that was announced before.
         self.file_system.write_out()?;
         self.unseen = bytes;
-        match self.store.free_below()? {
-            Some(free) if free < BACKING_RESERVE => Err(Error::new(Kind::Full, disk_below_is_full(free))),
-            _ => Ok(()),
+        if self.store.free_below()?.is_some_and(|free| free < BACKING_RESERVE) {
+            // What was deleted in the pool may be taken below still.
+            self.store.driver.give_back()?;
         }
+        self.store.leave_below(Bytes(0))
     }
 
     /// Writes everything out: what did not reach the pool must not become a layer with holes in it.

@@ -189,7 +189,7 @@ impl Ground {
             );
             return Err(Error::new(Kind::InUse, what));
         }
-        if self.locks.any_volume()? {
+        if self.locks.any()? {
             return Err(Error::new(Kind::InUse, format!("{act}: another command is at work; let it end first")));
         }
         Ok(())

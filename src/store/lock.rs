@@ -1,6 +1,6 @@
 //! Locks that the kernel gives back when their holder dies: open-file-description locks on single bytes of one file,
 //! byte N for volume N, byte 0 for the pool (fcntl(2), "Open file description locks"); data volumes have theirs far
-//! behind them.
+//! behind them, and images still farther.
 //!
 //! Invariant: whoever makes, changes or deletes a volume holds its byte from before its intent is visible until after
 //! it is published. So an unfinished row whose byte is free was left by a process that died, and may be undone.
@@ -19,7 +19,7 @@ use nix::{
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    id::VolumeId,
+    id::{ImageId, VolumeId},
     interrupt,
 };
 
@@ -41,6 +41,33 @@ const POOL: u64 = 0;
 
 /// The byte of data volume 0.
 const DATA: u64 = 1 << 40;
+
+/// The first byte of images, each of which has the one that the beginning of its ID says. If two have the same, one is
+/// kept as long as somebody needs the other.
+const IMAGES: u64 = 1 << 62;
+
+fn image_byte(image: ImageId) -> u64 {
+    IMAGES | u64::from_be_bytes(image.0.beginning()) >> 2
+}
+
+/// Images that this process needs: nobody removes them until this is dropped, or the process dies.
+#[derive(Debug)]
+pub(crate) struct HeldImages {
+    // Shared locks of one open file description, given back together.
+    file: File,
+    locks: Locks,
+}
+
+impl HeldImages {
+    /// Holds one more. Whoever removes it at this moment is waited for, so look whether it is there afterwards.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used; `Interrupted`.
+    pub(crate) fn hold(&self, image: ImageId) -> Result<()> {
+        let byte = image_byte(image);
+        self.locks.wait_in(&self.file, byte, libc::F_RDLCK)
+    }
+}
 
 impl Locks {
     pub(super) fn new(path: &Path) -> Self {
@@ -72,28 +99,47 @@ impl Locks {
         self.take(DATA + number)
     }
 
+    /// Images that will be held, as yet none.
+    pub(super) fn images(&self) -> Result<HeldImages> {
+        Ok(HeldImages { file: self.open()?, locks: self.clone() })
+    }
+
+    /// Keeps everybody from holding an image, or none if somebody holds it.
+    pub(super) fn try_image(&self, image: ImageId) -> Result<Option<Lock>> {
+        self.take(image_byte(image))
+    }
+
     fn take(&self, byte: u64) -> Result<Option<Lock>> {
         let file = self.open()?;
-        match lock(&file, byte, Wait::No) {
+        match lock(&file, byte, libc::F_WRLCK, Wait::No) {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(errno) => Err(self.failed(byte, errno)),
         }
     }
 
-    /// Whether anybody holds the lock of any volume.
-    pub(super) fn any_volume(&self) -> Result<bool> {
+    /// Whether anybody holds the lock of any volume or image.
+    pub(super) fn any(&self) -> Result<bool> {
+        Ok(self.any_between(POOL + 1, DATA)? || self.any_between(IMAGES, i64::MAX.unsigned_abs())?)
+    }
+
+    fn any_between(&self, first: u64, end: u64) -> Result<bool> {
         let file = self.open()?;
-        let mut range = byte_range(POOL + 1);
-        range.l_len = i64::try_from(DATA - POOL - 1).unwrap_or(0);
-        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| self.failed(POOL + 1, errno))?;
+        let mut range = byte_range(first, libc::F_WRLCK);
+        range.l_len = i64::try_from(end - first).unwrap_or(0);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| self.failed(first, errno))?;
         Ok(i32::from(range.l_type) != libc::F_UNLCK)
     }
 
     fn wait(&self, byte: u64) -> Result<Lock> {
         let file = self.open()?;
-        match lock(&file, byte, Wait::Yes) {
-            Ok(()) => Ok(Lock { _file: file }),
+        self.wait_in(&file, byte, libc::F_WRLCK)?;
+        Ok(Lock { _file: file })
+    }
+
+    fn wait_in(&self, file: &File, byte: u64, kind: libc::c_int) -> Result<()> {
+        match lock(file, byte, kind, Wait::Yes) {
+            Ok(()) => Ok(()),
             Err(Errno::EINTR) => Err(interrupt::interrupted()),
             Err(errno) => Err(self.failed(byte, errno)),
         }
@@ -123,10 +169,10 @@ enum Wait {
     No,
 }
 
-fn byte_range(byte: u64) -> libc::flock {
-    #[expect(clippy::cast_possible_truncation, reason = "the constants are 0 and 1; the libc crate types them wider")]
+fn byte_range(byte: u64, kind: libc::c_int) -> libc::flock {
+    #[expect(clippy::cast_possible_truncation, reason = "the constants are 0 to 2; the libc crate types them wider")]
     libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: i64::try_from(byte).unwrap_or(i64::MAX),
         l_len: 1,
@@ -135,8 +181,8 @@ fn byte_range(byte: u64) -> libc::flock {
 }
 
 /// Takes the byte; a signal that asks the program to stop ends the waiting with `EINTR`.
-fn lock(file: &File, byte: u64, wait: Wait) -> Result<(), Errno> {
-    let range = byte_range(byte);
+fn lock(file: &File, byte: u64, kind: libc::c_int, wait: Wait) -> Result<(), Errno> {
+    let range = byte_range(byte, kind);
     let command = || match wait {
         Wait::Yes => FcntlArg::F_OFD_SETLKW(&range),
         Wait::No => FcntlArg::F_OFD_SETLK(&range),
@@ -152,7 +198,7 @@ fn lock(file: &File, byte: u64, wait: Wait) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::Locks;
-    use crate::id::VolumeId;
+    use crate::id::{Digest, ImageId, VolumeId};
 
     #[test]
     fn one_holder_per_volume_until_dropped() {
@@ -162,15 +208,36 @@ mod tests {
         let held = locks.volume(first).unwrap();
         assert!(locks.try_volume(first).unwrap().is_none());
         assert!(locks.try_volume(second).unwrap().is_some());
-        assert!(locks.any_volume().unwrap());
+        assert!(locks.any().unwrap());
         drop(held);
-        assert!(!locks.any_volume().unwrap());
+        assert!(!locks.any().unwrap());
         let _pool = locks.pool().unwrap();
         let data = locks.data(1).unwrap();
         assert!(locks.try_data(1).unwrap().is_none());
         drop(data);
         let _data = locks.try_data(1).unwrap().unwrap();
-        assert!(!locks.any_volume().unwrap());
+        assert!(!locks.any().unwrap());
         assert!(locks.try_volume(first).unwrap().is_some());
+    }
+
+    #[test]
+    fn images_are_held_by_several_and_removed_by_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = Locks::new(&directory.path().join("locks"));
+        let [one, other] = ["1", "2"].map(|text| ImageId(Digest::of(text.as_bytes())));
+        let (first, second) = (locks.images().unwrap(), locks.images().unwrap());
+        first.hold(one).unwrap();
+        first.hold(one).unwrap();
+        first.hold(other).unwrap();
+        second.hold(one).unwrap();
+        assert!(locks.try_image(one).unwrap().is_none() && locks.any().unwrap());
+        drop(first);
+        assert!(locks.try_image(other).unwrap().is_some());
+        assert!(locks.try_image(one).unwrap().is_none());
+        drop(second);
+        let removing = locks.try_image(one).unwrap();
+        assert!(removing.is_some() && locks.try_image(one).unwrap().is_none());
+        drop(removing);
+        assert!(!locks.any().unwrap());
     }
 }

@@ -51,13 +51,19 @@ use self::{
     lock::Locks,
     snapshot::{State, has_children, next_volume, parents},
 };
-pub(crate) use self::{database::Sql, filling::Filling, lock::Lock, pool::no_pool, snapshot::parsed};
+pub(crate) use self::{
+    database::Sql,
+    filling::Filling,
+    lock::{HeldImages, Lock},
+    pool::no_pool,
+    snapshot::parsed,
+};
 use crate::{
     crash,
     driver::{Access, Changes, Driver, PoolStatus, Usage},
     error::{Error, Kind, Result},
     fs::MountSpec,
-    id::{CacheId, VolumeId},
+    id::{CacheId, ImageId, VolumeId},
     units::Bytes,
 };
 
@@ -363,6 +369,22 @@ impl Store {
     pub(crate) fn try_lock(&self, key: &Key) -> Result<Option<Lock>> {
         let lock = self.locks.try_volume(self.stat(key)?.volume)?;
         if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
+    }
+
+    /// Images that this process will hold, as yet none.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub(crate) fn held_images(&self) -> Result<HeldImages> {
+        self.locks.images()
+    }
+
+    /// Keeps everybody from beginning to hold an image, or nothing if somebody holds it.
+    ///
+    /// # Errors
+    /// As [`Store::held_images`].
+    pub(crate) fn try_lock_image(&self, image: ImageId) -> Result<Option<Lock>> {
+        self.locks.try_image(image)
     }
 
     /// Begins an active snapshot that nobody else knows; it is gone when the value is dropped or the process dies.

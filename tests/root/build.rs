@@ -1,7 +1,12 @@
 //! `lamina build` on every driver: real commands in real containers, from real Dockerfiles.
 
 mod context;
+mod full;
+mod mounts;
+mod options;
+mod reference;
 mod steps;
+mod together;
 mod trouble;
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
@@ -13,13 +18,14 @@ use lamina::{
 use libtest_mimic::{Completion, Trial};
 
 use crate::{
-    lamina::{Host, Said, with_host},
+    btrfs_full::SmallDisk,
+    lamina::{Host, Said, with_host, with_host_in},
     pool::Outcome,
 };
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 14] = [
+const CASES: [(&str, Case); 19] = [
     ("the_second_image_shares_every_layer", steps::the_second_image_shares_every_layer),
     ("steps_go_with_their_image", steps::steps_go_with_their_image),
     ("what_was_done_is_not_done_again", steps::what_was_done_is_not_done_again),
@@ -33,6 +39,11 @@ const CASES: [(&str, Case); 14] = [
     ("what_is_ignored_is_not_there", context::what_is_ignored_is_not_there),
     ("archives_are_unpacked_by_add", context::archives_are_unpacked_by_add),
     ("mistakes_are_told_with_their_place", trouble::mistakes_are_told_with_their_place),
+    ("a_mounted_context_stays_what_it_was", mounts::a_mounted_context_stays_what_it_was),
+    ("the_reference_is_followed", reference::the_reference_is_followed),
+    ("newer_options_do_what_they_say", options::newer_options_do_what_they_say),
+    ("what_a_build_needs_stays_until_it_ends", together::what_a_build_needs_stays_until_it_ends),
+    ("builds_at_once_and_pruning_disturb_nobody", together::builds_at_once_and_pruning_disturb_nobody),
     ("a_killed_build_leaves_nothing_running", trouble::a_killed_build_leaves_nothing_running),
 ];
 
@@ -46,7 +57,16 @@ pub fn trials() -> Vec<Trial> {
             with_host(driver, body)
         })
     };
-    DriverKind::ALL.into_iter().flat_map(|driver| CASES.map(|(name, body)| case(driver, name, body))).collect()
+    let mut trials: Vec<Trial> =
+        DriverKind::ALL.into_iter().flat_map(|driver| CASES.map(|(name, body)| case(driver, name, body))).collect();
+    for driver in [DriverKind::Thin, DriverKind::Btrfs] {
+        trials.push(case(driver, "the_pool_ends_in_a_step", full::the_pool_ends_in_a_step));
+        trials.push(Trial::ignorable_test(format!("build::{driver}::the_disk_below_ends_in_a_step"), move || {
+            let disk = SmallDisk::new(1 << 30)?;
+            with_host_in(&disk.path(), driver, |host| full::the_disk_below_ends_in_a_step(host, &disk.path()))
+        }));
+    }
+    trials
 }
 
 /// The statically linked shell with all its commands, which is all that the images of these tests have.
@@ -54,7 +74,12 @@ const BUSYBOX: &str = "/bin/busybox";
 
 /// A pool, and an image `base` in which a shell runs.
 fn base(host: &Host) -> Outcome {
-    host.pool("1G")?;
+    base_in(host, "1G")
+}
+
+/// The same in a pool of this size.
+fn base_in(host: &Host, size: &str) -> Outcome {
+    host.pool(size)?;
     let tree = host.file("base");
     for directory in ["bin", "etc", "tmp"] {
         fs::create_dir_all(tree.join(directory))?;

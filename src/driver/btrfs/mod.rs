@@ -325,6 +325,10 @@ impl Driver for Btrfs {
         Ok(())
     }
 
+    fn unwritten(&self, _: BorrowedFd<'_>) -> Result<Bytes> {
+        space::unwritten(self.place.uuid)
+    }
+
     fn limit(&self, id: VolumeId, size: Bytes) -> Result<()> {
         self.limit_volume(id, size).act(|| format!("limit volume {id} to {size}"))
     }

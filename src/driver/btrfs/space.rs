@@ -8,6 +8,7 @@ use super::{
     Btrfs,
     chunks::metadata_share,
     life::{self, Place},
+    superblock::dashed,
 };
 use crate::{
     block::LoopFile,
@@ -40,6 +41,14 @@ pub(super) fn holds_back(root: &File) -> io::Result<bool> {
     let free = |kind: &SpaceInfo| if kind.flags & SpaceInfo::DATA != 0 { kind.total - kind.used } else { 0 };
     let free: u64 = btrfs::space_info(root)?.iter().map(free).sum();
     Ok(open < NEARLY_NOTHING.0 && free > device.total / 4)
+}
+
+/// What was written into the pool and has no place in it yet.
+pub(super) fn unwritten(pool: [u8; 16]) -> Result<Bytes> {
+    let path = format!("/sys/fs/btrfs/{}/allocation/data/bytes_may_use", dashed(pool));
+    let text = std::fs::read_to_string(&path).act(|| format!("read {path}"))?;
+    let bytes = text.trim().parse();
+    bytes.map(Bytes).map_err(|_| Error::new(Kind::Io, format!("read {path}: '{}' is no number", text.escape_debug())))
 }
 
 /// The pool's space for data and for metadata. What no block group has yet can become either, so metadata counts it as

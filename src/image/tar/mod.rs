@@ -25,5 +25,10 @@ pub use sparse::Segment;
 /// The unit of a tar archive.
 const BLOCK: usize = 512;
 
+/// Whether an archive may begin with this block: it is a header.
+pub(crate) fn is_header(block: &[u8; BLOCK]) -> bool {
+    header::checksum_fits(::tar::Header::from_byte_slice(block))
+}
+
 /// The most that one extended header may take; Go's archive/tar has the same limit (`maxSpecialFileSize`).
 pub const EXTENSION_LIMIT: u64 = 1 << 20;

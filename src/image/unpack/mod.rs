@@ -95,7 +95,22 @@ pub fn unpack_into(
     tar: impl Read + Send,
     room: &mut dyn FnMut(Bytes) -> Result<()>,
 ) -> Result<Unpacked> {
-    unpack_with(root, Some(into), tar, room, None)
+    unpack_with(root, Sort::Copied(into), tar, room, None)
+}
+
+/// Applies an archive that is no layer to the tree at `root`, as `ADD` of a Dockerfile does it: names are names, also
+/// below the root where they begin with a slash, the root itself stays as it is, a directory goes through a symlink that
+/// leads to one, and everything belongs to `owner` if there is one.
+///
+/// # Errors
+/// As [`unpack`]; `Invalid` also for a name that no layer can hold.
+pub(crate) fn unpack_added(
+    root: BorrowedFd<'_>,
+    owner: Option<(u32, u32)>,
+    tar: impl Read + Send,
+    room: &mut dyn FnMut(Bytes) -> Result<()>,
+) -> Result<Unpacked> {
+    unpack_with(root, Sort::Added(owner), tar, room, None)
 }
 
 /// [`unpack`], with what the archive has beside the content of files going to `outline`.
@@ -108,12 +123,32 @@ pub(super) fn unpack_outlined(
     room: &mut dyn FnMut(Bytes) -> Result<()>,
     outline: Option<&Outline>,
 ) -> Result<Unpacked> {
-    unpack_with(root, None, tar, room, outline)
+    unpack_with(root, Sort::Layer, tar, room, outline)
+}
+
+/// What an archive is for, and with that what its names mean.
+#[derive(Clone, Copy, Debug)]
+enum Sort<'a> {
+    Layer,
+    /// Files for this directory of the tree.
+    Copied(&'a [u8]),
+    /// Files for the root, all of this owner if there is one.
+    Added(Option<(u32, u32)>),
+}
+
+impl Sort<'_> {
+    fn name(self, stored: &[u8]) -> Result<Name> {
+        match self {
+            Self::Layer => Name::parse(stored),
+            Self::Copied(_) => Name::plain(stored),
+            Self::Added(_) => Name::added(stored),
+        }
+    }
 }
 
 fn unpack_with(
     root: BorrowedFd<'_>,
-    into: Option<&[u8]>,
+    sort: Sort<'_>,
     tar: impl Read + Send,
     room: &mut dyn FnMut(Bytes) -> Result<()>,
     outline: Option<&Outline>,
@@ -123,16 +158,20 @@ fn unpack_with(
         let mut input = Recorded::new(chunks, outline);
         let mut members = Members::new(&mut input);
         let tree = Tree::new(root, &before_loss);
-        let tree = match into {
-            Some(into) => tree.into(into),
-            None => tree,
+        let tree = match sort {
+            Sort::Layer => tree,
+            Sort::Copied(into) => tree.into(into),
+            Sort::Added(_) => tree.following(),
         };
         let room = Room { ask: room, left: 0 };
-        let mut unpacker = Unpacker { tree, is_layer: into.is_none(), room, size: 0, outline };
+        let mut unpacker = Unpacker { tree, sort, room, size: 0, outline };
         let mut entries = 0;
-        while let Some(member) = members.next()? {
+        while let Some(mut member) = members.next()? {
             interrupt::check()?;
             entries += 1;
+            if let Sort::Added(Some((uid, gid))) = sort {
+                (member.uid, member.gid) = (uid.into(), gid.into());
+            }
             unpacker.member(&member, &mut members)?;
         }
         unpacker.tree.leave()?;
@@ -164,7 +203,7 @@ impl Room<'_> {
 
 struct Unpacker<'a> {
     tree: Tree<'a>,
-    is_layer: bool,
+    sort: Sort<'a>,
     room: Room<'a>,
     size: u64,
     outline: Option<&'a Outline>,
@@ -178,11 +217,10 @@ impl Unpacker<'_> {
     fn member<I: Input>(&mut self, member: &Member, members: &mut Members<'_, I>) -> Result<()> {
         let act = || format!("entry {} at byte {}", super::shown(&member.name), member.offset);
         self.room.take(ROOM_PER_ENTRY)?;
-        let parse = if self.is_layer { Name::parse } else { Name::plain };
-        match parse(&member.name).act(act)? {
+        match self.sort.name(&member.name).act(act)? {
+            Name::Root if matches!(self.sort, Sort::Layer) => self.tree.root(member).act(act),
             // The directory that it is unpacked in is there, and its owner's.
-            Name::Root if !self.is_layer => Ok(()),
-            Name::Root => self.tree.root(member).act(act),
+            Name::Root => Ok(()),
             Name::Whiteout { parent, name } => self.tree.whiteout(parent, name).act(act),
             Name::Opaque { directory } => self.tree.opaque(directory).act(act),
             Name::Entry { parent, name } => {

@@ -58,6 +58,23 @@ impl Name {
         })
     }
 
+    /// The same of an archive for `ADD`: also a name that begins with a slash or goes up and down again lies below the
+    /// root, but what no layer can hold is refused.
+    pub(super) fn added(stored: &[u8]) -> Result<Self> {
+        let clean = cleaned(stored)?;
+        if clean.split(|byte| *byte == b'/').any(|component| component.starts_with(WHITEOUT)) {
+            return refuse("in a layer, a name that begins with '.wh.' removes another");
+        }
+        if clean.is_empty() { Ok(Self::Root) } else { Self::plain(&clean) }
+    }
+
+    /// The target of a hard link of such an archive.
+    pub(super) fn added_link_target(stored: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
+        let clean =
+            cleaned(stored).map_err(|error| Error::new(error.kind(), format!("{error} ({})", shown(stored))))?;
+        Self::link_target(if clean.is_empty() { b"." } else { &clean })
+    }
+
     /// The target of a hard link as parent and name.
     pub(super) fn link_target(stored: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
         match split(stored, "hard link's target")
@@ -67,6 +84,20 @@ impl Name {
             Some((parent, name)) => Ok((parent, name.to_vec())),
         }
     }
+}
+
+/// A name below the root, as Go's `path.Clean` leaves it; one that leads out is refused.
+fn cleaned(stored: &[u8]) -> Result<Vec<u8>> {
+    let mut clean: Vec<&[u8]> = Vec::new();
+    for component in stored.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." if clean.pop().is_none() => return refuse("it leads out of the directory that it is unpacked in"),
+            b".." => {}
+            component => clean.push(component),
+        }
+    }
+    Ok(clean.join(&b'/'))
 }
 
 /// Splits off the last component; `None` is the root.
@@ -118,6 +149,35 @@ mod tests {
         ] {
             assert_eq!(Name::parse(stored.as_bytes()).unwrap(), name, "{stored}");
         }
+    }
+
+    #[test]
+    fn added_names_stay_below_the_root() {
+        for (stored, name) in [
+            ("a", entry("", "a")),
+            ("/etc/x", entry("etc", "x")),
+            ("a/../b/./c", entry("b", "c")),
+            ("a/..", Name::Root),
+            ("/", Name::Root),
+            ("", Name::Root),
+        ] {
+            assert_eq!(Name::added(stored.as_bytes()).unwrap(), name, "{stored}");
+        }
+        for (stored, reason) in [
+            ("../a", "leads out"),
+            ("/..", "leads out"),
+            ("a/../../b", "leads out"),
+            ("a/.wh.b", "'.wh.' removes another"),
+            (".wh..wh..opq", "'.wh.' removes another"),
+            (".wh.d/x", "'.wh.' removes another"),
+            ("a\0", "zero byte"),
+        ] {
+            let error = Name::added(stored.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(reason), "{stored}: {error}");
+        }
+        assert_eq!(Name::added_link_target(b"/a/b").unwrap(), (b"a".to_vec(), b"b".to_vec()));
+        assert!(Name::added_link_target(b"../x").unwrap_err().to_string().contains("leads out"));
+        assert!(Name::added_link_target(b"/").unwrap_err().to_string().contains("root directory"));
     }
 
     #[test]

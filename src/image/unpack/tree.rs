@@ -76,12 +76,19 @@ pub(super) struct Tree<'a> {
     before_loss: &'a dyn Fn() -> Result<()>,
     /// The directory that the archive is unpacked in, if it is one for people and not a layer.
     into: Option<&'a [u8]>,
+    /// Whether a directory of the archive may be a symlink to one, and a hard link's target begin with a slash.
+    follows: bool,
 }
 
 impl<'a> Tree<'a> {
     /// `before_loss` is called before anything of this layer goes again.
     pub(super) fn new(root: BorrowedFd<'a>, before_loss: &'a dyn Fn() -> Result<()>) -> Self {
-        Self { root, current: None, placed: Placed::default(), before_loss, into: None }
+        Self { root, current: None, placed: Placed::default(), before_loss, into: None, follows: false }
+    }
+
+    /// The tree for an archive of files rather than changes.
+    pub(super) fn following(self) -> Self {
+        Self { follows: true, ..self }
     }
 
     /// The tree of which only the directory `into` is meant.
@@ -154,9 +161,15 @@ impl<'a> Tree<'a> {
 
     /// A directory keeps what it holds; anything else makes way.
     fn directory(&mut self, member: &Member, parent: Vec<u8>, name: Vec<u8>) -> Result<()> {
+        let path = [&parent[..], &name].join(&b'/');
         self.enter(parent, true)?;
         let dir = self.present()?;
-        let open = || fs::openat(&dir.fd, &name[..], DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+        let open = || match fs::openat(&dir.fd, &name[..], DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(errno @ (Errno::NOTDIR | Errno::LOOP)) if self.follows => {
+                self.resolve(path.strip_prefix(b"/").unwrap_or(&path), ResolveFlags::empty()).map_err(|_| errno)
+            }
+            opened => opened,
+        };
         let make = || fs::mkdirat(&dir.fd, &name[..], Mode::RWXU).and_then(|()| open());
         let (fd, fresh) = match make() {
             Err(Errno::EXIST) => match open() {
@@ -184,7 +197,8 @@ impl<'a> Tree<'a> {
     }
 
     fn hard_link(&mut self, member: &Member, parent: Vec<u8>, name: Vec<u8>) -> Result<()> {
-        let (target_parent, target) = Name::link_target(&member.link)?;
+        let of = if self.follows { Name::added_link_target } else { Name::link_target };
+        let (target_parent, target) = of(&member.link)?;
         let target_parent = self.below(target_parent);
         self.enter(parent, true)?;
         let missing = |error: Error| match error.kind() {

@@ -2,15 +2,12 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
 };
 
 use super::{base, build, built, context, tree};
-use crate::{
-    expect, expect_eq,
-    lamina::{Host, write_tar},
-    pool::Outcome,
-};
+use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
 
 pub fn copies_go_where_they_should(host: &Host) -> Outcome {
     base(host)?;
@@ -136,15 +133,117 @@ pub fn what_is_ignored_is_not_there(host: &Host) -> Outcome {
     host.check()
 }
 
+/// One member of an archive for `ADD`: its kind, its name as it is stored, and what it holds or leads to.
+fn member(archive: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, name: &str, what: &str) -> Outcome {
+    let mut header = tar::Header::new_gnu();
+    // As stored, also where a tar program would not write it.
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(if kind == tar::EntryType::Directory { 0o750 } else { 0o640 });
+    header.set_uid(1234);
+    header.set_gid(2345);
+    header.set_mtime(1_600_000_000);
+    let is_link = matches!(kind, tar::EntryType::Link | tar::EntryType::Symlink);
+    header.set_size(if is_link { 0 } else { what.len() as u64 });
+    if is_link {
+        header.set_link_name_literal(what)?;
+    }
+    header.set_cksum();
+    Ok(archive.append(&header, if is_link { &[] } else { what.as_bytes() })?)
+}
+
+fn archive(members: &[(tar::EntryType, &str, &str)]) -> Outcome<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (kind, name, what) in members {
+        member(&mut archive, *kind, name, what)?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+fn compressed(name: &str, data: &[u8]) -> Outcome<Vec<u8>> {
+    let mut out = Vec::new();
+    match name {
+        "gz" => drop(flate2::read::GzEncoder::new(data, flate2::Compression::fast()).read_to_end(&mut out)?),
+        "bz2" => drop(bzip2::read::BzEncoder::new(data, bzip2::Compression::fast()).read_to_end(&mut out)?),
+        "xz" => drop(liblzma::read::XzEncoder::new(data, 6).read_to_end(&mut out)?),
+        "zst" => out = zstd::encode_all(data, 3)?,
+        _ => out = data.to_vec(),
+    }
+    Ok(out)
+}
+
 pub fn archives_are_unpacked_by_add(host: &Host) -> Outcome {
+    use tar::EntryType::{Directory, Link, Regular, Symlink};
     base(host)?;
-    let dockerfile = "FROM base\nADD files.tar plain /into/\nCOPY files.tar /kept/\n";
-    let directory = context(host, dockerfile, &[("plain", "p")])?;
-    write_tar(&directory.join("files.tar"), &[("one", b"1"), ("deep/two", b"2")])?;
+    let members = [
+        (Directory, "./", ""),
+        (Directory, "./lib", ""),
+        (Directory, "absolute", ""),
+        (Directory, "etc", ""),
+        (Regular, "/absolute/one", "1"),
+        (Regular, "deep/../two", "22"),
+        (Link, "three", "/two"),
+        (Symlink, "up", "../../../etc"),
+        (Regular, "up/through", "inside"),
+        (Regular, "lib/so", "elf"),
+    ];
+    let plain = archive(&members)?;
+    let mut dockerfile = "FROM base\nRUN mkdir -p /to/usr/lib /to/usr/mode && busybox ln -s usr/lib /to/lib && \
+                          touch /to/absolute && chmod 700 /to\n"
+        .to_owned();
+    let directory = context(host, "", &[("plain", "p")])?;
+    for kind in ["tar", "gz", "bz2", "xz", "zst"] {
+        fs::write(directory.join(format!("a.{kind}")), compressed(kind, &plain)?)?;
+        let text = compressed(kind, &b"no tar".repeat(200))?;
+        fs::write(directory.join(format!("text.{kind}")), text)?;
+        dockerfile += &format!("ADD a.{kind} /{kind}\nADD text.{kind} /texts/\n");
+    }
+    dockerfile += "ADD plain a.xz /to\nADD --chown=www:5 --chmod=600 a.bz2 plain /owned/\nCOPY a.xz /kept/\n\
+                   ADD --unpack=false a.xz /kept/not\n";
+    context(host, &dockerfile, &[])?;
     built(host, &["-t", "added"])?;
     let root = tree(host, "added")?;
-    for path in ["into/one", "into/deep/two", "into/plain", "kept/files.tar"] {
-        expect!(root.join(path).is_file(), "{path} is missing");
+    for kind in ["tar", "gz", "bz2", "xz", "zst", "to", "owned"] {
+        let read = |path: &str| fs::read_to_string(root.join(kind).join(path));
+        let found = (read("absolute/one")?, read("two")?, read("three")?, read("lib/so")?);
+        expect_eq!((kind, found), (kind, ("1".into(), "22".into(), "22".into(), "elf".into())));
+        expect_eq!(read("etc/through")?, "inside");
+        expect!(!root.join("etc/through").exists(), "a link leads nowhere but below the destination");
+        if kind != "to" && kind != "owned" {
+            let text = fs::read(root.join(format!("texts/text.{kind}")))?;
+            expect!(text == fs::read(directory.join(format!("text.{kind}")))?, "text.{kind} was not copied as it is");
+        }
+    }
+    // A directory of the archive goes through a link to one; the destination itself stays what it was.
+    expect_eq!(fs::read_link(root.join("to/lib"))?.to_string_lossy(), "usr/lib");
+    let owned = |path: &str| {
+        fs::symlink_metadata(root.join(path)).map(|found| (found.uid(), found.gid(), found.mode() & 0o7777))
+    };
+    expect_eq!((owned("to/usr/lib")?, owned("to")?), ((1234, 2345, 0o750), (0, 0, 0o700)));
+    expect_eq!(fs::metadata(root.join("tar/two"))?.mtime(), 1_600_000_000);
+    // Owners are the archive's or those that were asked for; --chmod is for files alone.
+    expect_eq!((owned("tar/two")?, owned("owned/two")?), ((1234, 2345, 0o640), (33, 5, 0o640)));
+    expect_eq!((owned("owned")?, owned("owned/plain")?), ((33, 5, 0o755), (33, 5, 0o600)));
+    expect_eq!((owned("owned/up")?.0, owned("owned/absolute/one")?.0), (33, 33));
+    expect!(root.join("kept/a.xz").is_file() && root.join("kept/not").is_file(), "COPY unpacks nothing");
+    mistakes_of_archives_are_told(host)
+}
+
+fn mistakes_of_archives_are_told(host: &Host) -> Outcome {
+    use tar::EntryType::Regular;
+    let whole = archive(&[(Regular, "a", &"a".repeat(5000))])?;
+    for (content, words) in [
+        (archive(&[(Regular, ".wh.bin", "")])?, "a name that begins with '.wh.' removes another"),
+        (archive(&[(Regular, "x/.wh..wh..opq", "")])?, "a name that begins with '.wh.' removes another"),
+        (archive(&[(Regular, "../bin/out", "")])?, "it leads out of the directory"),
+        (whole[..2000].to_vec(), "the archive is cut off at byte 2000"),
+        (compressed("xz", &whole)?.split_last_chunk::<20>().ok_or("long")?.0.to_vec(), "the xz stream is cut off"),
+    ] {
+        context(host, "FROM base\nADD a.tar /\n", &[])?;
+        fs::write(host.file("context").join("a.tar"), content)?;
+        let said = build(host, &[])?;
+        let told = said.err.contains("Dockerfile:2:1: unpack a.tar: ") && said.err.contains(words);
+        expect!(said.code == Some(1) && told, "it should say {words:?}: {said:?}");
     }
     context(host, "FROM base\nADD https://example.org/x /x\n", &[])?;
     let said = build(host, &[])?;

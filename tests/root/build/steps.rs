@@ -250,20 +250,46 @@ pub fn stages_take_from_one_another(host: &Host) -> Outcome {
     host.check()
 }
 
+/// Whatever is younger than SOURCE_DATE_EPOCH has that time, wherever it comes from; what is older keeps its own.
 pub fn the_same_input_gives_the_same_image(host: &Host) -> Outcome {
     base(host)?;
-    let dockerfile = "FROM base\nRUN mkdir /made && echo x > /made/file\nCOPY a /new/dir/\nWORKDIR /work\n";
-    let directory = context(host, dockerfile, &[("a", "a")])?;
-    let build = || -> Outcome<String> {
-        let mut command = host.command(&["build", "--no-cache", &directory.to_string_lossy()]);
+    let dockerfile = "FROM base\nRUN mkdir /made && echo x > /made/file\nCOPY a old /new/dir/\nCOPY tree /tree\nADD a.tar /\n\
+                      COPY <<text /text\nx\ntext\nWORKDIR /work\n";
+    let directory = context(host, dockerfile, &[("a", "a"), ("old", "o"), ("tree/deep/b", "b")])?;
+    let at = |seconds| std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let touch = |name: &str, seconds| fs::File::open(directory.join(name))?.set_modified(at(seconds));
+    touch("old", 1_000_000_000)?;
+    let build = |younger| -> Outcome<String> {
+        for name in ["a", "tree/deep/b", "tree/deep", "tree"] {
+            touch(name, younger)?;
+        }
+        let mut archive = tar::Builder::new(fs::File::create(directory.join("a.tar"))?);
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_mtime(younger);
+        archive.append_data(&mut header, "added", &b""[..])?;
+        archive.finish()?;
+        let mut command = host.command(&["build", "--no-cache", "-t", "same", &directory.to_string_lossy()]);
         let output = command.env("SOURCE_DATE_EPOCH", "1700000000").output()?;
         expect!(output.status.success(), "{output:?}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
-    fs::File::options().write(true).open(directory.join("a"))?.set_modified(past)?;
-    let first = build()?;
-    expect_eq!(build()?, first);
+    let first = build(1_800_000_000)?;
+    // Not only the configuration: the times are in the layers that its diff IDs name.
+    expect_eq!(build(1_900_000_001)?, first);
+    let root = tree(host, "same")?;
+    for (path, time) in [
+        ("made/file", 1_700_000_000),
+        ("new/dir/a", 1_700_000_000),
+        ("new/dir/old", 1_000_000_000),
+        ("tree/deep/b", 1_700_000_000),
+        ("tree/deep", 1_700_000_000),
+        ("added", 1_700_000_000),
+        ("text", 1_700_000_000),
+        ("work", 1_700_000_000),
+    ] {
+        expect_eq!((path, fs::metadata(root.join(path))?.mtime()), (path, time));
+    }
     host.check()
 }
 

@@ -23,7 +23,7 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
         ("FROM 127.0.0.1:1/none\n", "Dockerfile:1:1: no such image: 127.0.0.1:1/none; pull it: reach registry"),
         ("FROM base AS one\nCOPY --from=one /x /\n", "takes from itself"),
         ("FROM base\nCOPY --from=later /x /\nFROM base AS later\n", "no such image: later"),
-        ("FROM base\nCOPY --chmod=99 Dockerfile /\n", "is not an octal mode"),
+        ("FROM base\nCOPY --chmod=99 Dockerfile /\n", "it is neither an octal mode"),
         ("FROM base\nEXPOSE eighty\n", "invalid containerPort: eighty"),
         ("FROM base\nSTOPSIGNAL FOO\n", "Dockerfile:2:1: invalid signal: FOO"),
         ("FROM --platform=linux/s390x base\n", "cannot be built on this machine"),
@@ -50,7 +50,7 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
 }
 
 /// The file that a command of a build writes into its cache mount.
-fn written(host: &Host) -> Outcome<PathBuf> {
+pub fn written(host: &Host) -> Outcome<PathBuf> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         for cache in fs::read_dir(host.root().join("build-caches")).into_iter().flatten() {

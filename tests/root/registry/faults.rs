@@ -219,7 +219,11 @@ fn base(host: &Host) -> Outcome {
     fs::create_dir(&context)?;
     fs::write(context.join("Dockerfile"), format!("FROM {there}\nCOPY Dockerfile /\n"))?;
     let context = context.display().to_string();
-    let id = host.ok(&["build", "-q", "--plain-http", &context])?;
+    let said = host.run(&["build", "--plain-http", &context])?;
+    for words in ["1: Pulling from base", "Pull complete", "Digest: sha256:", "Status: Downloaded newer image for "] {
+        expect!(said.code == Some(0) && said.err.contains(words), "{words:?} is not in {said:?}");
+    }
+    let id = said.out.trim().to_owned();
     host.ok(&["create", "--name", "box", &id])?;
     let root = host.mount("box")?;
     expect!(root.join("one").exists() && root.join("Dockerfile").exists(), "both layers");
