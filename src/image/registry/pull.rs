@@ -13,12 +13,12 @@ use std::{
     thread,
 };
 
-use oci_client::RegistryOperation;
-
 use super::{
     AT_ONCE, Connection, Platform,
     download::{Wanted, download},
-    kept, manifest,
+    kept,
+    login::Access,
+    manifest,
     manifest::RemoteImage,
     session::Session,
     transfer::{Board, Following},
@@ -83,7 +83,7 @@ pub fn pull(
     connection: &Connection,
     events: &dyn PullEvents,
 ) -> Result<Pulled> {
-    let session = Session::open(reference, connection, RegistryOperation::Pull)?;
+    let session = Session::open(reference, connection, Access::Pull)?;
     let remote = manifest::find(&session, reference, platform)?;
     let layers = Layer::all(&remote)?;
     events.found(&layers.iter().map(|layer| (layer.blob, layer.size)).collect::<Vec<_>>());

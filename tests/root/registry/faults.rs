@@ -41,7 +41,7 @@ pub(super) const CASES: [Case; 7] = [
 const SIZE: u32 = 400_000;
 
 /// A layer of one file whose bytes do not compress.
-fn layer(name: &str, seed: u32) -> Outcome<Layer> {
+pub(super) fn layer(name: &str, seed: u32) -> Outcome<Layer> {
     let noise: String =
         (0..SIZE / 8).map(|n| format!("{:08x}", (n ^ seed).wrapping_mul(2_654_435_761).rotate_left(n % 31))).collect();
     Layer::gzip(&Tarball::default().file(name, &noise).end())
@@ -68,10 +68,13 @@ fn cut(host: &Host) -> Outcome {
         let server = Server::start()?;
         server.image(name, &layers, "amd64")?;
         let there = server.reference(name);
-        server.answer(move |request, usual| match request.offset() {
+        server.answer(move |request, usual| {
             // Each time a little more than the last time.
-            Some(offset) => Answer { status, cut: Some(if status == 206 { 70_000 } else { offset + 70_000 }), ..usual },
-            None => usual,
+            let (offset, status) = request.offset().map_or((0, 200), |offset| (offset, status));
+            match request.path.contains("/blobs/") {
+                true => Answer { status, cut: Some(if status == 206 { 70_000 } else { offset + 70_000 }), ..usual },
+                false => usual,
+            }
         });
         http(host, "pull", &there)?;
         let asked = server.asked();
