@@ -6,6 +6,7 @@
 mod exchange;
 mod faults;
 mod login;
+mod names;
 mod pushing;
 mod real;
 pub mod server;
@@ -25,8 +26,12 @@ pub fn trials() -> Vec<Trial> {
     };
     let each = DriverKind::ALL.into_iter().flat_map(|driver| exchange::CASES.map(|case| trial(driver, case)));
     let killed = DriverKind::ALL.into_iter().map(|driver| trial(driver, faults::KILLED));
-    let one =
-        faults::CASES.into_iter().chain(login::CASES).chain(pushing::CASES).map(|case| trial(DriverKind::Vfs, case));
+    let one = faults::CASES
+        .into_iter()
+        .chain(login::CASES)
+        .chain(pushing::CASES)
+        .chain([names::CASE])
+        .map(|case| trial(DriverKind::Vfs, case));
     each.chain(killed).chain(one).collect()
 }
 

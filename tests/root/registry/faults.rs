@@ -52,7 +52,7 @@ fn is_blob(path: &str, layer: &Layer) -> bool {
 }
 
 /// Nothing of an image is left, and no download.
-fn nothing_is_left(host: &Host) -> Outcome {
+pub(super) fn nothing_is_left(host: &Host) -> Outcome {
     expect_eq!(host.json(&["images", "-a"])?, serde_json::json!([]));
     for directory in ["blobs", "downloads"] {
         expect_eq!(fs::read_dir(host.root().join(directory))?.count(), 0, "files in {directory}");
