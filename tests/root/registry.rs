@@ -5,6 +5,7 @@
 
 mod exchange;
 mod faults;
+mod hostile;
 mod login;
 mod names;
 mod pushing;
@@ -30,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         .into_iter()
         .chain(login::CASES)
         .chain(pushing::CASES)
+        .chain(hostile::CASES)
         .chain([names::CASE])
         .map(|case| trial(DriverKind::Vfs, case));
     each.chain(killed).chain(one).collect()

@@ -101,7 +101,12 @@ fn said(body: &[u8]) -> String {
             let words: Vec<String> = complaints.errors.into_iter().map(|complaint| complaint.message).collect();
             words.join("; ")
         }
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
+        // What is no text says nothing.
+        Err(_) => match str::from_utf8(body) {
+            Ok(text) => text.to_owned(),
+            Err(end) if end.error_len().is_none() => String::from_utf8_lossy(&body[..end.valid_up_to()]).into_owned(),
+            Err(_) => String::new(),
+        },
     }
 }
 
@@ -143,7 +148,7 @@ mod tests {
             (503, Kind::Io, true),
         ] {
             let status = StatusCode::from_u16(code).unwrap();
-            let failure = Failure::answered(status, &HeaderMap::new(), b"why\n\x1b[31m\xff", "r:5000");
+            let failure = Failure::answered(status, &HeaderMap::new(), b"why\n\x1b[31m\xe2\x82", "r:5000");
             assert_eq!((failure.error.kind(), failure.again, failure.pause), (kind, again, None), "{code}");
             let text = failure.error.to_string();
             assert!(text.contains("r:5000") && text.contains(&code.to_string()) && text.contains("why\\n"), "{text}");
@@ -151,6 +156,12 @@ mod tests {
         let listed = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"},{"code":"X"}]}"#;
         let failure = Failure::answered(StatusCode::NOT_FOUND, &HeaderMap::new(), listed, "r");
         assert_eq!(failure.error.to_string(), "registry r does not have it (404: manifest unknown;)");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_not_shown() {
+        let failure = Failure::answered(StatusCode::NOT_FOUND, &HeaderMap::new(), b"\x1f\x8b\xff\0", "r");
+        assert_eq!(failure.error.to_string(), "registry r does not have it (404)");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     AT_ONCE, Connection, Platform,
-    download::{Wanted, download},
+    download::{Downloading, Wanted},
     kept,
     login::Access,
     manifest,
@@ -98,7 +98,7 @@ pub fn pull(
             missing.push(layer);
         }
     }
-    let puller = Puller::new(store, &session, missing, events)?;
+    let puller = Puller::new(store, &session, missing, events);
     let held = puller.run()?;
     let before = catalog.find(&reference.canonical()).ok().map(|image| image.id);
     let image = publish(&catalog, &remote, reference)?;
@@ -150,24 +150,25 @@ struct Puller<'a> {
 }
 
 impl<'a> Puller<'a> {
-    fn new(store: &'a Store, session: &'a Session, layers: Vec<Layer>, events: &'a dyn PullEvents) -> Result<Self> {
+    fn new(store: &'a Store, session: &'a Session, layers: Vec<Layer>, events: &'a dyn PullEvents) -> Self {
         let (mut wanted, mut places) = (Vec::new(), HashMap::new());
         for layer in &layers {
             if let std::collections::hash_map::Entry::Vacant(place) = places.entry(layer.blob) {
                 place.insert(wanted.len());
-                wanted.push(Wanted { digest: layer.blob, size: layer.size, file: store.download(layer.blob)? });
+                wanted.push(Wanted::new(layer.blob, layer.size));
             }
         }
         let board = Board::new(wanted.len());
-        Ok(Self { store, session, layers, wanted, places, board, events })
+        Self { store, session, layers, wanted, places, board, events }
     }
 
     /// Downloads and unpacks all layers.
     fn run(&self) -> Result<Vec<Held<'a>>> {
         let next = AtomicUsize::new(0);
         // The store is for one thread; what the others need is not.
-        let others =
-            Downloading { session: self.session, wanted: &self.wanted, board: &self.board, events: self.events };
+        let place = self.store.download_place();
+        let downloading = Downloading { session: self.session, place, board: &self.board };
+        let others = Others { downloading, wanted: &self.wanted, events: self.events };
         let unpacked = thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(self.wanted.len()) {
                 scope.spawn(|| others.run(&next));
@@ -194,7 +195,9 @@ impl<'a> Puller<'a> {
 
     fn fill(&self, held: &Held<'_>, layer: &Layer) -> Result<(Unpacked, Blob)> {
         let place = self.places[&layer.blob];
-        let download = &self.wanted[place].file;
+        self.board.begun(place);
+        let nothing = || Error::new(Kind::Io, "the download has failed");
+        let download = self.wanted[place].file.get().ok_or_else(nothing)?;
         let file = || download.file().try_clone().act(|| "open the download");
         let (compression, _) = compression::recognise(self.board.follow(place, file()?))?;
         let mut stored = Told { inner: self.board.follow(place, file()?), layer: layer.blob, events: self.events };
@@ -220,32 +223,32 @@ impl<'a> Puller<'a> {
 
     /// The image is there: what was downloaded for it is needed no longer.
     fn forget(&self) {
-        for wanted in &self.wanted {
-            if let Err(error) = wanted.file.forget() {
+        for file in self.wanted.iter().filter_map(|wanted| wanted.file.get()) {
+            if let Err(error) = file.forget() {
                 tracing::warn!("{error}; 'lamina image prune' removes it");
             }
         }
     }
 }
 
-/// What the downloading threads share.
-struct Downloading<'a> {
-    session: &'a Session,
+/// The threads that download.
+struct Others<'a> {
+    downloading: Downloading<'a>,
     wanted: &'a [Wanted],
-    board: &'a Board,
     events: &'a dyn PullEvents,
 }
 
-impl Downloading<'_> {
+impl Others<'_> {
     fn run(&self, next: &AtomicUsize) {
-        let _alarm = Alarm(self.board);
+        let (session, board) = (self.downloading.session, self.downloading.board);
+        let _alarm = Alarm(board);
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(wanted) = self.wanted.get(index) else { return };
             let told = |bytes| self.events.downloaded(wanted.digest, bytes);
-            if let Err(error) = download(self.session, wanted, self.board, index, &told) {
-                self.board.fail(error.within(format!("layer {}", wanted.digest)));
-                self.session.stop();
+            if let Err(error) = self.downloading.download(wanted, index, &told) {
+                board.fail(error.within(format!("layer {}", wanted.digest)));
+                session.stop();
                 return;
             }
         }

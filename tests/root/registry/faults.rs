@@ -47,7 +47,7 @@ pub(super) fn layer(name: &str, seed: u32) -> Outcome<Layer> {
     Layer::gzip(&Tarball::default().file(name, &noise).end())
 }
 
-fn is_blob(path: &str, layer: &Layer) -> bool {
+pub(super) fn is_blob(path: &str, layer: &Layer) -> bool {
     path.ends_with(&layer.digest.to_string())
 }
 
@@ -262,7 +262,7 @@ fn killed(host: &Host) -> Outcome {
     let there = server.reference("some:1");
     hanging(&server, &layers[1]);
     let mut child = host.spawn(&["pull", "--plain-http", &there], Stdio::null())?;
-    server.wait_for_hanging()?;
+    server.wait_for_hanging(1)?;
     // All of one layer, and of another what came before.
     for (layer, size) in [(&layers[0], layers[0].body.size), (&layers[1], 100_000)] {
         let download = host.root().join("downloads").join(layer.digest.hex());
@@ -301,7 +301,7 @@ fn signals(host: &Host) -> Outcome {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         hanging(&server, &layers[1]);
         let mut child = host.spawn(&["pull", "--plain-http", &there], Stdio::null())?;
-        server.wait_for_hanging()?;
+        server.wait_for_hanging(1)?;
         wait_for_a_layer(host, &mut child)?;
         kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
         let said = Said::from(child.wait_with_output()?);
@@ -364,7 +364,7 @@ impl io::Write for Hasher {
 }
 
 /// `io::repeat` fills byte by byte in an unoptimised build.
-struct Ones;
+pub(super) struct Ones;
 
 impl io::Read for Ones {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -164,11 +164,11 @@ impl Server {
         std::mem::take(&mut self.inner.seen.lock().unwrap().lines)
     }
 
-    /// Waits until it lets a client wait for more of a body.
-    pub fn wait_for_hanging(&self) -> Outcome {
+    /// Waits until it lets a client wait for more of so many bodies at once.
+    pub fn wait_for_hanging(&self, count: usize) -> Outcome {
         let seen = self.inner.seen.lock().unwrap();
-        let wait = self.inner.changed.wait_timeout_while(seen, Duration::from_secs(60), |seen| seen.hanging == 0);
-        if wait.unwrap().1.timed_out() { Err("nobody came for the body that hangs".into()) } else { Ok(()) }
+        let wait = self.inner.changed.wait_timeout_while(seen, Duration::from_secs(60), |seen| seen.hanging < count);
+        if wait.unwrap().1.timed_out() { Err("too few came for bodies that hang".into()) } else { Ok(()) }
     }
 
     pub fn put(&self, path: &str, kind: &str, body: impl Into<Body>) {
