@@ -11,6 +11,7 @@ mod names;
 mod pushing;
 mod real;
 pub mod server;
+mod together;
 
 use lamina::driver::DriverKind;
 use libtest_mimic::Trial;
@@ -26,7 +27,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::ignorable_test(format!("registry::{driver}::{name}"), move || run_with(driver, programs, case))
     };
     let each = DriverKind::ALL.into_iter().flat_map(|driver| exchange::CASES.map(|case| trial(driver, case)));
-    let killed = DriverKind::ALL.into_iter().map(|driver| trial(driver, faults::KILLED));
+    let killed =
+        DriverKind::ALL.into_iter().flat_map(|driver| [faults::KILLED, together::CASE].map(|case| trial(driver, case)));
     let one = faults::CASES
         .into_iter()
         .chain(login::CASES)

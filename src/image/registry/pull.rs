@@ -88,23 +88,36 @@ pub fn pull(
     let layers = Layer::all(&remote)?;
     events.found(&layers.iter().map(|layer| (layer.blob, layer.size)).collect::<Vec<_>>());
     let catalog = Catalog::new(store);
-    let mut missing = Vec::new();
-    for layer in layers {
-        if missing.is_empty() && catalog.has_layer(layer.chain)? {
-            // A pull that died just after it had unpacked the layer left it.
-            store.forget_download(layer.blob)?;
-            events.exists(layer.blob);
-        } else {
-            missing.push(layer);
-        }
+    let (here, first) = begin(store, &catalog, &layers)?;
+    for layer in &layers[..here] {
+        // A pull that died just after it had unpacked the layer left it.
+        store.forget_download(layer.blob)?;
+        events.exists(layer.blob);
     }
-    let puller = Puller::new(store, &session, missing, events);
-    let held = puller.run()?;
+    let puller = Puller::new(store, &session, layers[here..].to_vec(), events);
+    let held = puller.run(first)?;
     let before = catalog.find(&reference.canonical()).ok().map(|image| image.id);
     let image = publish(&catalog, &remote, reference)?;
     drop(held);
     puller.forget();
     Ok(Pulled { is_new: before != Some(image.id), image, digest: remote.digest })
+}
+
+/// How many of the layers are here, and the snapshot for the first one that is not: it keeps those below it.
+fn begin<'a>(store: &'a Store, catalog: &Catalog<'_>, layers: &[Layer]) -> Result<(usize, Option<Held<'a>>)> {
+    loop {
+        let mut here = 0;
+        while here < layers.len() && catalog.has_layer(layers[here].chain)? {
+            here += 1;
+        }
+        let Some(first) = layers.get(here) else { return Ok((here, None)) };
+        match store.draft(first.parent.map(Key::layer).as_ref()) {
+            Ok(held) => return Ok((here, Some(held))),
+            // Another command has removed the layer below since we looked.
+            Err(error) if error.kind() == Kind::NotFound && here > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn publish(catalog: &Catalog<'_>, remote: &RemoteImage, reference: &Reference) -> Result<Image> {
@@ -162,8 +175,8 @@ impl<'a> Puller<'a> {
         Self { store, session, layers, wanted, places, board, events }
     }
 
-    /// Downloads and unpacks all layers.
-    fn run(&self) -> Result<Vec<Held<'a>>> {
+    /// Downloads and unpacks all layers, the first one into a snapshot that is there already.
+    fn run(&self, mut first: Option<Held<'a>>) -> Result<Vec<Held<'a>>> {
         let next = AtomicUsize::new(0);
         // The store is for one thread; what the others need is not.
         let place = self.store.download_place();
@@ -173,7 +186,7 @@ impl<'a> Puller<'a> {
             for _ in 0..AT_ONCE.min(self.wanted.len()) {
                 scope.spawn(|| others.run(&next));
             }
-            let unpacked = together(self.layers.iter().map(|layer| self.layer(layer)));
+            let unpacked = together(self.layers.iter().map(|layer| self.layer(layer, first.take())));
             if unpacked.is_err() {
                 self.session.stop();
             }
@@ -183,9 +196,12 @@ impl<'a> Puller<'a> {
         unpacked.map_err(|error| self.board.failure().filter(|first| !is_of_other(first)).unwrap_or(error))
     }
 
-    fn layer(&self, layer: &Layer) -> Result<Held<'a>> {
+    fn layer(&self, layer: &Layer, begun: Option<Held<'a>>) -> Result<Held<'a>> {
         let act = || format!("layer {}", layer.blob);
-        let held = self.store.draft(layer.parent.map(Key::layer).as_ref())?;
+        let held = match begun {
+            Some(held) => held,
+            None => self.store.draft(layer.parent.map(Key::layer).as_ref())?,
+        };
         let (unpacked, blob) = self.fill(&held, layer).map_err(|error| self.explain(error, layer)).act(act)?;
         unpacked.verify(Some(layer.diff)).act(act)?;
         Catalog::new(self.store).name_waiting_layer(&held, layer.chain, unpacked.size, &blob)?;

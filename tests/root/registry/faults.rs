@@ -242,7 +242,7 @@ fn hanging(server: &Server, upper: &Layer) {
 }
 
 /// Bytes of the archives of layers, as `system df` counts them.
-fn archives(host: &Host) -> Outcome<u64> {
+pub(super) fn archives(host: &Host) -> Outcome<u64> {
     Ok(host.json(&["system", "df"])?[0]["archive_bytes"].as_u64().ok_or("a number")?)
 }
 
