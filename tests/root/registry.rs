@@ -11,6 +11,7 @@ mod names;
 mod pushing;
 mod real;
 pub mod server;
+mod space;
 mod together;
 
 use lamina::driver::DriverKind;
@@ -36,7 +37,10 @@ pub fn trials() -> Vec<Trial> {
         .chain(hostile::CASES)
         .chain([names::CASE])
         .map(|case| trial(DriverKind::Vfs, case));
-    each.chain(killed).chain(one).collect()
+    let small = [DriverKind::Thin, DriverKind::Btrfs].into_iter().map(|driver| {
+        Trial::ignorable_test(format!("registry::{driver}::no_space_in_the_middle"), move || space::no_space(driver))
+    });
+    each.chain(killed).chain(one).chain(small).collect()
 }
 
 /// Pulls or pushes without TLS, which must succeed; what it said.

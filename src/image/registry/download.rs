@@ -122,7 +122,8 @@ impl Progress {
                 let what = format!("registry {} sends more than the {} bytes of it", session.host(), wanted.size);
                 return Err(Failure::last(Error::new(Kind::Corrupt, what)));
             }
-            self.out.write_all(&part).map_err(|error| Failure::last(read_error(error, "write the download")))?;
+            let act = "write the download, of which 'lamina image prune' removes what is there";
+            self.out.write_all(&part).map_err(|error| Failure::last(read_error(error, act)))?;
             self.hasher.update(&part);
             self.length += part.len() as u64;
             came(self.length);

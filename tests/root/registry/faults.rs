@@ -350,7 +350,7 @@ fn memory(host: &Host) -> Outcome {
     Ok(())
 }
 
-struct Hasher(Sha256);
+pub(super) struct Hasher(pub(super) Sha256);
 
 impl io::Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
