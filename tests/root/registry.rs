@@ -8,6 +8,7 @@ mod faults;
 mod hostile;
 mod login;
 mod names;
+mod progress;
 mod pushing;
 mod real;
 pub mod server;
@@ -35,7 +36,7 @@ pub fn trials() -> Vec<Trial> {
         .chain(login::CASES)
         .chain(pushing::CASES)
         .chain(hostile::CASES)
-        .chain([names::CASE])
+        .chain([names::CASE, progress::CASE])
         .map(|case| trial(DriverKind::Vfs, case));
     let small = [DriverKind::Thin, DriverKind::Btrfs].into_iter().map(|driver| {
         Trial::ignorable_test(format!("registry::{driver}::no_space_in_the_middle"), move || space::no_space(driver))

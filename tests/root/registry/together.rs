@@ -24,15 +24,15 @@ pub(super) const CASE: Case = ("all_at_once", &[], all_at_once);
 
 /// Something that answers wait for.
 #[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
+pub(super) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
 impl Gate {
-    fn wait(&self) {
+    pub(super) fn wait(&self) {
         let open = self.0.0.lock().unwrap();
         drop(self.0.1.wait_while(open, |open| !*open).unwrap());
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         *self.0.0.lock().unwrap() = true;
         self.0.1.notify_all();
     }
