@@ -16,7 +16,7 @@ use super::{
     server::{Body, Server},
     together::Gate,
 };
-use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+use crate::{expect, expect_eq, lamina::Host, pool::Outcome, running::terminal::Screen};
 
 pub(super) const CASE: Case = ("a_terminal_shows_each_layer", &[], a_terminal_shows_each_layer);
 
@@ -29,36 +29,17 @@ fn on_terminal(host: &Host, args: &[&str]) -> Outcome<(Child, Screen)> {
     Ok((child, Screen { master: File::from(master), text: String::new() }))
 }
 
-/// What was written to a terminal so far.
-struct Screen {
-    master: File,
-    text: String,
-}
-
-impl Screen {
-    /// Reads until `words` came, or else to the end, which must come with success.
-    fn until(&mut self, words: &str) -> Outcome {
-        let mut bytes = [0; 1024];
-        while !self.text.contains(words) {
-            let length =
-                self.master.read(&mut bytes).map_err(|error| format!("no '{words}' in {:?}: {error}", self.text))?;
-            self.text.push_str(&String::from_utf8_lossy(&bytes[..length]));
-        }
-        Ok(())
+/// All that comes until the command has ended, which must be well.
+fn to_the_end(mut screen: Screen, mut child: Child) -> Outcome<String> {
+    let mut bytes = Vec::new();
+    match screen.master.read_to_end(&mut bytes) {
+        // Nobody has the other side any more.
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => {}
+        result => drop(result?),
     }
-
-    /// All of it.
-    fn end(mut self, mut child: Child) -> Outcome<String> {
-        let mut bytes = Vec::new();
-        match self.master.read_to_end(&mut bytes) {
-            // Nobody has the other side any more.
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => {}
-            result => drop(result?),
-        }
-        self.text.push_str(&String::from_utf8_lossy(&bytes));
-        expect!(child.wait()?.success(), "{:?}", self.text);
-        Ok(self.text)
-    }
+    screen.text.push_str(&String::from_utf8_lossy(&bytes));
+    expect!(child.wait()?.success(), "{:?}", screen.text);
+    Ok(screen.text)
 }
 
 /// Bytes that come when a gate is opened.
@@ -89,20 +70,20 @@ fn a_terminal_shows_each_layer(host: &Host) -> Outcome {
 
     let there = server.reference("some:2");
     let (child, mut screen) = on_terminal(host, &["pull", "--plain-http", &there])?;
+    screen.until("2: Pulling from some\r\n")?;
     screen.until(&format!("{}: Already exists", short[0]))?;
     screen.until(&format!("{}: Downloading [", short[1]))?;
     gate.open();
-    let shown = screen.end(child)?;
-    expect!(shown.contains("2: Pulling from some\r\n"), "{shown:?}");
+    let shown = to_the_end(screen, child)?;
     expect!(shown.contains(&format!("{}: Pull complete", short[1])), "{shown:?}");
     expect!(shown.contains("Status: Downloaded newer image"), "{shown:?}");
     // A line is written over, not added.
-    expect!(shown.contains("\u{1b}[") && count(&shown, "Pulling from") == 1, "{shown:?}");
+    expect!(shown.contains("\u{1b}[2K") && count(&shown, "Pulling from") == 0, "{shown:?}");
 
     let copy = server.reference("copy:1");
     host.ok(&["tag", &there, &copy])?;
     let (child, screen) = on_terminal(host, &["push", "--plain-http", &copy])?;
-    let shown = screen.end(child)?;
+    let shown = to_the_end(screen, child)?;
     expect_eq!(shown.matches(": Pushed").count().min(2), 2, "{shown:?}");
 
     // Elsewhere there are the ends alone.
