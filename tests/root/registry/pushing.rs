@@ -16,7 +16,7 @@ use super::{
     http,
     server::{Answer, Request, Server},
 };
-use crate::{expect_eq, lamina::Host, pool::Outcome};
+use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
 
 pub(super) const CASES: [Case; 2] =
     [("what_passes_while_pushing_is_tried_again", &[], passing), ("trouble_while_pushing_is_told", &[], trouble)];
@@ -135,7 +135,17 @@ fn trouble(host: &Host) -> Outcome {
     fs::rename(&archive, &aside)?;
     host.fails(&["push", "-q", "--plain-http", "--registry-timeout=5", &there], "it is missing")?;
     fs::rename(&aside, &archive)?;
+    // One that has changed is noticed at its last byte, and never becomes a layer there.
     server.answer(|_, usual| usual);
+    let whole = fs::read(&archive)?;
+    let mut changed = whole.clone();
+    *changed.last_mut().ok_or("a byte")? ^= 1;
+    fs::write(&archive, changed)?;
+    server.asked();
+    host.fails(&push, &format!("and {} was expected", upper.digest))?;
+    fs::write(&archive, whole)?;
+    let asked = server.asked();
+    expect!(!asked.iter().any(|line| line.starts_with("PUT /v2/there/manifests")), "half an image: {asked:?}");
     host.ok(&push)?;
     // All of it is there, as it was.
     let id = host.json(&["inspect", &there])?[0]["id"].clone();
