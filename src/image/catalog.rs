@@ -197,7 +197,7 @@ impl<'store> Catalog<'store> {
         }
     }
 
-    fn id_of(&self, reference: &Reference) -> Result<Option<ImageId>> {
+    pub(super) fn id_of(&self, reference: &Reference) -> Result<Option<ImageId>> {
         let found = self.store.database().read("look up a reference", |tx| {
             let question = "SELECT image FROM tags WHERE reference = :r";
             let named = tx

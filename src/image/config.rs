@@ -14,6 +14,10 @@ use crate::{
 /// The most bytes of JSON that are read: a configuration or manifest of sane size has a few thousand.
 pub const JSON_LIMIT: u64 = 4 << 20;
 
+/// The most layers of an image that comes from elsewhere. Docker makes 125 at most; overlayfs stacks 500, whose numbers have
+/// to fit into a page, and a pull has two open files for each while 1024 are usual; the other drivers bear any number.
+pub const LAYERS_LIMIT: usize = 256;
+
 /// A configuration: its bytes and what they say.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -80,6 +84,21 @@ impl Config {
             .map_err(|error| Error::with_source(Kind::Invalid, "read the image configuration", error))?;
         let diff_ids = parsed.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<_>>()?;
         Ok(Self { bytes, parsed, diff_ids })
+    }
+
+    /// Refuses an image that has more layers than every driver bears.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn require_bearable(&self) -> Result<()> {
+        let count = self.diff_ids.len();
+        if count <= LAYERS_LIMIT {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Invalid,
+            format!("image {} has {count} layers and the limit is {LAYERS_LIMIT}", self.id()),
+        ))
     }
 
     /// A new one for a root file system that was imported, as Docker writes it.

@@ -1,7 +1,7 @@
 //! By which digests registries know the images that are here: Docker's `RepoDigests`.
 //!
-//! Invariant: such a name leads to an image and keeps none. It comes with a pull or push, and goes with the image's last
-//! reference in that repository.
+//! Invariant: such a name leads to an image and keeps none. It comes with a pull or push, and goes by itself or with the
+//! image's last tag in that repository.
 
 use rusqlite::{OptionalExtension as _, Transaction, named_params};
 
@@ -33,17 +33,26 @@ pub(super) fn find(tx: &Transaction<'_>, reference: &Reference) -> Result<Option
     tx.query_row(question, parameters, |row| row.get(0)).optional().sql()
 }
 
-/// Forgets the digests of `image` in repositories where no reference names it any more.
-pub(super) fn forget_unnamed(tx: &Transaction<'_>, image: ImageId, gone: &[Reference]) -> Result<()> {
-    for reference in gone {
-        let name = reference.name();
-        tx.execute(
-            "DELETE FROM digests WHERE image = :image AND repository = :name AND NOT EXISTS (
-                 SELECT 1 FROM tags WHERE image = :image
-                 AND (substr(reference, 1, length(:name) + 1) IN (:name || ':', :name || '@')))",
-            named_params! {":image": image.to_string(), ":name": name},
-        )
-        .sql()?;
+/// All names of `image`, those by digest last.
+pub(super) fn names(tx: &Transaction<'_>, image: ImageId) -> Result<Vec<Reference>> {
+    let question = "SELECT reference, instr(reference, '@') > 0 AS by_digest FROM tags WHERE image = :image
+                    UNION SELECT repository || '@' || digest, 1 FROM digests WHERE image = :image ORDER BY by_digest, 1";
+    let mut statement = tx.prepare(question).sql()?;
+    let names =
+        statement.query_map(named_params! {":image": image.to_string()}, |row| row.get::<_, String>(0)).sql()?;
+    let names = names.collect::<rusqlite::Result<Vec<_>>>().sql()?;
+    names.iter().map(|name| name.parse()).collect()
+}
+
+/// Takes this name from `image`.
+pub(super) fn unname(tx: &Transaction<'_>, image: ImageId, name: &Reference) -> Result<()> {
+    let image = image.to_string();
+    let gone = "DELETE FROM tags WHERE reference = :name AND image = :image";
+    tx.execute(gone, named_params! {":name": name.canonical(), ":image": image}).sql()?;
+    if let Some(digest) = name.digest() {
+        let gone = "DELETE FROM digests WHERE repository = :repository AND digest = :digest AND image = :image";
+        let digest = digest.to_string();
+        tx.execute(gone, named_params! {":repository": name.name(), ":digest": digest, ":image": image}).sql()?;
     }
     Ok(())
 }

@@ -78,6 +78,7 @@ pub fn load(store: &Store, archive: &Archive, events: &mut dyn LoadEvents) -> Re
 
 fn load_image(store: &Store, archive: &Archive, image: &ArchivedImage, events: &mut dyn LoadEvents) -> Result<ImageId> {
     image.references.iter().try_for_each(Reference::require_free)?;
+    image.config.require_bearable()?;
     let catalog = Catalog::new(store);
     let diffs = image.config.diff_ids();
     let mut parent = None;

@@ -1,7 +1,10 @@
 //! Images taken away: references, and what nothing needs any more.
 //!
-//! Invariant: an image goes with its last reference unless a container was made from it, and takes along the steps that led
-//! to it and to nothing else; what a build that runs needs stays until that has ended; its layers are no longer kept in the same transaction.
+//! Invariant: a name that is removed takes no other one along, but those that registries gave, with the last tag of their
+//! repository. An image goes with its last name unless a container was made from it or a build that runs needs it, and
+//! takes along the steps that led to it and to nothing else; its layers are no longer kept in the same transaction.
+
+use std::collections::BTreeSet;
 
 use rusqlite::{OptionalExtension as _, Transaction, named_params};
 
@@ -29,18 +32,21 @@ impl Catalog<'_> {
     /// Removes a reference, and the image with it if that was the last; given an ID, all references and the image.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` while a container was made from it, or while an ID is given and several references name it.
+    /// `NotFound`; `InUse` while a container was made from it, or while an ID is given and several references name it or
+    /// other images were built from it.
     pub fn remove(&self, name: &str) -> Result<Removed> {
         let image = self.find(name)?;
-        let reference = name.parse::<Reference>().ok().filter(|reference| image.references.contains(reference));
-        if reference.is_none() && image.references.len() > 1 {
-            return Err(Error::new(
-                Kind::InUse,
-                format!("remove image {name}: {} references name it; remove them by name", image.references.len()),
-            ));
-        }
-        let untagged = reference.map_or(image.references.clone(), |reference| vec![reference]);
-        self.remove_names(name, &image, untagged)
+        let what = match name.parse::<Reference>().ok().filter(|_| !self.is_id(name, image.id)) {
+            Some(reference) => What::Name(reference),
+            None => What::Image,
+        };
+        self.remove_names(name, &image, &what)
+    }
+
+    /// Whether `name` is this ID or its beginning, and not what somebody has called an image.
+    fn is_id(&self, name: &str, id: ImageId) -> bool {
+        let named = || matches!(name.parse::<Reference>().map(|name| self.id_of(&name)), Ok(Ok(Some(_))));
+        id.to_string() == name || (id.0.hex().starts_with(name.trim_start_matches("sha256:")) && !named())
     }
 
     /// The image and those from which steps of builds led to it, each with the length of its history.
@@ -68,64 +74,124 @@ impl Catalog<'_> {
     /// # Errors
     /// `InUse` while a container was made from it.
     pub fn remove_image(&self, image: &Image) -> Result<Removed> {
-        self.remove_names(&image.id.to_string(), image, image.references.clone())
+        self.remove_names(&image.id.to_string(), image, &What::Everything)
     }
 
-    fn remove_names(&self, name: &str, image: &Image, untagged: Vec<Reference>) -> Result<Removed> {
+    fn remove_names(&self, name: &str, image: &Image, what: &What) -> Result<Removed> {
         // Held until all is written: nobody comes to need what is going.
         let mut locks = Vec::new();
         let mut is_free = |id: ImageId| {
             let lock = self.store.try_lock_image(id)?;
             Ok(lock.map(|lock| locks.push(lock)).is_some())
         };
-        let deleted = self.store.database().write(&format!("remove image {name}"), |tx| {
+        let removed = self.store.database().write(&format!("remove image {name}"), |tx| {
+            // Looked up here: another command may have named it, or taken a name from it, since we looked.
+            let names = digests::names(tx, image.id)?;
+            let untagged = match what {
+                What::Name(reference) => with_digests(&names, reference),
+                What::Everything => names,
+                What::Image => {
+                    require_alone(tx, name, image.id, &names)?;
+                    names
+                }
+            };
+            if let (What::Name(_), []) = (what, untagged.as_slice()) {
+                return Err(Error::new(Kind::NotFound, format!("no such image: {name}")));
+            }
             for reference in &untagged {
-                let gone = "DELETE FROM tags WHERE reference = :r AND image = :id";
-                let id = image.id.to_string();
-                tx.execute(gone, named_params! {":r": reference.canonical(), ":id": id}).sql()?;
+                digests::unname(tx, image.id, reference)?;
             }
-            digests::forget_unnamed(tx, image.id, &untagged)?;
-            // Counted here: another command may have named it, or taken a name from it, since we looked.
-            if is_named(tx, image.id)? {
-                return Ok(Vec::new());
-            }
-            if !is_free(image.id)? {
-                let what = format!("remove image {name}: a build that runs needs it; let that end first");
-                return Err(Error::new(Kind::InUse, what));
-            }
-            // The steps of another build went on from it: without its name it is one of them.
-            if is_followed(tx, image.id)? {
-                return Ok(Vec::new());
-            }
-            if let Some(user) = user_of(tx, image.id)? {
-                let what = format!(
-                    "remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"
-                );
-                return Err(Error::new(Kind::InUse, what));
-            }
-            let mut deleted = Vec::new();
-            let mut open = vec![image.id];
-            while let Some(id) = open.pop() {
-                if !exists(tx, id)? {
-                    continue;
-                }
-                // A step that led to it goes too, if it led to nothing else.
-                let mut needed =
-                    || Ok(is_named(tx, id)? || is_followed(tx, id)? || user_of(tx, id)?.is_some() || !is_free(id)?);
-                if id != image.id && needed()? {
-                    continue;
-                }
-                open.extend(steps_before(tx, id)?);
-                delete(tx, id)?;
-                deleted.push(id);
-            }
-            Ok(deleted)
+            Ok(Removed { untagged, deleted: delete_unnamed(tx, name, image.id, &mut is_free)? })
         })?;
         // They may be made anew while what they were is removed.
         drop(locks);
         self.store.recover_or_tell();
-        Ok(Removed { untagged, deleted })
+        Ok(removed)
     }
+}
+
+/// What is to be removed.
+enum What {
+    /// A name.
+    Name(Reference),
+    /// An image, if it has one name at most and nothing was built from it.
+    Image,
+    /// An image with all its names.
+    Everything,
+}
+
+/// The name itself, and those that registries gave if it was the last tag of its repository.
+fn with_digests(names: &[Reference], reference: &Reference) -> Vec<Reference> {
+    let here = || names.iter().filter(|name| name.name() == reference.name());
+    let is_it = |name: &&Reference| match reference.digest() {
+        Some(digest) => name.digest() == Some(digest),
+        None => *name == reference,
+    };
+    let tag_stays = here().any(|name| name.digest().is_none() && !is_it(&name));
+    let all = reference.digest().is_none() && !tag_stays && here().any(|name| is_it(&name));
+    here().filter(|name| all || is_it(name)).cloned().collect()
+}
+
+/// Refuses to remove an image by its ID that has several names or led to others, as Docker does.
+fn require_alone(tx: &Transaction<'_>, name: &str, id: ImageId, names: &[Reference]) -> Result<()> {
+    let repositories: BTreeSet<String> = names.iter().map(Reference::name).collect();
+    let tags = names.iter().filter(|name| name.digest().is_none()).count();
+    let in_use = |why: &str| Err(Error::new(Kind::InUse, format!("remove image {name}: {why}")));
+    if tags > 1 || repositories.len() > 1 {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        return in_use(&format!(
+            "image is referenced in multiple repositories; remove it by its names: {}",
+            names.join(", ")
+        ));
+    }
+    if is_followed(tx, id)? {
+        return in_use("image has dependent child images; remove those first, or the name alone");
+    }
+    Ok(())
+}
+
+/// Deletes the image if it has no name any more and is no step to another; returns what went. `is_free` tells whether no
+/// build that runs needs an image.
+fn delete_unnamed(
+    tx: &Transaction<'_>,
+    name: &str,
+    id: ImageId,
+    is_free: &mut dyn FnMut(ImageId) -> Result<bool>,
+) -> Result<Vec<ImageId>> {
+    if is_named(tx, id)? {
+        return Ok(Vec::new());
+    }
+    if !is_free(id)? {
+        let what = format!("remove image {name}: a build that runs needs it; let that end first");
+        return Err(Error::new(Kind::InUse, what));
+    }
+    // The steps of another build went on from it: without its name it is one of them.
+    if is_followed(tx, id)? {
+        return Ok(Vec::new());
+    }
+    if let Some(user) = user_of(tx, id)? {
+        let what = format!(
+            "remove image {name}: container {user} was made from it; remove that first with 'lamina rm {user}'"
+        );
+        return Err(Error::new(Kind::InUse, what));
+    }
+    let mut deleted = Vec::new();
+    let mut open = vec![id];
+    while let Some(next) = open.pop() {
+        if !exists(tx, next)? {
+            continue;
+        }
+        // A step that led to it goes too, if it led to nothing else.
+        let mut needed =
+            || Ok(is_named(tx, next)? || is_followed(tx, next)? || user_of(tx, next)?.is_some() || !is_free(next)?);
+        if next != id && needed()? {
+            continue;
+        }
+        open.extend(steps_before(tx, next)?);
+        delete(tx, next)?;
+        deleted.push(next);
+    }
+    Ok(deleted)
 }
 
 /// Deletes the image's row; its layers are no longer kept, from the top down to the first that something needs.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: its end is only told when all bytes before it have the digest that was expected.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use sha2::{Digest as _, Sha256};
 
@@ -35,6 +35,19 @@ impl<R: Read> Verified<R> {
         }
         let what = format!("{} has digest {found} and {expected} was expected", self.name);
         Err(io::Error::other(Error::new(Kind::Corrupt, what)))
+    }
+}
+
+impl<R: Read + Seek> Verified<R> {
+    /// From the first byte again.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        if let Some((_, hasher)) = &mut self.check {
+            hasher.reset();
+        }
+        self.inner.rewind()
     }
 }
 

@@ -35,13 +35,19 @@ pub struct Download {
     directory: PathBuf,
 }
 
-impl Store {
+/// Where they lie, for threads that have no store.
+#[derive(Clone, Debug)]
+pub struct Downloads {
+    directory: PathBuf,
+}
+
+impl Downloads {
     /// The file for what has this digest: what a command before this one downloaded of it is in there.
     ///
     /// # Errors
     /// The system's.
-    pub fn download(&self, digest: Digest) -> Result<Download> {
-        let directory = self.layout.downloads();
+    pub fn open(&self, digest: Digest) -> Result<Download> {
+        let directory = self.directory.clone();
         let path = directory.join(digest.hex());
         let act = || format!("open {}", path.display());
         let mut found = locked(&path).act(act)?;
@@ -59,6 +65,13 @@ impl Store {
                 Ok(Download { file, path: None, directory })
             }
         }
+    }
+}
+
+impl Store {
+    /// Where downloads lie.
+    pub fn download_place(&self) -> Downloads {
+        Downloads { directory: self.layout.downloads() }
     }
 
     /// The bytes that are here of each download.

@@ -40,7 +40,7 @@ use rusqlite::{Transaction, named_params};
 pub use self::{
     blob::BlobFile,
     check::Finding,
-    download::Download,
+    download::{Download, Downloads},
     held::Held,
     layout::Layout,
     pool::{Made, PoolOptions},

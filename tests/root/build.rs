@@ -18,7 +18,7 @@ use lamina::{
 use libtest_mimic::{Completion, Trial};
 
 use crate::{
-    btrfs_full::SmallDisk,
+    disk::SmallDisk,
     lamina::{Host, Said, with_host, with_host_in},
     pool::Outcome,
 };

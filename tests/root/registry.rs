@@ -5,9 +5,15 @@
 
 mod exchange;
 mod faults;
+mod hostile;
 mod login;
+mod names;
+mod progress;
+mod pushing;
 mod real;
 pub mod server;
+mod space;
+mod together;
 
 use lamina::driver::DriverKind;
 use libtest_mimic::Trial;
@@ -23,9 +29,19 @@ pub fn trials() -> Vec<Trial> {
         Trial::ignorable_test(format!("registry::{driver}::{name}"), move || run_with(driver, programs, case))
     };
     let each = DriverKind::ALL.into_iter().flat_map(|driver| exchange::CASES.map(|case| trial(driver, case)));
-    let killed = DriverKind::ALL.into_iter().map(|driver| trial(driver, faults::KILLED));
-    let one = faults::CASES.into_iter().chain(login::CASES).map(|case| trial(DriverKind::Vfs, case));
-    each.chain(killed).chain(one).collect()
+    let killed =
+        DriverKind::ALL.into_iter().flat_map(|driver| [faults::KILLED, together::CASE].map(|case| trial(driver, case)));
+    let one = faults::CASES
+        .into_iter()
+        .chain(login::CASES)
+        .chain(pushing::CASES)
+        .chain(hostile::CASES)
+        .chain([names::CASE, progress::CASE])
+        .map(|case| trial(DriverKind::Vfs, case));
+    let small = [DriverKind::Thin, DriverKind::Btrfs].into_iter().map(|driver| {
+        Trial::ignorable_test(format!("registry::{driver}::no_space_in_the_middle"), move || space::no_space(driver))
+    });
+    each.chain(killed).chain(one).chain(small).collect()
 }
 
 /// Pulls or pushes without TLS, which must succeed; what it said.

@@ -1,7 +1,7 @@
 //! Containers that run, on every driver: real processes under a real OCI runtime.
 
 mod life;
-mod terminal;
+pub mod terminal;
 mod tutorial;
 mod volumes;
 

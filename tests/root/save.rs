@@ -1,6 +1,7 @@
 //! Images out of the store again: other programs read what is written, what came goes out with the same digests, what
 //! was made here is the same image elsewhere, and damage is told.
 
+pub mod everything;
 pub mod foreign;
 pub mod limits;
 mod outline;
@@ -16,7 +17,7 @@ use libtest_mimic::Trial;
 
 use crate::{
     archive, expect, expect_eq,
-    image::{listing::listing, tarball::Tarball},
+    image::{listing::listing_with_links, tarball::Tarball},
     lamina::{Host, Said, with_host, write_tar},
     pool::Outcome,
 };
@@ -86,7 +87,7 @@ fn members(archive: &Path) -> Outcome<BTreeMap<String, Vec<u8>>> {
 /// The tree of an image, as a container of it shows it.
 pub fn tree(host: &Host, image: &str) -> Outcome<BTreeMap<Vec<u8>, String>> {
     let id = host.ok(&["create", image])?;
-    let found = listing(&host.mount(&id)?);
+    let found = listing_with_links(&host.mount(&id)?);
     host.ok(&["umount", &id])?;
     host.ok(&["rm", &id])?;
     Ok(found)
@@ -109,6 +110,7 @@ pub fn commit_something(host: &Host) -> Outcome<String> {
     fs::hard_link(root.join("big"), root.join("deep/big"))?;
     std::os::unix::fs::symlink("nowhere", root.join("broken"))?;
     std::os::unix::fs::lchown(root.join("deep"), Some(1000), Some(3_000_000))?;
+    everything::put_everything(&root)?;
     host.ok(&["umount", "box"])?;
     let id = host.ok(&["commit", "box", "made:1"])?;
     host.ok(&["rm", "box"])?;

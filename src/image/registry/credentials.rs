@@ -5,14 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env, fmt, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
 
 use crate::{
@@ -25,6 +24,22 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// The user name under which a helper gives a token instead of a password.
 const TOKEN_USER: &str = "<token>";
+
+/// Who logs in: nobody, or a user with a password.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Credentials {
+    Nobody,
+    Basic(String, String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("nobody"),
+            Self::Basic(user, _) => f.write_str(user),
+        }
+    }
+}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -55,7 +70,7 @@ struct Helped {
 ///
 /// # Errors
 /// A file that is there and cannot be read, or a helper that fails.
-pub(super) fn find(reference: &Reference) -> Result<RegistryAuth> {
+pub(super) fn find(reference: &Reference) -> Result<Credentials> {
     for path in files() {
         let text = match fs::read(&path) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
@@ -65,7 +80,7 @@ pub(super) fn find(reference: &Reference) -> Result<RegistryAuth> {
             return Ok(auth);
         }
     }
-    Ok(RegistryAuth::Anonymous)
+    Ok(Credentials::Nobody)
 }
 
 /// The files in the order in which they count. One that is named by the environment counts alone.
@@ -87,7 +102,7 @@ fn files() -> Vec<PathBuf> {
     vec![primary, config.join("containers/auth.json"), docker.join("config.json")]
 }
 
-fn in_file(text: &[u8], reference: &Reference) -> Result<Option<RegistryAuth>> {
+fn in_file(text: &[u8], reference: &Reference) -> Result<Option<Credentials>> {
     // The parser's own words may quote the text.
     let file: AuthFile = serde_json::from_slice(text).map_err(|error| {
         Error::new(Kind::Invalid, format!("line {}, column {}: it is no such JSON", error.line(), error.column()))
@@ -130,12 +145,12 @@ fn bare(key: &str) -> &str {
 }
 
 impl Entry {
-    fn auth(&self) -> Result<Option<RegistryAuth>> {
+    fn auth(&self) -> Result<Option<Credentials>> {
         if !self.identity_token.is_empty() {
             return Err(Error::new(Kind::Unsupported, "an identity token is not supported; log in with a password"));
         }
         if !self.username.is_empty() {
-            return Ok(Some(RegistryAuth::Basic(self.username.clone(), self.password.clone())));
+            return Ok(Some(Credentials::Basic(self.username.clone(), self.password.clone())));
         }
         if self.auth.is_empty() {
             return Ok(None);
@@ -145,12 +160,12 @@ impl Entry {
         let plain = plain.ok_or_else(malformed)?;
         let (user, password) = plain.split_once(':').ok_or_else(malformed)?;
         // Docker pads some of them.
-        Ok(Some(RegistryAuth::Basic(user.to_owned(), password.trim_end_matches('\0').to_owned())))
+        Ok(Some(Credentials::Basic(user.to_owned(), password.trim_end_matches('\0').to_owned())))
     }
 }
 
 /// Asks a helper, which says with its exit code that it knows nobody.
-fn helped(helper: &str, server: &str) -> Result<Option<RegistryAuth>> {
+fn helped(helper: &str, server: &str) -> Result<Option<Credentials>> {
     let program = format!("docker-credential-{helper}");
     if Path::new(helper).components().count() != 1 {
         return Err(Error::new(Kind::Invalid, format!("'{}' names no credential helper", helper.escape_debug())));
@@ -183,19 +198,18 @@ fn helped(helper: &str, server: &str) -> Result<Option<RegistryAuth>> {
     if told.username == TOKEN_USER {
         return Err(Error::new(Kind::Unsupported, "an identity token is not supported; log in with a password"));
     }
-    Ok(Some(RegistryAuth::Basic(told.username, told.secret)))
+    Ok(Some(Credentials::Basic(told.username, told.secret)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::in_file;
+    use super::{Credentials, in_file};
     use crate::image::reference::Reference;
-    use oci_client::secrets::RegistryAuth;
 
     fn user(text: &str, reference: &str) -> Option<String> {
         let reference: Reference = reference.parse().unwrap();
         in_file(text.as_bytes(), &reference).unwrap().map(|auth| match auth {
-            RegistryAuth::Basic(user, password) => format!("{user}:{password}"),
+            Credentials::Basic(user, password) => format!("{user}:{password}"),
             other => format!("{other:?}"),
         })
     }

@@ -3,7 +3,10 @@
 //! Invariant: what is told to be whole has the digest that was asked for and is durable; a cut connection goes on at the
 //! byte where it was cut, also in the next process.
 
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::{
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    sync::OnceLock,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +17,7 @@ use crate::{
     id::Digest,
     image::read_error,
     interrupt,
-    store::Download,
+    store::{Download, Downloads},
 };
 
 const BUFFER: usize = 256 << 10;
@@ -24,50 +27,63 @@ const BUFFER: usize = 256 << 10;
 pub(super) struct Wanted {
     pub(super) digest: Digest,
     pub(super) size: u64,
-    pub(super) file: Download,
+    /// Open from when its turn has come.
+    pub(super) file: OnceLock<Download>,
 }
 
-/// Downloads `wanted`, and tells `board`, where it is number `index`, and `told` how many bytes are there.
-pub(super) fn download(
-    session: &Session,
-    wanted: &Wanted,
-    board: &Board,
-    index: usize,
-    told: &dyn Fn(u64),
-) -> Result<()> {
-    let came = |there| {
-        board.came(index, there);
-        told(there);
-    };
-    fetch(session, wanted, came).map_err(|error| match error.kind() {
-        // Of no use to the next one either.
-        Kind::Corrupt => error.and_undo(wanted.file.forget()),
-        _ => error,
-    })?;
-    board.whole(index);
-    Ok(())
+impl Wanted {
+    pub(super) fn new(digest: Digest, size: u64) -> Self {
+        Self { digest, size, file: OnceLock::new() }
+    }
 }
 
-fn fetch(session: &Session, wanted: &Wanted, came: impl Fn(u64)) -> Result<()> {
-    let mut progress = Progress::found(wanted)?;
-    came(progress.length);
-    let mut pauses = session.pauses();
-    while progress.length < wanted.size {
-        let before = progress.length;
-        let result = progress.go_on(session, wanted, &came);
-        if progress.length > before {
-            pauses.forget();
-        }
-        if let Err(failure) = result {
-            pauses.after(failure)?;
-        }
+/// What the threads share that download the layers of an image.
+#[derive(Debug)]
+pub(super) struct Downloading<'a> {
+    pub(super) session: &'a Session,
+    pub(super) place: Downloads,
+    pub(super) board: &'a Board,
+}
+
+impl Downloading<'_> {
+    /// Downloads `wanted`, which is number `index` on the board, and tells `told` how many bytes are there.
+    pub(super) fn download(&self, wanted: &Wanted, index: usize, told: &dyn Fn(u64)) -> Result<()> {
+        let file = self.place.open(wanted.digest)?;
+        let file = wanted.file.get_or_init(|| file);
+        let came = |there| {
+            self.board.came(index, there);
+            told(there);
+        };
+        self.fetch(wanted, file, came).map_err(|error| match error.kind() {
+            // Of no use to the next one either.
+            Kind::Corrupt => error.and_undo(file.forget()),
+            _ => error,
+        })?;
+        self.board.whole(index);
+        Ok(())
     }
-    let found = Digest::finish(progress.hasher);
-    if found != wanted.digest {
-        let what = format!("it has digest {found} and {} was expected", wanted.digest);
-        return Err(Error::new(Kind::Corrupt, what));
+
+    fn fetch(&self, wanted: &Wanted, file: &Download, came: impl Fn(u64)) -> Result<()> {
+        let mut progress = Progress::found(wanted, file)?;
+        came(progress.length);
+        let mut pauses = self.session.pauses();
+        while progress.length < wanted.size {
+            let before = progress.length;
+            let result = progress.go_on(self.session, wanted, &came);
+            if progress.length > before {
+                pauses.forget();
+            }
+            if let Err(failure) = result {
+                pauses.after(failure)?;
+            }
+        }
+        let found = Digest::finish(progress.hasher);
+        if found != wanted.digest {
+            let what = format!("it has digest {found} and {} was expected", wanted.digest);
+            return Err(Error::new(Kind::Corrupt, what));
+        }
+        file.sync()
     }
-    wanted.file.sync()
 }
 
 struct Progress {
@@ -78,8 +94,8 @@ struct Progress {
 
 impl Progress {
     /// What is there already.
-    fn found(wanted: &Wanted) -> Result<Self> {
-        let mut file = wanted.file.file();
+    fn found(wanted: &Wanted, download: &Download) -> Result<Self> {
+        let mut file = download.file();
         let read = || "read what was downloaded before";
         if file.metadata().act(read)?.len() > wanted.size {
             file.set_len(0).act(read)?;
@@ -91,7 +107,7 @@ impl Progress {
             let count = file.read(&mut buffer).act(read)?;
             if count == 0 {
                 // The writer goes on from here.
-                return Ok(Self { out: wanted.file.writer()?, hasher, length });
+                return Ok(Self { out: download.writer()?, hasher, length });
             }
             hasher.update(&buffer[..count]);
             length += count as u64;
@@ -106,7 +122,8 @@ impl Progress {
                 let what = format!("registry {} sends more than the {} bytes of it", session.host(), wanted.size);
                 return Err(Failure::last(Error::new(Kind::Corrupt, what)));
             }
-            self.out.write_all(&part).map_err(|error| Failure::last(read_error(error, "write the download")))?;
+            let act = "write the download, of which 'lamina image prune' removes what is there";
+            self.out.write_all(&part).map_err(|error| Failure::last(read_error(error, act)))?;
             self.hasher.update(&part);
             self.length += part.len() as u64;
             came(self.length);

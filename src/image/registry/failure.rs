@@ -1,9 +1,16 @@
-//! What the registry's client complains of, as our errors.
+//! What a registry answers, or does not, as our errors.
 //!
 //! Invariant: whether to try again is decided by status codes and kinds of failure, never by text; no credential comes
 //! into a message.
 
-use oci_client::errors::{OciDistributionError as Complaint, OciEnvelope, OciErrorCode};
+use std::{error::Error as _, time::Duration};
+
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use serde::Deserialize;
 
 use crate::error::{Error, Kind};
 
@@ -12,45 +19,70 @@ use crate::error::{Error, Kind};
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) again: bool,
+    /// How long the registry asks to be left alone.
+    pub(super) pause: Option<Duration>,
+}
+
+/// A registry's own list of errors.
+#[derive(Deserialize)]
+struct Complaints {
+    errors: Vec<Complaint>,
+}
+
+#[derive(Deserialize)]
+struct Complaint {
+    #[serde(default)]
+    message: String,
 }
 
 impl Failure {
     pub(super) fn last(error: Error) -> Self {
-        Self { error, again: false }
+        Self { error, again: false, pause: None }
     }
 
     pub(super) fn passing(error: Error) -> Self {
-        Self { error, again: true }
+        Self { error, again: true, pause: None }
     }
-}
 
-/// What `host` meant. `reached` tells whether it has answered before: one that never did is not there.
-pub(super) fn failure(complaint: Complaint, host: &str, reached: bool) -> Failure {
-    match complaint {
-        Complaint::UnauthorizedError { .. } => Failure::last(denied(host, "401")),
-        Complaint::AuthenticationFailure(text) => Failure::last(denied(host, &cut(&text))),
-        Complaint::RegistryError { envelope, .. } => answered(&envelope, host),
-        Complaint::ServerError { code, message, .. } => status(code, &said(&message), host),
-        Complaint::RequestError(error) => match error.status() {
-            Some(code) => status(code.as_u16(), "", host),
-            None if error.is_connect() && !reached => Failure::last(unreachable(host, error)),
-            None => Failure::passing(Error::with_source(Kind::Io, format!("talk to registry {host}"), error)),
-        },
-        Complaint::IoError(error) => {
-            Failure::passing(Error::with_source(Kind::Io, format!("read from registry {host}"), error))
+    /// `host` said nothing, or not all. `reached` tells whether it has answered before: one that never did is not there.
+    pub(super) fn unanswered(error: reqwest::Error, host: &str, reached: bool) -> Self {
+        // Where it went is no secret of ours, and may be one of theirs.
+        let error = error.without_url();
+        if error.is_connect() && !reached {
+            let act = format!(
+                "reach registry {host} (one without TLS needs --plain-http, one with a certificate of its own --tls-verify=false)"
+            );
+            return Self::last(Error::with_source(Kind::Io, act, error));
         }
-        Complaint::DigestError(error) => {
-            Failure::last(Error::with_source(Kind::Corrupt, format!("registry {host} sends another content"), error))
+        if error.is_redirect() {
+            let why = error.source().map(|why| format!(" ({why})")).unwrap_or_default();
+            return Self::last(Error::new(Kind::Invalid, format!("registry {host} redirects without end{why}")));
         }
-        other => Failure::last(Error::with_source(Kind::Invalid, format!("talk to registry {host}"), other)),
+        let act = format!("talk to registry {host}");
+        if error.is_builder() {
+            return Self::last(Error::with_source(Kind::Invalid, act, error));
+        }
+        Self::passing(Error::with_source(Kind::Io, act, error))
     }
-}
 
-fn unreachable(host: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let act = format!(
-        "reach registry {host} (one without TLS needs --plain-http, one with a certificate of its own --tls-verify=false)"
-    );
-    Error::with_source(Kind::Io, act, error)
+    /// `host` said no. `body` is what it says beside the code, or the beginning of that.
+    pub(super) fn answered(status: StatusCode, headers: &HeaderMap, body: &[u8], host: &str) -> Self {
+        let code = status.as_u16();
+        let words = cut(&said(body));
+        let words = if words.is_empty() { words } else { format!(": {words}") };
+        let passing = |what: &str| {
+            let error = Error::new(Kind::Io, format!("registry {host} {what} ({code}{words})"));
+            Self { error, again: true, pause: headers.get(RETRY_AFTER).and_then(|text| asked(text.to_str().ok()?)) }
+        };
+        let last = |kind, what: &str| Self::last(Error::new(kind, format!("registry {host} {what} ({code}{words})")));
+        match code {
+            401 | 403 => Self::last(denied(host, &format!("{code}{words}"))),
+            404 => last(Kind::NotFound, "does not have it"),
+            429 => passing("gets too many requests"),
+            408 | 500.. => passing("has failed"),
+            _ => last(Kind::Invalid, "refuses the request"),
+        }
+    }
 }
 
 fn denied(host: &str, what: &str) -> Error {
@@ -62,42 +94,19 @@ fn denied(host: &str, what: &str) -> Error {
     )
 }
 
-/// A registry's own list of errors.
-fn answered(envelope: &OciEnvelope, host: &str) -> Failure {
-    let words: Vec<String> = envelope.errors.iter().map(|error| cut(&error.message)).collect();
-    let words = words.join("; ");
-    let code = envelope.errors.first().map(|error| &error.code);
-    let not_found = || Failure::last(Error::new(Kind::NotFound, format!("registry {host} does not have it: {words}")));
-    match code {
-        Some(OciErrorCode::Unauthorized | OciErrorCode::Denied) => Failure::last(denied(host, &words)),
-        Some(
-            OciErrorCode::ManifestUnknown
-            | OciErrorCode::NameUnknown
-            | OciErrorCode::BlobUnknown
-            | OciErrorCode::NotFound,
-        ) => not_found(),
-        Some(OciErrorCode::Toomanyrequests) => status(429, &words, host),
-        _ => Failure::last(Error::new(Kind::Invalid, format!("registry {host} refuses the request: {words}"))),
-    }
-}
-
-fn status(code: u16, words: &str, host: &str) -> Failure {
-    let words = cut(words);
-    let words = if words.is_empty() { words } else { format!(": {words}") };
-    match code {
-        401 | 403 => Failure::last(denied(host, &format!("{code}{words}"))),
-        404 => Failure::last(Error::new(Kind::NotFound, format!("registry {host} does not have it (404{words})"))),
-        429 => Failure::passing(Error::new(Kind::Io, format!("registry {host} gets too many requests (429{words})"))),
-        408 | 500.. => Failure::passing(Error::new(Kind::Io, format!("registry {host} has failed ({code}{words})"))),
-        _ => Failure::last(Error::new(Kind::Invalid, format!("registry {host} refuses the request ({code}{words})"))),
-    }
-}
-
 /// The words of an answer that may be the list that a registry makes of errors.
-fn said(message: &str) -> String {
-    match serde_json::from_str::<OciEnvelope>(message) {
-        Ok(envelope) => envelope.errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("; "),
-        Err(_) => message.to_owned(),
+fn said(body: &[u8]) -> String {
+    match serde_json::from_slice::<Complaints>(body) {
+        Ok(complaints) => {
+            let words: Vec<String> = complaints.errors.into_iter().map(|complaint| complaint.message).collect();
+            words.join("; ")
+        }
+        // What is no text says nothing.
+        Err(_) => match str::from_utf8(body) {
+            Ok(text) => text.to_owned(),
+            Err(end) if end.error_len().is_none() => String::from_utf8_lossy(&body[..end.valid_up_to()]).into_owned(),
+            Err(_) => String::new(),
+        },
     }
 }
 
@@ -107,35 +116,61 @@ fn cut(text: &str) -> String {
     shown.escape_debug().to_string()
 }
 
+/// Retry-After (RFC 9110): seconds, or a date.
+fn asked(text: &str) -> Option<Duration> {
+    match text.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let then = rfc2822::parse(text.trim()).ok()?.timestamp();
+            Some(Duration::try_from(then.duration_since(Timestamp::now())).unwrap_or_default())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::failure;
+    use super::{Failure, asked};
     use crate::Kind;
-    use oci_client::errors::OciDistributionError as Complaint;
+    use reqwest::{StatusCode, header::HeaderMap};
+    use std::time::Duration;
 
     #[test]
     fn what_a_registry_says_decides_whether_to_try_again() {
-        let server =
-            |code, message: &str| Complaint::ServerError { code, url: String::new(), message: message.to_owned() };
         for (code, kind, again) in [
+            (302, Kind::Invalid, false),
             (401, Kind::Denied, false),
             (403, Kind::Denied, false),
             (404, Kind::NotFound, false),
             (400, Kind::Invalid, false),
+            (408, Kind::Io, true),
             (429, Kind::Io, true),
             (500, Kind::Io, true),
             (503, Kind::Io, true),
         ] {
-            let failure = failure(server(code, "why\n\x1b[31m"), "r:5000", true);
-            assert_eq!((failure.error.kind(), failure.again), (kind, again), "{code}");
+            let status = StatusCode::from_u16(code).unwrap();
+            let failure = Failure::answered(status, &HeaderMap::new(), b"why\n\x1b[31m\xe2\x82", "r:5000");
+            assert_eq!((failure.error.kind(), failure.again, failure.pause), (kind, again, None), "{code}");
             let text = failure.error.to_string();
             assert!(text.contains("r:5000") && text.contains(&code.to_string()) && text.contains("why\\n"), "{text}");
         }
-        let listed = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
-        let complaint =
-            Complaint::RegistryError { envelope: serde_json::from_str(listed).unwrap(), url: String::new() };
-        let failure = failure(complaint, "r", true);
-        assert_eq!(failure.error.to_string(), "registry r does not have it: manifest unknown");
-        assert_eq!((failure.error.kind(), failure.again), (Kind::NotFound, false));
+        let listed = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"},{"code":"X"}]}"#;
+        let failure = Failure::answered(StatusCode::NOT_FOUND, &HeaderMap::new(), listed, "r");
+        assert_eq!(failure.error.to_string(), "registry r does not have it (404: manifest unknown;)");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_not_shown() {
+        let failure = Failure::answered(StatusCode::NOT_FOUND, &HeaderMap::new(), b"\x1f\x8b\xff\0", "r");
+        assert_eq!(failure.error.to_string(), "registry r does not have it (404)");
+    }
+
+    #[test]
+    fn a_pause_is_told_in_seconds_or_as_a_date() {
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert!(asked("Wed, 21 Oct 2099 07:28:00 GMT") > Some(Duration::from_secs(1_000_000)));
+        for other in ["", "-1", "soon", "1.5"] {
+            assert_eq!(asked(other), None, "{other}");
+        }
     }
 }

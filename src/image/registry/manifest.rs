@@ -3,6 +3,8 @@
 //!
 //! Invariant: a manifest that was asked for by digest has that digest; one image's has a layer for each diff ID.
 
+use std::collections::HashMap;
+
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
 
@@ -69,7 +71,16 @@ impl Manifest {
     pub(super) fn blobs(&self) -> Result<Blobs> {
         let blob = |descriptor: &Descriptor| Ok((descriptor.digest().to_string().parse()?, descriptor.size()));
         let layers = self.parsed.layers().iter().map(|layer| check_type(layer).and_then(|()| blob(layer)));
-        Ok(Blobs { config: blob(self.parsed.config())?, layers: layers.collect::<Result<_>>()? })
+        let layers: Vec<(Digest, u64)> = layers.collect::<Result<_>>()?;
+        let mut sizes = HashMap::new();
+        for (digest, size) in &layers {
+            let first = *sizes.entry(*digest).or_insert(*size);
+            if first != *size {
+                let what = format!("layer {digest} is listed with {first} bytes and with {size}");
+                return Err(Error::new(Kind::Invalid, what));
+            }
+        }
+        Ok(Blobs { config: blob(self.parsed.config())?, layers })
     }
 }
 
@@ -122,6 +133,7 @@ pub(super) fn find(session: &Session, reference: &Reference, platform: Option<&P
 fn image(session: &Session, digest: Digest, manifest: Manifest, platform: Option<&Platform>) -> Result<RemoteImage> {
     let Blobs { config: (config, size), layers } = manifest.blobs()?;
     let config = Config::parse(small(session, config, size).act(|| "get the configuration")?)?;
+    config.require_bearable()?;
     let (have, want) = (layers.len(), config.diff_ids().len());
     if have != want {
         let what = format!("image {} has {have} layers in its manifest and {want} in its configuration", config.id());

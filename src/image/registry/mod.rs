@@ -1,8 +1,8 @@
 //! Images from and to registries (OCI distribution-spec, which is also Docker's): what `pull` and `push` do.
 //!
-//! The requests themselves are crate `oci-client`'s. Beside it stand: layers on their way through a file that survives
-//! the process ([`download`]), threads that wait for the network and hear a signal ([`session`]), and who may log in where
-//! ([`credentials`]).
+//! One request at a time is made in [`requests`], on crate `reqwest`; [`login`] adds what opens the registry. Around them
+//! stand threads that wait for the network, try again and hear a signal ([`session`]), layers on their way through a file
+//! that survives the process ([`download`]), and who may log in where ([`credentials`]).
 //!
 //! Invariant: nothing that a registry says is believed before its digest is checked; an image is published whole or not
 //! at all; what was downloaded when something failed is there for the next try. Memory does not grow with a layer.
@@ -11,10 +11,12 @@ mod credentials;
 mod download;
 mod failure;
 mod kept;
+mod login;
 mod manifest;
 mod platform;
 mod pull;
 mod push;
+mod requests;
 mod session;
 mod transfer;
 

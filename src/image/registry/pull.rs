@@ -13,12 +13,12 @@ use std::{
     thread,
 };
 
-use oci_client::RegistryOperation;
-
 use super::{
     AT_ONCE, Connection, Platform,
-    download::{Wanted, download},
-    kept, manifest,
+    download::{Downloading, Wanted},
+    kept,
+    login::Access,
+    manifest,
     manifest::RemoteImage,
     session::Session,
     transfer::{Board, Following},
@@ -83,28 +83,41 @@ pub fn pull(
     connection: &Connection,
     events: &dyn PullEvents,
 ) -> Result<Pulled> {
-    let session = Session::open(reference, connection, RegistryOperation::Pull)?;
+    let session = Session::open(reference, connection, Access::Pull)?;
     let remote = manifest::find(&session, reference, platform)?;
     let layers = Layer::all(&remote)?;
     events.found(&layers.iter().map(|layer| (layer.blob, layer.size)).collect::<Vec<_>>());
     let catalog = Catalog::new(store);
-    let mut missing = Vec::new();
-    for layer in layers {
-        if missing.is_empty() && catalog.has_layer(layer.chain)? {
-            // A pull that died just after it had unpacked the layer left it.
-            store.forget_download(layer.blob)?;
-            events.exists(layer.blob);
-        } else {
-            missing.push(layer);
-        }
+    let (here, first) = begin(store, &catalog, &layers)?;
+    for layer in &layers[..here] {
+        // A pull that died just after it had unpacked the layer left it.
+        store.forget_download(layer.blob)?;
+        events.exists(layer.blob);
     }
-    let puller = Puller::new(store, &session, missing, events)?;
-    let held = puller.run()?;
+    let puller = Puller::new(store, &session, layers[here..].to_vec(), events);
+    let held = puller.run(first)?;
     let before = catalog.find(&reference.canonical()).ok().map(|image| image.id);
     let image = publish(&catalog, &remote, reference)?;
     drop(held);
     puller.forget();
     Ok(Pulled { is_new: before != Some(image.id), image, digest: remote.digest })
+}
+
+/// How many of the layers are here, and the snapshot for the first one that is not: it keeps those below it.
+fn begin<'a>(store: &'a Store, catalog: &Catalog<'_>, layers: &[Layer]) -> Result<(usize, Option<Held<'a>>)> {
+    loop {
+        let mut here = 0;
+        while here < layers.len() && catalog.has_layer(layers[here].chain)? {
+            here += 1;
+        }
+        let Some(first) = layers.get(here) else { return Ok((here, None)) };
+        match store.draft(first.parent.map(Key::layer).as_ref()) {
+            Ok(held) => return Ok((here, Some(held))),
+            // Another command has removed the layer below since we looked.
+            Err(error) if error.kind() == Kind::NotFound && here > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn publish(catalog: &Catalog<'_>, remote: &RemoteImage, reference: &Reference) -> Result<Image> {
@@ -150,29 +163,30 @@ struct Puller<'a> {
 }
 
 impl<'a> Puller<'a> {
-    fn new(store: &'a Store, session: &'a Session, layers: Vec<Layer>, events: &'a dyn PullEvents) -> Result<Self> {
+    fn new(store: &'a Store, session: &'a Session, layers: Vec<Layer>, events: &'a dyn PullEvents) -> Self {
         let (mut wanted, mut places) = (Vec::new(), HashMap::new());
         for layer in &layers {
             if let std::collections::hash_map::Entry::Vacant(place) = places.entry(layer.blob) {
                 place.insert(wanted.len());
-                wanted.push(Wanted { digest: layer.blob, size: layer.size, file: store.download(layer.blob)? });
+                wanted.push(Wanted::new(layer.blob, layer.size));
             }
         }
         let board = Board::new(wanted.len());
-        Ok(Self { store, session, layers, wanted, places, board, events })
+        Self { store, session, layers, wanted, places, board, events }
     }
 
-    /// Downloads and unpacks all layers.
-    fn run(&self) -> Result<Vec<Held<'a>>> {
+    /// Downloads and unpacks all layers, the first one into a snapshot that is there already.
+    fn run(&self, mut first: Option<Held<'a>>) -> Result<Vec<Held<'a>>> {
         let next = AtomicUsize::new(0);
         // The store is for one thread; what the others need is not.
-        let others =
-            Downloading { session: self.session, wanted: &self.wanted, board: &self.board, events: self.events };
+        let place = self.store.download_place();
+        let downloading = Downloading { session: self.session, place, board: &self.board };
+        let others = Others { downloading, wanted: &self.wanted, events: self.events };
         let unpacked = thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(self.wanted.len()) {
                 scope.spawn(|| others.run(&next));
             }
-            let unpacked = together(self.layers.iter().map(|layer| self.layer(layer)));
+            let unpacked = together(self.layers.iter().map(|layer| self.layer(layer, first.take())));
             if unpacked.is_err() {
                 self.session.stop();
             }
@@ -182,9 +196,12 @@ impl<'a> Puller<'a> {
         unpacked.map_err(|error| self.board.failure().filter(|first| !is_of_other(first)).unwrap_or(error))
     }
 
-    fn layer(&self, layer: &Layer) -> Result<Held<'a>> {
+    fn layer(&self, layer: &Layer, begun: Option<Held<'a>>) -> Result<Held<'a>> {
         let act = || format!("layer {}", layer.blob);
-        let held = self.store.draft(layer.parent.map(Key::layer).as_ref())?;
+        let held = match begun {
+            Some(held) => held,
+            None => self.store.draft(layer.parent.map(Key::layer).as_ref())?,
+        };
         let (unpacked, blob) = self.fill(&held, layer).map_err(|error| self.explain(error, layer)).act(act)?;
         unpacked.verify(Some(layer.diff)).act(act)?;
         Catalog::new(self.store).name_waiting_layer(&held, layer.chain, unpacked.size, &blob)?;
@@ -194,7 +211,9 @@ impl<'a> Puller<'a> {
 
     fn fill(&self, held: &Held<'_>, layer: &Layer) -> Result<(Unpacked, Blob)> {
         let place = self.places[&layer.blob];
-        let download = &self.wanted[place].file;
+        self.board.begun(place);
+        let nothing = || Error::new(Kind::Io, "the download has failed");
+        let download = self.wanted[place].file.get().ok_or_else(nothing)?;
         let file = || download.file().try_clone().act(|| "open the download");
         let (compression, _) = compression::recognise(self.board.follow(place, file()?))?;
         let mut stored = Told { inner: self.board.follow(place, file()?), layer: layer.blob, events: self.events };
@@ -220,32 +239,32 @@ impl<'a> Puller<'a> {
 
     /// The image is there: what was downloaded for it is needed no longer.
     fn forget(&self) {
-        for wanted in &self.wanted {
-            if let Err(error) = wanted.file.forget() {
+        for file in self.wanted.iter().filter_map(|wanted| wanted.file.get()) {
+            if let Err(error) = file.forget() {
                 tracing::warn!("{error}; 'lamina image prune' removes it");
             }
         }
     }
 }
 
-/// What the downloading threads share.
-struct Downloading<'a> {
-    session: &'a Session,
+/// The threads that download.
+struct Others<'a> {
+    downloading: Downloading<'a>,
     wanted: &'a [Wanted],
-    board: &'a Board,
     events: &'a dyn PullEvents,
 }
 
-impl Downloading<'_> {
+impl Others<'_> {
     fn run(&self, next: &AtomicUsize) {
-        let _alarm = Alarm(self.board);
+        let (session, board) = (self.downloading.session, self.downloading.board);
+        let _alarm = Alarm(board);
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(wanted) = self.wanted.get(index) else { return };
             let told = |bytes| self.events.downloaded(wanted.digest, bytes);
-            if let Err(error) = download(self.session, wanted, self.board, index, &told) {
-                self.board.fail(error.within(format!("layer {}", wanted.digest)));
-                self.session.stop();
+            if let Err(error) = self.downloading.download(wanted, index, &told) {
+                board.fail(error.within(format!("layer {}", wanted.digest)));
+                session.stop();
                 return;
             }
         }

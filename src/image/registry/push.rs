@@ -11,21 +11,20 @@ use std::{
     io::{self, Read},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
 };
 
-use oci_client::RegistryOperation;
 use oci_spec::image::{Descriptor, MediaType};
 
-use super::{AT_ONCE, Connection, kept, manifest::Manifest, session::Session};
+use super::{AT_ONCE, Connection, failure::Failure, kept, login::Access, manifest::Manifest, session::Session};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     id::{DiffId, Digest},
     image::{
         catalog::{Catalog, Image, Layer},
-        digests,
+        digests, read_error,
         reference::Reference,
         save::{Content, Verified, compressed, manifest as text, plain_in_file},
     },
@@ -82,7 +81,7 @@ pub fn push(
     connection: &Connection,
     events: &dyn PushEvents,
 ) -> Result<Pushed> {
-    let session = Session::open(reference, connection, RegistryOperation::Push)?;
+    let session = Session::open(reference, connection, Access::Push)?;
     let layers = Catalog::new(store).layers(image)?;
     events.found(image.config.diff_ids());
     let came = kept::find(store, image.id)?;
@@ -154,31 +153,39 @@ impl Sender<'_> {
                 });
             }
             drop(take);
-            let mut seen: Vec<(DiffId, Descriptor)> = Vec::new();
-            let mut descriptors = Vec::new();
-            for (index, layer) in layers.iter().enumerate() {
-                let known = seen.iter().find(|(diff, _)| *diff == layer.diff_id);
-                let descriptor = match known {
-                    Some((_, descriptor)) => descriptor.clone(),
-                    None => {
-                        let content = content(store, layer, index, came)?;
-                        let descriptor = text::descriptor(content.media_type.clone(), content.size, content.digest)?;
-                        seen.push((layer.diff_id, descriptor.clone()));
-                        if give.send((layer.diff_id, content)).is_err() {
-                            break;
-                        }
-                        descriptor
-                    }
-                };
-                descriptors.push(descriptor);
+            let descriptors = self.prepare(store, layers, came, give);
+            if descriptors.is_err() {
+                self.session.stop();
             }
-            drop(give);
-            Ok(descriptors)
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => descriptors,
+            descriptors
+        })?;
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(descriptors), Err)
+    }
+
+    /// Gets one layer after another ready; ends early when nobody sends them any more.
+    fn prepare(
+        &self,
+        store: &Store,
+        layers: &[Layer],
+        came: Option<&Manifest>,
+        give: SyncSender<Ready>,
+    ) -> Result<Vec<Descriptor>> {
+        let mut seen: Vec<(DiffId, Descriptor)> = Vec::new();
+        let mut descriptors = Vec::new();
+        for (index, layer) in layers.iter().enumerate() {
+            if let Some((_, descriptor)) = seen.iter().find(|(diff, _)| *diff == layer.diff_id) {
+                descriptors.push(descriptor.clone());
+                continue;
+            }
+            let content = content(store, layer, index, came)?;
+            let descriptor = text::descriptor(content.media_type.clone(), content.size, content.digest)?;
+            seen.push((layer.diff_id, descriptor.clone()));
+            descriptors.push(descriptor);
+            if give.send((layer.diff_id, content)).is_err() {
+                break;
+            }
         }
+        Ok(descriptors)
     }
 
     fn work(&self, ready: &Mutex<Receiver<Ready>>) -> Result<()> {
@@ -201,14 +208,16 @@ impl Sender<'_> {
                 return Ok(());
             }
         }
-        self.events.sending(diff, content.size.0);
         let Content { digest, size, mut bytes, .. } = content;
-        let next = || {
-            let part = part(&mut bytes)?;
-            self.events.sent(diff, part.as_ref().map_or(0, Vec::len) as u64);
-            Ok(part)
-        };
-        self.session.upload(digest, size.0, next).map_err(|failure| failure.error)?;
+        self.session.persist(|| {
+            self.events.sending(diff, size.0);
+            bytes.rewind().map_err(|error| Failure::last(read_error(error, "read the layer again")))?;
+            self.session.upload(digest, size.0, || {
+                let part = part(&mut bytes)?;
+                self.events.sent(diff, part.as_ref().map_or(0, Vec::len) as u64);
+                Ok(part)
+            })
+        })?;
         self.events.pushed(diff);
         Ok(())
     }

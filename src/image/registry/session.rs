@@ -3,25 +3,10 @@
 //!
 //! Invariant: no call outlasts a signal; what fails in passing is tried again, with growing pauses, a few times.
 
-use std::{
-    fmt, io,
-    pin::pin,
-    sync::{
-        Once,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, io, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{
-    StreamExt as _,
-    future::{Either, select},
-};
-use oci_client::{
-    Client, Reference as Name, RegistryOperation,
-    client::{BlobResponse, ClientConfig, ClientProtocol, SizedStream},
-    errors::OciDistributionError as Complaint,
-};
+use futures_util::future::{Either, select};
+use reqwest::Response;
 use signal_hook::consts::TERM_SIGNALS;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -30,10 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    Connection, credentials,
-    failure::{Failure, failure},
-};
+use super::{Connection, credentials, failure::Failure, login::Access, requests::Requests};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     id::Digest,
@@ -45,61 +27,42 @@ use crate::{
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
-/// What kinds of manifest there are.
-pub(super) const MANIFESTS: [&str; 4] = [
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
-
 /// See the module's comment.
 pub(super) struct Session {
     /// Only to be ended with this.
     runtime: Option<Runtime>,
     handle: Handle,
-    client: Client,
-    host: String,
-    path: String,
+    requests: Arc<Requests>,
     patience: Duration,
-    reached: AtomicBool,
     /// Whether all waiting is to end.
     stop: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.host, self.path)
+        write!(f, "a session with {}", self.host())
     }
 }
 
 impl Session {
     /// Connects, and logs in where credentials are known.
-    pub(super) fn open(reference: &Reference, connection: &Connection, wants: RegistryOperation) -> Result<Self> {
-        let auth = credentials::find(reference)?;
+    pub(super) fn open(reference: &Reference, connection: &Connection, access: Access) -> Result<Self> {
+        let credentials = credentials::find(reference)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.act(|| "start the threads that talk to the registry")?;
         let handle = runtime.handle().clone();
         let stop = watch::Sender::new(false);
         hear_signals(&handle, &stop)?;
-        let session = Self {
-            runtime: Some(runtime),
-            handle,
-            client: client(connection)?,
-            host: reference.domain().to_owned(),
-            path: reference.path().to_owned(),
-            patience: connection.patience,
-            reached: AtomicBool::new(false),
-            stop,
-        };
-        let name = session.name("latest");
-        session.persist(|| session.ask(session.client.auth(&name, &auth, wants)))?;
+        let repository = (reference.domain(), reference.path());
+        let requests = Arc::new(Requests::new(repository, connection, credentials, access)?);
+        let session = Self { runtime: Some(runtime), handle, requests, patience: connection.patience, stop };
+        session.persist(|| session.ask(session.requests.log_in()))?;
         Ok(session)
     }
 
     /// The registry's host and port.
     pub(super) fn host(&self) -> &str {
-        &self.host
+        self.requests.host()
     }
 
     /// Ends all waiting: another part has failed.
@@ -109,35 +72,25 @@ impl Session {
 
     /// A manifest by its tag or digest: its bytes.
     pub(super) fn manifest(&self, wanted: &str) -> Result<Vec<u8>> {
-        let name = self.name(wanted);
-        let auth = &oci_client::secrets::RegistryAuth::Anonymous; // the ones that the session began with count
-        self.persist(|| self.ask(self.client.pull_manifest_raw(&name, auth, &MANIFESTS))).map(|(bytes, _)| bytes.into())
+        self.persist(|| self.ask(self.requests.manifest(wanted)))
     }
 
     /// The bytes of a blob from `offset` on. They are not checked.
     pub(super) fn blob(&self, digest: Digest, offset: u64) -> Result<Remote<'_>, Failure> {
-        let (name, digest) = (self.name("latest"), digest.to_string());
-        let response = self.ask(self.client.pull_blob_stream_partial(&name, digest.as_str(), offset, None))?;
-        let (stream, skip) = match response {
-            BlobResponse::Partial(stream) => (stream, 0),
-            // It knows no ranges.
-            BlobResponse::Full(stream) => (stream, offset),
-        };
-        Ok(Remote { session: self, stream, skip })
+        let (response, goes_on) = self.ask(self.requests.blob(digest, offset))?;
+        // A registry may know no ranges.
+        Ok(Remote { session: self, response, skip: if goes_on { 0 } else { offset } })
     }
 
     /// Whether the repository has a blob.
     pub(super) fn has_blob(&self, digest: Digest) -> Result<bool> {
-        let (name, digest) = (self.name("latest"), digest.to_string());
-        self.persist(|| self.ask(self.client.blob_exists(&name, &digest)))
+        self.persist(|| self.ask(self.requests.has_blob(digest)))
     }
 
     /// Whether the registry could give the repository a blob that its repository `from` has.
     pub(super) fn mount_blob(&self, digest: Digest, from: &str) -> Result<bool> {
-        let (name, digest) = (self.name("latest"), digest.to_string());
-        let from = Name::with_tag(self.host.clone(), from.to_owned(), "latest".to_owned());
-        match self.ask(self.client.mount_blob(&name, &from, &digest)) {
-            Ok(()) => Ok(true),
+        match self.ask(self.requests.mount_blob(digest, from)) {
+            Ok(mounted) => Ok(mounted),
             Err(failure) if failure.error.kind() == Kind::Interrupted => Err(failure.error),
             // It may refuse, or not know how: then the bytes are sent.
             Err(_) => Ok(false),
@@ -151,11 +104,10 @@ impl Session {
         size: u64,
         mut next: impl FnMut() -> io::Result<Option<Vec<u8>>>,
     ) -> Result<(), Failure> {
-        let (client, name, digest) = (self.client.clone(), self.name("latest"), digest.to_string());
         let (sender, mut receiver) = tokio::sync::mpsc::channel::<io::Result<Vec<u8>>>(2);
         let parts = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
-        let parts = parts.map(|part| part.map(Into::into).map_err(Complaint::IoError));
-        let sent = self.handle.spawn(async move { client.push_blob_stream(&name, parts, &digest, Some(size)).await });
+        let requests = Arc::clone(&self.requests);
+        let sent = self.handle.spawn(async move { requests.upload(digest, size, parts).await });
         let mut broken = None;
         while broken.is_none() {
             let part = match next() {
@@ -177,7 +129,7 @@ impl Session {
         match broken {
             Some(broken) => Err(broken),
             None => match done? {
-                Ok(done) => done.map(drop).map_err(|complaint| self.failure(complaint)),
+                Ok(done) => done,
                 Err(_) => Err(Failure::last(Error::new(Kind::Io, "send the layer: the sending thread panicked"))),
             },
         }
@@ -185,13 +137,7 @@ impl Session {
 
     /// Publishes a manifest under a tag or its digest.
     pub(super) fn put_manifest(&self, wanted: &str, media_type: &str, bytes: &[u8]) -> Result<()> {
-        let name = self.name(wanted);
-        self.persist(|| {
-            let unfit = || Error::new(Kind::Invalid, format!("'{}' is no media type", media_type.escape_debug()));
-            let media_type = media_type.parse().map_err(|_| Failure::last(unfit()))?;
-            self.ask(self.client.push_manifest_raw(&name, bytes.to_vec(), media_type))
-        })
-        .map(drop)
+        self.persist(|| self.ask(self.requests.put_manifest(wanted, media_type, bytes.to_vec())))
     }
 
     /// Does it again after what passes, a few times.
@@ -209,43 +155,37 @@ impl Session {
         Pauses { session: self, left: PAUSES.iter() }
     }
 
-    fn name(&self, wanted: &str) -> Name {
-        let (host, path, wanted) = (self.host.clone(), self.path.clone(), wanted.to_owned());
-        if wanted.contains(':') { Name::with_digest(host, path, wanted) } else { Name::with_tag(host, path, wanted) }
-    }
-
-    fn ask<T>(&self, request: impl Future<Output = Result<T, Complaint>>) -> Result<T, Failure> {
-        let answer = self.wait(request)?.map_err(|complaint| self.failure(complaint));
-        self.reached.store(true, Ordering::Relaxed);
-        answer
-    }
-
-    fn failure(&self, complaint: Complaint) -> Failure {
-        failure(complaint, &self.host, self.reached.load(Ordering::Relaxed))
+    fn ask<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.wait(request)?
     }
 
     fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        if interrupt::asked() {
-            return Err(Failure::last(interrupt::interrupted()));
-        }
+        let silent = |_| Failure::last(self.silent());
+        // A timer begins inside the runtime only.
+        self.unless_stopped(async { timeout(self.patience, work).await }).map_err(Failure::last)?.map_err(silent)
+    }
+
+    /// # Errors
+    /// `Interrupted`.
+    fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        interrupt::check()?;
         let mut stop = self.stop.subscribe();
         let done = self.handle.block_on(async {
-            match select(pin!(stop.wait_for(|stop| *stop)), pin!(timeout(self.patience, work))).await {
+            match select(pin!(stop.wait_for(|stop| *stop)), pin!(work)).await {
                 Either::Left(_) => None,
                 Either::Right((done, _)) => Some(done),
             }
         });
-        match done {
-            Some(Ok(done)) => Ok(done),
-            Some(Err(_)) => Err(Failure::last(self.silent())),
-            None if interrupt::asked() => Err(Failure::last(interrupt::interrupted())),
-            None => Err(Failure::last(Error::new(Kind::Interrupted, "another part of it failed"))),
-        }
+        let stopped = || match interrupt::check() {
+            Err(interrupted) => interrupted,
+            Ok(()) => Error::new(Kind::Interrupted, "another part of it failed"),
+        };
+        done.ok_or_else(stopped)
     }
 
     fn silent(&self) -> Error {
         let seconds = self.patience.as_secs();
-        Error::new(Kind::Io, format!("registry {} has said nothing for {seconds} s", self.host))
+        Error::new(Kind::Io, format!("registry {} has said nothing for {seconds} s", self.host()))
     }
 }
 
@@ -270,11 +210,15 @@ impl Pauses<'_> {
     ///
     /// # Errors
     /// That of the failure, if there is no sense in another; `Interrupted`.
-    pub(super) fn after(&mut self, Failure { error, again }: Failure) -> Result<()> {
+    pub(super) fn after(&mut self, Failure { error, again, pause: asked }: Failure) -> Result<()> {
         let Some(pause) = self.left.next().filter(|_| again) else { return Err(error) };
+        let (asked, patience) = (asked.unwrap_or_default(), self.session.patience);
+        if asked > patience {
+            let (asked, patience) = (asked.as_secs(), patience.as_secs());
+            return Err(error.within(format!("it asks to be left alone for {asked} s, and {patience} s is the limit")));
+        }
         tracing::info!("{error}; trying again");
-        // A timer begins inside the runtime only.
-        self.session.wait(async { sleep(*pause).await }).map_err(|failure| failure.error)
+        self.session.unless_stopped(async { sleep(asked.max(*pause)).await })
     }
 
     /// Something went on meanwhile.
@@ -286,7 +230,7 @@ impl Pauses<'_> {
 /// The bytes of a blob as they come.
 pub(super) struct Remote<'a> {
     session: &'a Session,
-    stream: SizedStream,
+    response: Response,
     /// Bytes that are known already.
     skip: u64,
 }
@@ -301,10 +245,8 @@ impl Remote<'_> {
     /// The next of them, some thousand at a time; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         loop {
-            let part = match self.session.wait(self.stream.next())? {
-                None => return Ok(None),
-                Some(part) => part.map_err(|error| self.session.failure(Complaint::IoError(error)))?,
-            };
+            let part = self.session.wait(self.response.chunk())?;
+            let Some(part) = part.map_err(|error| self.session.requests.failure(error))? else { return Ok(None) };
             let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(part.len());
             self.skip -= skipped as u64;
             if skipped < part.len() {
@@ -312,29 +254,6 @@ impl Remote<'_> {
             }
         }
     }
-}
-
-fn client(connection: &Connection) -> Result<Client> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Another one that is installed does as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    // The client's library panics where there is none, even if it needs none.
-    if rustls_native_certs::load_native_certs().certs.is_empty() {
-        let what =
-            "talk to a registry: this machine has no certificates of authorities; install package ca-certificates";
-        return Err(Error::new(Kind::MissingProgram, what));
-    }
-    let config = ClientConfig {
-        protocol: if connection.plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
-        accept_invalid_certificates: !connection.tls_verify,
-        connect_timeout: Some(connection.patience),
-        use_monolithic_push: true,
-        user_agent: concat!("lamina/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
-    };
-    Client::try_from(config).map_err(|error| Error::with_source(Kind::Io, "make a client of registries", error))
 }
 
 /// Lets a signal end the waiting of all threads; [`interrupt`] tells them why.

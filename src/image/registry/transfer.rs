@@ -28,6 +28,8 @@ struct State {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
+    /// Its file is open.
+    begun: bool,
     /// Bytes that are in the file.
     there: u64,
     /// All of them, and their digest is right.
@@ -46,7 +48,8 @@ impl Board {
     }
 
     pub(super) fn came(&self, index: usize, there: u64) {
-        self.state().parts[index].there = there;
+        let part = &mut self.state().parts[index];
+        (part.begun, part.there) = (true, there);
         self.changed.notify_all();
     }
 
@@ -79,6 +82,12 @@ impl Board {
         };
         let state = self.changed.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
         if state.failed { Err(io::Error::other("the download has failed")) } else { Ok(state.parts[index].there) }
+    }
+
+    /// Waits until a part has a file, or will never have one.
+    pub(super) fn begun(&self, index: usize) {
+        let waiting = |state: &mut State| !state.failed && !state.parts[index].begun;
+        drop(self.changed.wait_while(self.state(), waiting).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits until a part is whole, or will never be.

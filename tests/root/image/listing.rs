@@ -1,7 +1,7 @@
 //! Everything about a tree that a layer keeps, as text, for comparing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
@@ -12,7 +12,21 @@ use lamina::{
     id::Digest,
 };
 
-/// Path in bytes to description. Hard links are told by the first path of the same file.
+/// [`listing`], with the first path of the same file for each hard link.
+pub fn listing_with_links(root: &Path) -> BTreeMap<Vec<u8>, String> {
+    let mut found = listing(root);
+    let mut first = HashMap::new();
+    for (path, text) in &mut found {
+        let stat = fs::symlink_metadata(root.join(std::ffi::OsStr::from_bytes(path))).unwrap();
+        if !stat.is_dir() {
+            let first = first.entry((stat.dev(), stat.ino())).or_insert_with(|| path.clone());
+            text.push_str(&format!(" is {}", first.escape_ascii()));
+        }
+    }
+    found
+}
+
+/// Path in bytes to description.
 pub fn listing(root: &Path) -> BTreeMap<Vec<u8>, String> {
     let mut found = BTreeMap::new();
     let mut queue = vec![PathBuf::new()];

@@ -15,14 +15,14 @@ use crate::{
     pool::Outcome,
     save::{
         commit_something,
-        foreign::{run, write_oci},
+        foreign::{run, same_for_umoci, write_oci},
         load, path, tree,
     },
 };
 
 pub(super) const CASES: [Case; 3] = [
     ("what_came_goes_on_unchanged", &["docker-registry", "skopeo"], what_came_goes_on_unchanged),
-    ("what_was_made_here_is_the_same_elsewhere", &["docker-registry", "skopeo"], made_here),
+    ("what_was_made_here_is_the_same_elsewhere", &["docker-registry", "skopeo", "umoci"], made_here),
     ("the_image_for_the_platform_comes", &["docker-registry", "skopeo"], platforms),
 ];
 
@@ -103,7 +103,8 @@ fn made_here(host: &Host) -> Outcome {
     let by_digest = registry.reference(&format!("made/here@{}", Digest::of(&bytes)));
     expect_eq!(host.json(&["inspect", "made:1"])?[0]["repo_digests"], json!([by_digest]));
     // skopeo checks every digest of what it copies.
-    run(host, "skopeo", &format!("copy -q --src-tls-verify=false docker://{there} dir:copied"))?;
+    run(host, "skopeo", &format!("copy -q --src-tls-verify=false docker://{there} oci:copied:1"))?;
+    same_for_umoci(host, "copied", &tree(host, "made:1")?)?;
     let said = http(host, "push", &there)?;
     expect_eq!(count(&said, "Layer already exists"), 2, "{said}");
     // Another repository gets them without their being sent.

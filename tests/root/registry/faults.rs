@@ -41,18 +41,18 @@ pub(super) const CASES: [Case; 7] = [
 const SIZE: u32 = 400_000;
 
 /// A layer of one file whose bytes do not compress.
-fn layer(name: &str, seed: u32) -> Outcome<Layer> {
+pub(super) fn layer(name: &str, seed: u32) -> Outcome<Layer> {
     let noise: String =
         (0..SIZE / 8).map(|n| format!("{:08x}", (n ^ seed).wrapping_mul(2_654_435_761).rotate_left(n % 31))).collect();
     Layer::gzip(&Tarball::default().file(name, &noise).end())
 }
 
-fn is_blob(path: &str, layer: &Layer) -> bool {
+pub(super) fn is_blob(path: &str, layer: &Layer) -> bool {
     path.ends_with(&layer.digest.to_string())
 }
 
 /// Nothing of an image is left, and no download.
-fn nothing_is_left(host: &Host) -> Outcome {
+pub(super) fn nothing_is_left(host: &Host) -> Outcome {
     expect_eq!(host.json(&["images", "-a"])?, serde_json::json!([]));
     for directory in ["blobs", "downloads"] {
         expect_eq!(fs::read_dir(host.root().join(directory))?.count(), 0, "files in {directory}");
@@ -68,10 +68,13 @@ fn cut(host: &Host) -> Outcome {
         let server = Server::start()?;
         server.image(name, &layers, "amd64")?;
         let there = server.reference(name);
-        server.answer(move |request, usual| match request.offset() {
+        server.answer(move |request, usual| {
             // Each time a little more than the last time.
-            Some(offset) => Answer { status, cut: Some(if status == 206 { 70_000 } else { offset + 70_000 }), ..usual },
-            None => usual,
+            let (offset, status) = request.offset().map_or((0, 200), |offset| (offset, status));
+            match request.path.contains("/blobs/") {
+                true => Answer { status, cut: Some(if status == 206 { 70_000 } else { offset + 70_000 }), ..usual },
+                false => usual,
+            }
         });
         http(host, "pull", &there)?;
         let asked = server.asked();
@@ -243,7 +246,7 @@ fn hanging(server: &Server, upper: &Layer) {
 }
 
 /// Bytes of the archives of layers, as `system df` counts them.
-fn archives(host: &Host) -> Outcome<u64> {
+pub(super) fn archives(host: &Host) -> Outcome<u64> {
     Ok(host.json(&["system", "df"])?[0]["archive_bytes"].as_u64().ok_or("a number")?)
 }
 
@@ -263,7 +266,7 @@ fn killed(host: &Host) -> Outcome {
     let there = server.reference("some:1");
     hanging(&server, &layers[1]);
     let mut child = host.spawn(&["pull", "--plain-http", &there], Stdio::null())?;
-    server.wait_for_hanging()?;
+    server.wait_for_hanging(1)?;
     // All of one layer, and of another what came before.
     for (layer, size) in [(&layers[0], layers[0].body.size), (&layers[1], 100_000)] {
         let download = host.root().join("downloads").join(layer.digest.hex());
@@ -302,7 +305,7 @@ fn signals(host: &Host) -> Outcome {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         hanging(&server, &layers[1]);
         let mut child = host.spawn(&["pull", "--plain-http", &there], Stdio::null())?;
-        server.wait_for_hanging()?;
+        server.wait_for_hanging(1)?;
         wait_for_a_layer(host, &mut child)?;
         kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
         let said = Said::from(child.wait_with_output()?);
@@ -351,7 +354,7 @@ fn memory(host: &Host) -> Outcome {
     Ok(())
 }
 
-struct Hasher(Sha256);
+pub(super) struct Hasher(pub(super) Sha256);
 
 impl io::Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -365,7 +368,7 @@ impl io::Write for Hasher {
 }
 
 /// `io::repeat` fills byte by byte in an unoptimised build.
-struct Ones;
+pub(super) struct Ones;
 
 impl io::Read for Ones {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

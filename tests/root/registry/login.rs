@@ -119,7 +119,7 @@ fn tokens(host: &Host) -> Outcome {
     let pull = ["pull", "--plain-http", &there];
     for credentials in ["wrong", "nothing"] {
         let said = with(host, credentials, &pull)?;
-        expect!(said.code == Some(1) && said.err.contains("refuses access (who?)"), "{credentials}: {said:?}");
+        expect!(said.code == Some(1) && said.err.contains("refuses access (401: who?)"), "{credentials}: {said:?}");
     }
     let said = with(host, "right", &pull)?;
     expect_eq!(said.code, Some(0), "{said:?}");

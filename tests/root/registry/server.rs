@@ -49,7 +49,12 @@ pub struct Answer {
     pub cut: Option<u64>,
     /// After what there is of the body, nothing comes, and the connection stays.
     pub hangs: bool,
+    /// Of what the client sends only so many bytes are read; then the connection is cut, or stays without an answer.
+    pub takes: Option<u64>,
 }
+
+/// What is sent and is longer is not kept.
+const KEPT: u64 = 64 << 20;
 
 /// A body, of which a part is made each time that it is asked for.
 #[derive(Clone)]
@@ -159,11 +164,11 @@ impl Server {
         std::mem::take(&mut self.inner.seen.lock().unwrap().lines)
     }
 
-    /// Waits until it lets a client wait for more of a body.
-    pub fn wait_for_hanging(&self) -> Outcome {
+    /// Waits until it lets a client wait for more of so many bodies at once.
+    pub fn wait_for_hanging(&self, count: usize) -> Outcome {
         let seen = self.inner.seen.lock().unwrap();
-        let wait = self.inner.changed.wait_timeout_while(seen, Duration::from_secs(60), |seen| seen.hanging == 0);
-        if wait.unwrap().1.timed_out() { Err("nobody came for the body that hangs".into()) } else { Ok(()) }
+        let wait = self.inner.changed.wait_timeout_while(seen, Duration::from_secs(60), |seen| seen.hanging < count);
+        if wait.unwrap().1.timed_out() { Err("too few came for bodies that hang".into()) } else { Ok(()) }
     }
 
     pub fn put(&self, path: &str, kind: &str, body: impl Into<Body>) {
@@ -250,14 +255,23 @@ fn serve(stream: TcpStream, inner: &Inner) -> io::Result<()> {
     let request = read(&mut reader)?;
     let length = request.headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     inner.seen.lock().unwrap().lines.push(request.line());
-    if matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
-        io::copy(&mut (&mut reader).take(length), &mut io::sink())?;
-    }
     let usual = usual(&request, inner);
     let answering = Arc::clone(&inner.answering.lock().unwrap());
-    let answer = answering(&request, usual);
-    let offset = if answer.status == 206 { request.offset().unwrap_or(0) } else { 0 };
-    write(&stream, &request, &answer, offset)?;
+    let mut answer = answering(&request, usual);
+    if request.method != "GET" {
+        let mut sent = (&mut reader).take(answer.takes.unwrap_or(length));
+        if request.method == "PUT" && answer.status == 201 && length <= KEPT {
+            let mut bytes = Vec::new();
+            sent.read_to_end(&mut bytes)?;
+            answer.status = keep(&request, bytes, inner);
+        } else {
+            io::copy(&mut sent, &mut io::sink())?;
+        }
+    }
+    if answer.takes.is_none() {
+        let offset = if answer.status == 206 { request.offset().unwrap_or(0) } else { 0 };
+        write(&stream, &request, &answer, offset)?;
+    }
     if answer.hangs {
         inner.seen.lock().unwrap().hanging += 1;
         inner.changed.notify_all();
@@ -266,6 +280,19 @@ fn serve(stream: TcpStream, inner: &Inner) -> io::Result<()> {
         inner.seen.lock().unwrap().hanging -= 1;
     }
     Ok(())
+}
+
+/// Keeps what was sent; a blob only if it has the digest that was told.
+fn keep(request: &Request, bytes: Vec<u8>, inner: &Inner) -> u16 {
+    let (path, kind) = match request.path.split_once("uploads/upload?digest=") {
+        Some((blobs, digest)) if digest == Digest::of(&bytes).to_string().replace(':', "%3A") => {
+            (format!("{blobs}{}", Digest::of(&bytes)), "application/octet-stream")
+        }
+        Some(_) => return 400,
+        None => (request.path.clone(), request.headers.get("content-type").map_or("", String::as_str)),
+    };
+    inner.content.lock().unwrap().insert(path, (kind.to_owned(), bytes.into()));
+    201
 }
 
 fn read(reader: &mut impl io::BufRead) -> io::Result<Request> {

@@ -16,14 +16,14 @@ use super::{base, row};
 use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
 
 /// What was read of a terminal so far.
-struct Screen {
-    master: File,
-    text: String,
+pub struct Screen {
+    pub master: File,
+    pub text: String,
 }
 
 impl Screen {
-    /// Reads until `words` came.
-    fn until(&mut self, words: &str) -> Outcome {
+    /// Reads until `words` came; what comes behind them is kept.
+    pub fn until(&mut self, words: &str) -> Outcome {
         let mut bytes = [0; 1024];
         let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
         while !self.text.contains(words) {
@@ -33,7 +33,8 @@ impl Screen {
                 self.master.read(&mut bytes).map_err(|error| format!("no '{words}' in {:?}: {error}", self.text))?;
             self.text.push_str(&String::from_utf8_lossy(&bytes[..length]));
         }
-        self.text.clear();
+        let end = self.text.find(words).map_or(0, |at| at + words.len());
+        self.text.drain(..end);
         Ok(())
     }
 

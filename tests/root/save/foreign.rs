@@ -1,16 +1,16 @@
 //! With skopeo, umoci and buildah: what they wrote goes in and out unchanged, and they read what is written.
 
-use std::{fs, io::Write as _, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, io::Write as _, path::Path, process::Command};
 
 use flate2::{Compression, write::GzEncoder};
 use lamina::{driver::DriverKind, id::Digest};
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::{Value, json};
 
-use super::{load, path, tree};
+use super::{everything::put_everything, load, path, tree};
 use crate::{
     archive, expect, expect_eq,
-    image::{listing::listing, tarball::Tarball},
+    image::{listing::listing_with_links, tarball::Tarball},
     lamina::{Host, with_host, write_tar},
     pool::Outcome,
 };
@@ -19,9 +19,10 @@ use crate::{
 type Case = (&'static str, &'static [&'static str], fn(&Host) -> Outcome);
 
 pub(super) fn trials() -> Vec<Trial> {
-    let cases: [Case; 3] = [
+    let cases: [Case; 4] = [
         ("what_came_goes_out_unchanged", &["skopeo"], what_came_goes_out_unchanged),
         ("others_read_what_is_written", &["skopeo", "umoci"], others_read_what_is_written),
+        ("what_others_make_comes", &["umoci", "buildah", "skopeo"], what_others_make_comes),
         ("buildah_pulls_what_is_written", &["buildah"], buildah_pulls_what_is_written),
     ];
     let trial = |driver: DriverKind, (name, programs, case): Case| {
@@ -153,11 +154,67 @@ fn others_read_what_is_written(host: &Host) -> Outcome {
         // Both are OCI layouts.
         fs::create_dir(host.file(format))?;
         run(host, "tar", &format!("-xf {format}.tar -C {format}"))?;
-        run(host, "umoci", &format!("unpack --image {format}:1 bundle-{format}"))?;
-        let theirs = listing(&host.file(&format!("bundle-{format}/rootfs")));
-        expect_eq!(theirs, here, "{format}");
+        same_for_umoci(host, format, &here)?;
     }
     Ok(())
+}
+
+/// umoci unpacks tag 1 of this OCI layout to this tree.
+pub fn same_for_umoci(host: &Host, layout: &str, here: &BTreeMap<Vec<u8>, String>) -> Outcome {
+    run(host, "umoci", &format!("unpack --image {layout}:1 bundle-{layout}"))?;
+    let theirs = listing_with_links(&host.file(&format!("bundle-{layout}/rootfs")));
+    // The first difference alone is told.
+    for (path, text) in here {
+        expect_eq!(theirs.get(path), Some(text), "{layout}: {}", path.escape_ascii());
+    }
+    expect_eq!(theirs.len(), here.len(), "{layout}");
+    Ok(())
+}
+
+/// What umoci and buildah pack is here what they packed.
+fn what_others_make_comes(host: &Host) -> Outcome {
+    host.pool("512M")?;
+    for command in ["init --layout umoci", "new --image umoci:1", "unpack --image umoci:1 bundle"] {
+        run(host, "umoci", command)?;
+    }
+    let rootfs = host.file("bundle/rootfs");
+    put_everything(&rootfs)?;
+    run(host, "umoci", "repack --refresh-bundle --image umoci:1 bundle")?;
+    fs::remove_dir_all(rootfs.join("every/dir"))?;
+    fs::write(rootfs.join("every/dir"), "is a file now")?;
+    run(host, "umoci", "repack --image umoci:1 bundle")?;
+    run(host, "tar", "-cf umoci.tar -C umoci .")?;
+    let id = host.ok(&["load", "-i", &path(host, "umoci.tar")])?;
+    let id = id.rsplit(' ').next().unwrap_or_default();
+    same_for_umoci(host, "umoci", &tree(host, id)?)?;
+
+    let buildah = |arguments: &str| -> Outcome<String> {
+        let storage = "--root storage --runroot run --storage-driver vfs";
+        let said = run(host, "buildah", &format!("{storage} {arguments}"))?;
+        Ok(String::from_utf8(said)?.trim().to_owned())
+    };
+    let working = buildah("from scratch")?;
+    let mounted = buildah(&format!("mount {working}"))?;
+    put_everything(Path::new(&mounted))?;
+    fs::write(host.file("copied"), "copied")?;
+    buildah(&format!("copy --chown 5:6 {working} copied /every/copied"))?;
+    buildah(&format!("config --env A=b --label c=d {working}"))?;
+    for archive in ["oci", "docker"] {
+        let name = format!("{archive}-archive:buildah-{archive}.tar:some/{archive}:1");
+        buildah(&format!("commit -q --format {archive} {working} {name}"))?;
+        let said = host.ok(&["load", "-i", &path(host, &format!("buildah-{archive}.tar"))])?;
+        expect_eq!(said, format!("Loaded image: some/{archive}:1"));
+        let name = format!("some/{archive}:1");
+        expect_eq!(host.json(&["inspect", &name])?[0]["config"]["config"]["Env"][0], "A=b");
+        let layout = format!("made-{archive}");
+        let from =
+            format!("{archive}-archive:buildah-{archive}.tar{}", if archive == "oci" { ":some/oci:1" } else { "" });
+        run(host, "skopeo", &format!("copy -q {from} oci:{layout}:1"))?;
+        same_for_umoci(host, &layout, &tree(host, &name)?)?;
+    }
+    buildah(&format!("umount {working}"))?;
+    buildah(&format!("rm {working}"))?;
+    host.check()
 }
 
 fn buildah_pulls_what_is_written(host: &Host) -> Outcome {

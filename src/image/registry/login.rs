@@ -1,0 +1,181 @@
+//! How to come in at a registry: as anybody, with a password, or with a token that another server gives for it
+//! (distribution-spec's "token authentication").
+//!
+//! Invariant: one token is asked for at a time, and a new one before the old one ends; no secret is in an error or a log.
+
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http_auth::ChallengeParser;
+use reqwest::{
+    StatusCode, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
+};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::{credentials::Credentials, failure::Failure, requests::Peer};
+use crate::error::{Error, Kind};
+
+/// A token of sane size has a few thousand bytes.
+const TOKEN_LIMIT: u64 = 1 << 20;
+
+/// As many seconds as a token is good at least, and if nothing is said; and at most.
+const SHORTEST: u64 = 60;
+const LONGEST: u64 = 24 * 60 * 60;
+
+/// So long before its end a token is good no more: a request takes its time.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What a login is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Pull,
+    Push,
+}
+
+/// See the module's comment.
+pub(super) struct Login {
+    /// Where a registry tells how to come in.
+    root: Url,
+    scope: String,
+    credentials: Credentials,
+    way: Mutex<Option<Way>>,
+}
+
+enum Way {
+    Open,
+    Password(HeaderValue),
+    Token { realm: Url, service: Option<String>, token: Option<(HeaderValue, Instant)> },
+}
+
+#[derive(Default, Deserialize)]
+struct Given {
+    token: Option<String>,
+    /// Its name of OAuth 2; some give both.
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+impl Login {
+    /// For the repository `path` of the registry whose API begins at `root`.
+    pub(super) fn new(root: Url, path: &str, credentials: Credentials, access: Access) -> Self {
+        let actions = if access == Access::Pull { "pull" } else { "pull,push" };
+        Self { root, scope: format!("repository:{path}:{actions}"), credentials, way: Mutex::default() }
+    }
+
+    /// What a request says to be let in.
+    pub(super) async fn authorization(&self, peer: &Peer) -> Result<Option<HeaderValue>, Failure> {
+        let mut way = self.way.lock().await;
+        let way = match &mut *way {
+            Some(way) => way,
+            unknown => unknown.insert(self.way(peer).await?),
+        };
+        match way {
+            Way::Open => Ok(None),
+            Way::Password(known) => Ok(Some(known.clone())),
+            Way::Token { token: Some((token, end)), .. } if Instant::now() < *end => Ok(Some(token.clone())),
+            Way::Token { realm, service, token } => {
+                let new = self.token(peer, realm, service.as_deref()).await?;
+                Ok(Some(token.insert(new).0.clone()))
+            }
+        }
+    }
+
+    async fn way(&self, peer: &Peer) -> Result<Way, Failure> {
+        let response = peer.send(peer.client().get(self.root.clone())).await?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            return Err(peer.refusal(response).await);
+        }
+        match (bearer(response.headers()), self.password()?) {
+            (Some((realm, service)), _) => {
+                let malformed = || {
+                    let what = format!("registry {} names no place that gives tokens", peer.host);
+                    Failure::last(Error::new(Kind::Invalid, what))
+                };
+                let realm = Url::parse(&realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+                Ok(Way::Token { realm: realm.ok_or_else(malformed)?, service, token: None })
+            }
+            (None, Some(password)) if response.headers().contains_key(WWW_AUTHENTICATE) => Ok(Way::Password(password)),
+            _ => Ok(Way::Open),
+        }
+    }
+
+    async fn token(&self, peer: &Peer, realm: &Url, service: Option<&str>) -> Result<(HeaderValue, Instant), Failure> {
+        let mut url = realm.clone();
+        url.query_pairs_mut().append_pair("scope", &self.scope);
+        if let Some(service) = service {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        let mut request = peer.client().get(url);
+        if let Some(password) = self.password()? {
+            request = request.header(AUTHORIZATION, password);
+        }
+        let asked = Instant::now();
+        let response = peer.send(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(peer.refusal(response).await);
+        }
+        let bytes = peer.body(response, TOKEN_LIMIT, "a token").await?;
+        let given: Given = serde_json::from_slice(&bytes).unwrap_or_default();
+        let unfit = || Failure::last(Error::new(Kind::Invalid, format!("registry {} gives no token", peer.host)));
+        let token = given.token.or(given.access_token).ok_or_else(unfit)?;
+        let lifetime = Duration::from_secs(given.expires_in.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST));
+        Ok((secret(format!("Bearer {token}"))?, asked + lifetime - MARGIN))
+    }
+
+    fn password(&self) -> Result<Option<HeaderValue>, Failure> {
+        match &self.credentials {
+            Credentials::Nobody => Ok(None),
+            Credentials::Basic(user, password) => {
+                secret(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))).map(Some)
+            }
+        }
+    }
+}
+
+fn secret(text: String) -> Result<HeaderValue, Failure> {
+    let unfit = |_| Failure::last(Error::new(Kind::Invalid, "a registry's token has bytes that no header has"));
+    let mut value = HeaderValue::try_from(text).map_err(unfit)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The realm and the service of the first challenge that asks for a token.
+fn bearer(headers: &HeaderMap) -> Option<(String, Option<String>)> {
+    let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let challenges = texts.flat_map(|text| ChallengeParser::new(text).filter_map(Result::ok));
+    challenges.filter(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer")).find_map(|challenge| {
+        let parameter = |wanted: &str| {
+            let found = challenge.params.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| value.to_unescaped())
+        };
+        Some((parameter("realm")?, parameter("service")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bearer;
+    use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+
+    #[test]
+    fn a_token_is_asked_for_where_it_is_offered() {
+        let asks = |texts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for text in texts {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(text));
+            }
+            bearer(&headers)
+        };
+        let expected = Some(("https://a/t?x=1".to_owned(), Some("r, \"s\"".to_owned())));
+        let full = r#"Bearer realm="https://a/t?x=1", Service="r, \"s\"", scope="repository:x:pull""#;
+        assert_eq!(asks(&[full]), expected);
+        assert_eq!(asks(&["Basic realm=\"x\"", full]), expected);
+        assert_eq!(asks(&["bearer realm=x"]), Some(("x".to_owned(), None)));
+        for other in ["Basic realm=\"x\"", "Bearer service=\"x\"", "Bearer", "\"", ""] {
+            assert_eq!(asks(&[other]), None, "{other}");
+        }
+    }
+}
