@@ -108,7 +108,7 @@ pub fn builds_at_once_and_pruning_disturb_nobody(host: &Host) -> Outcome {
         let pruner = scope.spawn(|| prune(host, &ended));
         let one = |name: &str| {
             let mut said = Vec::new();
-            for cache in ["--no-cache", "-q", "-q", "--no-cache"] {
+            for cache in ["--no-cache", "-q"] {
                 said.push(host.run(&["build", cache, "-t", name, &directory])?);
             }
             Outcome::Ok(said)
