@@ -69,7 +69,7 @@ impl Catalog<'_> {
         Ok(line)
     }
 
-    /// Removes an image with all its references.
+    /// Removes an image with all its references, unless it was given another one since it was looked up.
     ///
     /// # Errors
     /// `InUse` while a container was made from it.
@@ -89,6 +89,7 @@ impl Catalog<'_> {
             let names = digests::names(tx, image.id)?;
             let untagged = match what {
                 What::Name(reference) => with_digests(&names, reference),
+                What::Everything if is_named_anew(tx, image)? => Vec::new(),
                 What::Everything => names,
                 What::Image => {
                     require_alone(tx, name, image.id, &names)?;
@@ -116,7 +117,7 @@ enum What {
     Name(Reference),
     /// An image, if it has one name at most and nothing was built from it.
     Image,
-    /// An image with all its names.
+    /// An image with all its names, if they are those that were known.
     Everything,
 }
 
@@ -204,6 +205,15 @@ fn delete(tx: &Transaction<'_>, id: ImageId) -> Result<()> {
 fn is_named(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {
     let question = "SELECT EXISTS (SELECT 1 FROM tags WHERE image = :id)";
     tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()
+}
+
+/// Whether another command, a build that has come to its end, say, has named it since it was looked up.
+fn is_named_anew(tx: &Transaction<'_>, image: &Image) -> Result<bool> {
+    let mut statement = tx.prepare("SELECT reference FROM tags WHERE image = :id").sql()?;
+    let names =
+        statement.query_map(named_params! {":id": image.id.to_string()}, |row| row.get::<_, String>(0)).sql()?;
+    let names = names.collect::<rusqlite::Result<Vec<_>>>().sql()?;
+    Ok(names.iter().any(|name| image.references.iter().all(|known| known.canonical() != *name)))
 }
 
 fn exists(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {

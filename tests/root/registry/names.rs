@@ -2,6 +2,10 @@
 
 use std::fs;
 
+use lamina::{
+    image::catalog::{Catalog, Image},
+    store::Store,
+};
 use serde_json::json;
 
 use super::{
@@ -10,7 +14,7 @@ use super::{
     http,
     server::Server,
 };
-use crate::{expect_eq, lamina::Host, pool::Outcome};
+use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
 
 pub(super) const CASE: Case = ("a_name_goes_alone", &[], a_name_goes_alone);
 
@@ -51,6 +55,17 @@ fn a_name_goes_alone(host: &Host) -> Outcome {
     http(host, "pull", &by_digest)?;
     http(host, "pull", &tag)?;
     expect_eq!(lines(host, &["rmi", &id])?, [untagged(&tag), untagged(&by_digest), deleted]);
+    nothing_is_left(host)?;
+
+    // One that was to be pruned, and is named before it goes, stays with that name.
+    http(host, "pull", &tag)?;
+    host.ok(&["tag", &tag, "anew:1"])?;
+    let store = Store::open(&host.root())?.ok_or("no pool")?;
+    let catalog = Catalog::new(&store);
+    let seen = Image { references: Vec::new(), ..catalog.find("anew:1")? };
+    let removed = catalog.remove_image(&seen)?;
+    expect!(removed.untagged.is_empty() && removed.deleted.is_empty(), "{removed:?}");
+    catalog.remove_image(&catalog.find("anew:1")?)?;
     nothing_is_left(host)?;
 
     // What another image was built from stays as a step to it, and goes with it.
