@@ -9,6 +9,7 @@ use std::{
     fmt,
     fs::{self, File},
     io,
+    os::fd::OwnedFd,
     path::Path,
     time::{Duration, Instant},
 };
@@ -78,41 +79,62 @@ pub fn mounts_everywhere(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sig
 }
 
 /// The same, without those in other namespaces that go in a moment: where mounts are private, whoever starts a container
-/// has a copy of every mount until the container has its own root.
+/// has a copy of every mount until the container has its own root. A signal ends the waiting, and no more: this is also
+/// asked where interrupted work is undone.
 ///
 /// # Errors
 /// As [`mounts_everywhere`]; the kernel's reason for not letting a process be watched.
 pub fn lasting_mounts(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sighting>> {
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut watch: Option<Watch> = None;
     loop {
         let found = mounts_everywhere(&wanted)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        match found.iter().find_map(|sighting| sighting.process.as_ref()) {
-            Some((id, _)) if !left.is_zero() => wait_for_change(*id, left)?,
-            _ => return Ok(found),
+        let Some((id, _)) = found.iter().find_map(|sighting| sighting.process.as_ref()).filter(|_| !left.is_zero())
+        else {
+            return Ok(found);
+        };
+        match watch.take().filter(|watch| watch.process == *id) {
+            Some(watch) if !watch.wait(left)? => deadline = Instant::now(),
+            Some(_) => {}
+            // Looked at once more before it is waited for: what went until it was watched makes no event.
+            None => watch = Watch::open(*id)?,
         }
     }
 }
 
-/// Waits until the mounts of a process' namespace change, or the process ends: its mountinfo tells the former
-/// (`proc_pid_mountinfo(5)`), and its descriptor (`pidfd_open(2)`) the latter.
-fn wait_for_change(process: u32, most: Duration) -> Result<()> {
-    let act = || format!("watch process {process}");
-    let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    let end = match pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(()),
-        opened => opened.act(act)?,
-    };
-    let table = match File::open(format!("/proc/{process}/mountinfo")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened.act(act)?,
-    };
-    let mut watched = [PollFd::new(&end, PollFlags::IN), PollFd::new(&table, PollFlags::PRI)];
-    let most = Timespec { tv_sec: most.as_secs().cast_signed(), tv_nsec: most.subsec_nanos().into() };
-    match poll(&mut watched, Some(&most)) {
-        // Whoever sent the signal sees to what comes of it.
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(errno).act(act),
+/// A process whose end and whose namespace's changes are waited for. An open mountinfo keeps the namespace.
+struct Watch {
+    process: u32,
+    end: OwnedFd,
+    table: File,
+}
+
+impl Watch {
+    /// `None` if it has ended.
+    fn open(process: u32) -> Result<Option<Self>> {
+        let act = || format!("watch process {process}");
+        let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return Ok(None) };
+        let end = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(None),
+            opened => opened.act(act)?,
+        };
+        match File::open(format!("/proc/{process}/mountinfo")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(Self { process, end, table: opened.act(act)? })),
+        }
+    }
+
+    /// Waits until the mounts of its namespace change, which mountinfo tells (`proc_pid_mountinfo(5)`), or it ends, which
+    /// its descriptor does (`pidfd_open(2)`), or the time is over; tells whether no signal came before that.
+    fn wait(&self, most: Duration) -> Result<bool> {
+        let mut watched = [PollFd::new(&self.end, PollFlags::IN), PollFd::new(&self.table, PollFlags::PRI)];
+        let most = Timespec { tv_sec: most.as_secs().cast_signed(), tv_nsec: most.subsec_nanos().into() };
+        match poll(&mut watched, Some(&most)) {
+            Ok(_) => Ok(true),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno).act(|| format!("watch process {}", self.process)),
+        }
     }
 }
 

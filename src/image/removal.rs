@@ -72,7 +72,7 @@ impl Catalog<'_> {
     /// Removes an image with all its references, unless it was given another one since it was looked up.
     ///
     /// # Errors
-    /// `InUse` while a container was made from it.
+    /// `InUse` while a container was made from it, or a build that runs needs it.
     pub fn remove_image(&self, image: &Image) -> Result<Removed> {
         self.remove_names(&image.id.to_string(), image, &What::Everything)
     }

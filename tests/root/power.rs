@@ -20,16 +20,21 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     disk::{LoopDisk, make_ext4, mount_ext4},
     expect_eq,
+    image::tarball::Tarball,
     lamina::{Host, with_flaky_host},
     pool::Outcome,
+    registry::server::{Layer, Server},
 };
 
 pub fn trials() -> Vec<Trial> {
-    let case = |driver| {
-        let name = format!("power::{driver}::what_was_told_is_kept");
-        Trial::ignorable_test(name, move || with_flaky_host(driver, what_was_told_is_kept))
+    let cases: [(&str, fn(&Host) -> Outcome); 2] =
+        [("what_was_told_is_kept", what_was_told_is_kept), ("images_are_kept", images_are_kept)];
+    let of = |driver| {
+        cases.map(|(name, case)| {
+            Trial::ignorable_test(format!("power::{driver}::{name}"), move || with_flaky_host(driver, case))
+        })
     };
-    DriverKind::ALL.into_iter().map(case).collect()
+    DriverKind::ALL.into_iter().flat_map(of).collect()
 }
 
 /// What the kernel says when a file system comes back.
@@ -39,15 +44,54 @@ pub fn expect_messages() {
     }
 }
 
-/// Each command has come to its end when the power fails.
+/// The command has come to its end when the power fails.
+fn power_fails_after(host: &Host, args: &[&str]) -> Outcome<String> {
+    let said = host.ok(args)?;
+    host.lose_power()?;
+    host.check()?;
+    Ok(said)
+}
+
+/// Whether a container of the image has these files.
+fn has_files(host: &Host, image: &str, files: &[(&str, &str)]) -> Outcome {
+    let id = host.ok(&["create", image])?;
+    let target = host.mount(&id)?;
+    for (file, content) in files {
+        expect_eq!(fs::read_to_string(target.join(file))?, *content, "{file} of {image}");
+    }
+    host.ok(&["umount", &id])?;
+    host.ok(&["rm", &id]).map(drop)
+}
+
+/// What comes from a registry, a Dockerfile and an archive, and an archive itself.
+fn images_are_kept(host: &Host) -> Outcome {
+    expect_messages();
+    let after = |args: &[&str]| power_fails_after(host, args);
+    host.pool("512M")?;
+    let server = Server::start()?;
+    let tar = |name: &str| Tarball::default().file(name, name).end();
+    server.image("pulled:1", &[Layer::gzip(&tar("lower"))?, Layer::gzip(&tar("upper"))?], "amd64")?;
+    let pulled = server.reference("pulled:1");
+    after(&["pull", "--plain-http", &pulled])?;
+    after(&["tag", &pulled, "base:1"])?;
+    let context = host.file("context");
+    fs::create_dir(&context)?;
+    fs::write(context.join("Dockerfile"), "FROM base:1\nCOPY Dockerfile /copied\nENV A=1\n")?;
+    let built = after(&["build", "-q", "-t", "built:1", &context.to_string_lossy()])?;
+    has_files(host, "built:1", &[("lower", "lower"), ("upper", "upper")])?;
+    let archive = host.file("saved.tar").to_string_lossy().into_owned();
+    after(&["save", "-o", &archive, "built:1"])?;
+    after(&["rmi", "built:1", "base:1", &pulled])?;
+    expect_eq!(host.json(&["images", "-a"])?, serde_json::json!([]));
+    after(&["load", "-i", &archive])?;
+    expect_eq!(host.ok(&["images", "-q", "--no-trunc"])?, built);
+    has_files(host, "built:1", &[("lower", "lower"), ("upper", "upper")])
+}
+
+/// Containers, and the pool below.
 fn what_was_told_is_kept(host: &Host) -> Outcome {
     expect_messages();
-    let after = |args: &[&str]| {
-        let said = host.ok(args)?;
-        host.lose_power()?;
-        host.check()?;
-        Ok::<_, crate::pool::Fault>(said)
-    };
+    let after = |args: &[&str]| power_fails_after(host, args);
     host.sync()?;
     after(&host.pool_args("512M"))?;
     let tar = host.file("rootfs.tar");
