@@ -149,6 +149,8 @@ points! {
     RunNoted = "run-noted",
     /// Its process has begun, and nobody is told yet.
     RunBegun = "run-begun",
+    /// overlay, vfs: the processes of a container are stopped where they are, and nothing of it is copied yet.
+    InstantFrozen = "instant-frozen",
     /// The process of a container was sent the signal to stop.
     StopAsked = "stop-asked",
     /// The process of a container that is to be removed has ended, and all else is there still.
@@ -181,7 +183,9 @@ impl Point {
             | Self::DataFilled
             | Self::DataRemoving
             | Self::DataRemoved => matches!(driver, DriverKind::Overlay),
-            Self::VolumeFilled | Self::VolumeUnnamed => matches!(driver, DriverKind::Overlay | DriverKind::Vfs),
+            Self::VolumeFilled | Self::VolumeUnnamed | Self::InstantFrozen => {
+                matches!(driver, DriverKind::Overlay | DriverKind::Vfs)
+            }
             Self::LimitSet
             | Self::GrowIntent
             | Self::GrowActed

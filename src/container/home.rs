@@ -66,10 +66,15 @@ impl Home {
         self.directory.join("oom")
     }
 
+    /// Makes it, if it is not there.
+    pub(super) fn make(&self) -> Result<()> {
+        let act = || format!("make {}", self.directory.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).act(act)
+    }
+
     /// Gets it ready for a run, of which it knows nothing yet; that it was started once stays known.
     pub(super) fn prepare(&self, hostname: &str, network: Network) -> Result<()> {
-        let act = || format!("make {}", self.directory.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).act(act)?;
+        self.make()?;
         let of_host = |path: &str| match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             text => text.act(|| format!("read {path}")),

@@ -18,8 +18,7 @@ use crate::{
     error::{Error, Kind, Result},
     interrupt,
     runtime::{
-        Cgroup, Command, End, Launch, Limits, Mount, MountKind, Network, OciRuntime, Process, RunDirectory, Session,
-        Wishes, clear,
+        Cgroup, Command, End, Launch, Limits, Network, OciRuntime, Process, RunDirectory, Session, Wishes, clear,
     },
 };
 
@@ -112,7 +111,7 @@ impl Containers<'_> {
         let launch = Launch {
             runtime: runtime(settings)?,
             run: run.clone(),
-            command: self.command(container, settings, hostname, &home)?,
+            command: self.command(container, settings, hostname)?,
             mount: self.store.mounts(&container.key())?,
             stdin: settings.stdin,
             keep_stdin: settings.terminal || !settings.stdin_once,
@@ -157,7 +156,7 @@ impl Containers<'_> {
         self.watch(container, wishes)
     }
 
-    fn command(&self, container: &Container, settings: &Settings, hostname: String, home: &Home) -> Result<Command> {
+    fn command(&self, container: &Container, settings: &Settings, hostname: String) -> Result<Command> {
         let mut env = settings.env.clone();
         let mut add = |name: &str, value: &str| {
             if !env.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name)) {
@@ -168,32 +167,13 @@ impl Containers<'_> {
         if settings.terminal {
             add("TERM", "xterm");
         }
-        let mut mounts = home.binds();
-        for volume in &settings.volumes {
-            let source = self.host_path(container, volume)?;
-            mounts.push(super::volumes::bind(volume, source));
-        }
-        mounts.extend(settings.tmpfs.iter().map(|tmpfs| Mount {
-            target: tmpfs.target.clone(),
-            kind: MountKind::Tmpfs,
-            source: "tmpfs".into(),
-            options: [&["nosuid", "nodev", "noexec"].map(str::to_owned), tmpfs.options.as_slice()].concat(),
-        }));
-        // What the user puts in the place of one of these is there instead; what lies above is mounted first.
-        let taken: Vec<String> = mounts.iter().skip(super::home::HOSTS_FILES.len()).map(|m| m.target.clone()).collect();
-        let mut own = 0;
-        mounts.retain(|mount| {
-            own += 1;
-            own > super::home::HOSTS_FILES.len() || !taken.contains(&mount.target)
-        });
-        mounts.sort_by_key(|mount| std::path::Path::new(&mount.target).components().count());
         Ok(Command {
             args: settings.args(),
             env,
             cwd: settings.working_dir.clone(),
             user: settings.user.clone(),
             network: settings.network.unwrap_or(Network::None),
-            mounts,
+            mounts: self.mounts(container, settings, None)?,
             hostname,
             terminal: settings.terminal,
             read_only: settings.read_only,
@@ -273,6 +253,8 @@ impl Containers<'_> {
     /// # Errors
     /// `Invalid` if it does not run, or if it is so already; `Unsupported` without a cgroup freezer.
     pub fn pause(&self, container: &Container, paused: bool) -> Result<()> {
+        // No command stops it for an instant meanwhile, and lets it go on then.
+        let _lock = self.lock(container)?;
         let (_, state) = self.live(container)?;
         if paused == (state == super::status::State::Paused) {
             let word = if paused { "already" } else { "not" };

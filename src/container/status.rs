@@ -108,11 +108,8 @@ impl Containers<'_> {
         let exit = home.exit()?;
         let state = match (&init, started, exit) {
             (Some(_), Some(_), _) if !run.waits_to_begin() => {
-                if Cgroup::new(run.id()).is_frozen()? {
-                    State::Paused
-                } else {
-                    State::Running
-                }
+                // Asked in this order: the note is there before the processes are stopped and until they go on.
+                if Cgroup::new(run.id()).is_frozen()? && !run.is_still() { State::Paused } else { State::Running }
             }
             (None, Some(_), _) => State::Exited,
             _ => State::Created,

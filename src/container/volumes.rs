@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
 
@@ -60,9 +61,33 @@ impl Containers<'_> {
         anonymous.map(|wanted| Volumes::of(self.store).remove(&wanted.volume)).fold(Ok(()), Result::and)
     }
 
+    /// All that the container has besides its volume, what lies above others first. With the container's lock held; a
+    /// data volume is filled from the tree at `root` before its first use, or from a mount of its own.
+    pub(super) fn mounts(
+        &self,
+        container: &Container,
+        settings: &Settings,
+        root: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<Mount>> {
+        let mut mounts = self.home(container).binds();
+        // What the user puts in the place of one of these is there instead.
+        mounts.retain(|mount| !settings.targets().any(|taken| taken == mount.target));
+        for volume in &settings.volumes {
+            mounts.push(bind(volume, self.host_path(container, volume, root)?));
+        }
+        mounts.extend(settings.tmpfs.iter().map(|tmpfs| Mount {
+            target: tmpfs.target.clone(),
+            kind: MountKind::Tmpfs,
+            source: "tmpfs".into(),
+            options: [&["nosuid", "nodev", "noexec"].map(str::to_owned), tmpfs.options.as_slice()].concat(),
+        }));
+        mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
+        Ok(mounts)
+    }
+
     /// Where on the host what the container has at a volume's place lies. A directory of the host that is missing is
-    /// made, as Docker does; a data volume is filled before its first use. With the container's lock held.
-    pub(super) fn host_path(&self, container: &Container, wanted: &VolumeMount) -> Result<PathBuf> {
+    /// made, as Docker does.
+    fn host_path(&self, container: &Container, wanted: &VolumeMount, root: Option<BorrowedFd<'_>>) -> Result<PathBuf> {
         if let Source::Host(path) = &wanted.source {
             let path = Path::new(path);
             if !path.exists() {
@@ -79,6 +104,9 @@ impl Containers<'_> {
         if volumes.is_used(&found.volume)? {
             return Ok(volumes.path(&found.volume));
         }
+        if let Some(root) = root {
+            return volumes.enter(&found.volume, root, Path::new(&wanted.target));
+        }
         let key = container.key();
         let mounted = Mounted::detached(&self.store.mounts(&key)?)?;
         // From here on the volume's device goes with the mount.
@@ -88,7 +116,7 @@ impl Containers<'_> {
 }
 
 /// Its mount.
-pub(super) fn bind(volume: &VolumeMount, source: PathBuf) -> Mount {
+fn bind(volume: &VolumeMount, source: PathBuf) -> Mount {
     let mut options = ["rbind", "rprivate"].map(str::to_owned).to_vec();
     if volume.read_only {
         options.push("ro".to_owned());

@@ -61,6 +61,13 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
+impl Mount {
+    /// Whether it cannot be written.
+    pub fn is_read_only(&self) -> bool {
+        self.options.iter().any(|option| option == "ro")
+    }
+}
+
 /// A command and what surrounds it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Command {

@@ -7,7 +7,10 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::process::CommandExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,7 +18,7 @@ use nix::{mount::MsFlags, sched::CloneFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bundle::{Command, spec},
+    bundle::{Command, Mount, MountKind, spec},
     mount_points::MountPoints,
     run_directory::RunDirectory,
     user::{self, Identity},
@@ -87,6 +90,17 @@ fn save(command: &Command, identity: &Identity, root: &Path, config: &Path) -> R
 pub fn write_config(command: &Command, root: &Path, config: &Path) -> Result<()> {
     let directory = fs::File::open(root).act(|| format!("open {}", root.display()))?;
     save(command, &user::resolve(directory.as_fd(), &command.user)?, root, config)
+}
+
+/// Makes the mount points that the tree at `root` has not, as a run of the container does, and notes them in `list`.
+///
+/// # Errors
+/// The system's.
+pub fn make_mount_points(root: BorrowedFd<'_>, mounts: &[Mount], list: &Path) -> Result<()> {
+    let points = MountPoints::note(root, mounts.iter().map(|mount| mount.target.as_str()))?;
+    add_missing(list, &points.paths())?;
+    let source = |target: &Path| mounts.iter().find(|mount| Path::new(&mount.target) == target);
+    points.make(|target| source(target).is_none_or(|mount| mount.kind == MountKind::Tmpfs || mount.source.is_dir()))
 }
 
 /// Adds to the list of mount points that this container's runs have made, before they are made.

@@ -116,6 +116,38 @@ impl RunDirectory {
         self.state().join(&self.id).join("exec.fifo")
     }
 
+    fn still_file(&self) -> PathBuf {
+        self.directory.join("still")
+    }
+
+    /// Notes that the container's processes are stopped for an instant by a command that holds its lock.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn note_still(&self) -> Result<()> {
+        let path = self.still_file();
+        fs::write(&path, "").act(|| format!("write {}", path.display()))
+    }
+
+    /// Whether that is noted.
+    pub fn is_still(&self) -> bool {
+        self.still_file().exists()
+    }
+
+    /// The note is taken away; nothing there is success.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn forget_still(&self) -> Result<()> {
+        let path = self.still_file();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).act(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn config(&self) -> PathBuf {
         self.directory.join("config.json")
     }

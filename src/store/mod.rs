@@ -317,7 +317,8 @@ impl Store {
         self.capture_around(key, |capture| capture())
     }
 
-    fn capture_around(
+    /// [`Store::capture`] within `around`, with the snapshot's lock held.
+    pub(crate) fn capture_around(
         &self,
         key: &Key,
         around: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,

@@ -40,7 +40,8 @@ pub fn trials() -> Vec<Trial> {
         let case = move |host: &Host| data::kill(host, point);
         self::case(DriverKind::Overlay, point.name(), case)
     }));
-    for (driver, point) in DriverKind::ALL.into_iter().flat_map(|driver| running::IN_RUN.map(|point| (driver, point))) {
+    let in_run = DriverKind::ALL.into_iter().flat_map(|driver| running::IN_RUN.map(|point| (driver, point)));
+    for (driver, point) in in_run.filter(|(driver, point)| point.is_of(*driver)) {
         trials.push(Trial::ignorable_test(format!("crash::{driver}::{}", point.name()), move || {
             match crate::running::missing() {
                 Some(missing) => Ok(Completion::ignored_with(missing)),

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use lamina::crash::Point;
+use lamina::{crash::Point, runtime::Cgroup};
 
 use crate::{
     expect, expect_eq,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The points of processes.
-pub const IN_RUN: [Point; 8] = [
+pub const IN_RUN: [Point; 9] = [
     Point::RunIntent,
     Point::RunMounted,
     Point::RunMade,
@@ -22,10 +22,39 @@ pub const IN_RUN: [Point; 8] = [
     Point::StopAsked,
     Point::RemoveEnded,
     Point::RemoveHome,
+    Point::InstantFrozen,
 ];
+
+/// A command that had stopped a container for an instant is killed: the next one, whichever, lets it go on.
+fn kill_in_an_instant(host: &Host, point: Point) -> Outcome {
+    let id = host.ok(&["run", "-d", "--name", "still", "base:1", "sleep", "1000"])?;
+    let cgroup = Cgroup::new(&id);
+    let out = host.file("exported.tar");
+    let export = ["export", "-o", &*out.to_string_lossy(), "still"];
+    for args in [&["diff", "still"][..], &["commit", "still", "still:1"], &export] {
+        let said = host.run_to(point.name(), args)?;
+        expect_eq!(said.signal, Some(9), "{said:?}");
+        expect!(cgroup.is_frozen()?, "{args:?}: the processes were not stopped");
+        host.ok(&["images"])?;
+        expect!(!cgroup.is_frozen()?, "{args:?}: the processes do not go on");
+        host.ok(&["exec", "still", "true"])?;
+        // One that its user has stopped stays so.
+        host.ok(&["pause", "still"])?;
+        host.ok(args)?;
+        expect_eq!(row(host, "still")?["state"], "paused");
+        host.ok(&["unpause", "still"])?;
+        expect_eq!(row(host, "still")?["state"], "running");
+    }
+    host.ok(&["rm", "-f", "still"])?;
+    host.check()?;
+    nothing_left(host, &[id])
+}
 
 pub fn kill_at(host: &Host, point: Point) -> Outcome {
     base(host)?;
+    if point == Point::InstantFrozen {
+        return kill_in_an_instant(host, point);
+    }
     host.ok(&["run", "-d", "--name", "bystander", "base:1", "sleep", "1000"])?;
     let start = ["run", "-d", "--name", "victim", "base:1", "sleep", "1000"];
     let args: &[&str] = match point {
@@ -42,6 +71,13 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         expect_eq!(said.code, Some(125), "{said:?}");
     } else {
         expect_eq!(said.signal, Some(9), "{said:?}");
+    }
+    if matches!(point, Point::RunMade | Point::RunNoted) {
+        // One that waits to begin is mounted already, and is looked into there.
+        let file = host.file("copied");
+        fs::write(&file, "copied")?;
+        host.ok(&["cp", &file.to_string_lossy(), "victim:/srv/copied"])?;
+        host.ok(&["cp", "victim:/srv/copied", &host.file("back").to_string_lossy()])?;
     }
     host.check()?;
     expect_eq!(row(host, "bystander")?["state"], "running");
