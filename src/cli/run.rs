@@ -124,7 +124,7 @@ impl Args {
                 return Err(NotRun(error.and_undo(removed)).into());
             }
         };
-        let Some(watch) = watch else {
+        let Some(mut watch) = watch else {
             output::line(&container.id).with_context(|| format!("container {} runs", container.id))?;
             return Ok(ExitCode::SUCCESS);
         };
@@ -148,6 +148,7 @@ fn code_of(watched: Watched) -> ExitCode {
     match watched {
         Watched::Exited(code) => exit_code(code),
         Watched::Detached => ExitCode::SUCCESS,
+        Watched::Signalled(signal) => exit_code(128 + signal),
     }
 }
 
@@ -168,7 +169,7 @@ impl StartArgs {
         let container = containers.find(name)?;
         let wishes = wishes(&containers, &container, self.interactive)?;
         match containers.start(&container, Some(wishes))? {
-            Some(watch) => finish(&containers, &container, &watch),
+            Some(watch) => finish(&containers, &container, watch),
             None => Ok(ExitCode::SUCCESS),
         }
     }
@@ -181,7 +182,7 @@ impl AttachArgs {
         let container = containers.find(&self.container)?;
         let wishes = wishes(&containers, &container, !self.no_stdin)?;
         let watch = containers.attach(&container, wishes)?;
-        finish(&containers, &container, &watch)
+        finish(&containers, &container, watch)
     }
 }
 
@@ -195,7 +196,7 @@ fn wishes(containers: &Containers<'_>, container: &Container, input: bool) -> Re
     Ok(Wishes { stdin, terminal: settings.terminal && io::stdout().is_terminal(), signals: !settings.terminal })
 }
 
-fn finish(containers: &Containers<'_>, container: &Container, watch: &Watch) -> Result<ExitCode> {
+fn finish(containers: &Containers<'_>, container: &Container, mut watch: Watch) -> Result<ExitCode> {
     let watched = watch.until_end()?;
     if matches!(watched, Watched::Exited(_))
         && containers.settings(container).is_ok_and(|settings| settings.auto_remove)

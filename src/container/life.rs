@@ -16,7 +16,6 @@ use super::{
 use crate::{
     crash,
     error::{Error, Kind, Result},
-    interrupt,
     runtime::{
         Cgroup, Command, End, Launch, Limits, Network, OciRuntime, Process, RunDirectory, Session, Wishes, clear,
     },
@@ -32,12 +31,14 @@ pub enum Watched {
     Exited(i32),
     /// The user left; it goes on.
     Detached,
+    /// A signal came that is not handed on to a container with a terminal; it goes on.
+    Signalled(i32),
 }
 
 /// A session with a container whose end is waited for.
 #[derive(Debug)]
 pub struct Watch {
-    session: Session,
+    session: Option<Session>,
     home: Home,
     run: RunDirectory,
     /// As long as this lives, the container is not removed by itself.
@@ -50,12 +51,13 @@ impl Watch {
     ///
     /// # Errors
     /// The system's; the container goes on.
-    pub fn until_end(&self) -> Result<Watched> {
-        if self.session.run()? == End::Detached {
-            return Ok(Watched::Detached);
+    pub fn until_end(&mut self) -> Result<Watched> {
+        // Taken, so that from its end on signals are this command's again.
+        match self.session.take().map(|mut session| session.run()).transpose()? {
+            Some(End::Detached) => return Ok(Watched::Detached),
+            Some(End::Signalled(signal)) => return Ok(Watched::Signalled(signal)),
+            Some(End::Closed) | None => {}
         }
-        // A signal that was handed on has done its work.
-        interrupt::forget();
         wait_for_end(&self.home, &self.run, None)?;
         let code = self.home.exit()?.map(|(code, _)| code);
         // Removed under us by force, or its end was not seen: as after SIGKILL, which Docker tells then.
@@ -141,7 +143,7 @@ impl Containers<'_> {
         if wishes.terminal {
             session.send_size()?;
         }
-        Ok(Watch { session, home, run, _attended })
+        Ok(Watch { session: Some(session), home, run, _attended })
     }
 
     /// A session with a container that runs.
