@@ -147,6 +147,8 @@ points! {
     RunMade = "run-made",
     /// It is noted that the container was started; its process waits still.
     RunNoted = "run-noted",
+    /// runc: its process has begun, and what it waited at is there still.
+    RunOpened = "run-opened",
     /// Its process has begun, and nobody is told yet.
     RunBegun = "run-begun",
     /// overlay, vfs: the processes of a container are stopped where they are, and nothing of it is copied yet.
@@ -155,6 +157,8 @@ points! {
     StopAsked = "stop-asked",
     /// The process of a container that is to be removed has ended, and all else is there still.
     RemoveEnded = "remove-ended",
+    /// The container's row is gone; its volume, its anonymous data volumes and its directory are there still.
+    RemoveRow = "remove-row",
     /// The container's row and volume are gone, its directory is there still.
     RemoveHome = "remove-home",
 }

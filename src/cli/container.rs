@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::{Global, commit, confirm, cp, create, diff, export, inspect, mount, output, pool, ps, rename, rm};
 use crate::{
-    container::{Container, Containers},
+    container::{Container, Containers, Removal},
     error::Kind,
     store::Store,
     units::Bytes,
@@ -108,5 +108,5 @@ pub(super) fn prune(store: &Store) -> Result<Bytes> {
 fn remove(store: &Store, container: &Container) -> crate::Result<Bytes> {
     let containers = Containers::new(store);
     let own = store.usage(&containers.snapshot(container)?.key)?.exclusive;
-    containers.remove(container, false).map(|()| own)
+    containers.remove(container, Removal::default()).map(|()| own)
 }

@@ -4,8 +4,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
 
-use super::{Global, pool};
-use crate::{container::Containers, runtime};
+use super::Global;
+use crate::{container::Containers, runtime, store::Store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EnterArgs {
@@ -27,6 +27,10 @@ impl EnterArgs {
 
 impl ExitedArgs {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
-        Ok(Containers::new(&pool::existing(global)?).ended(&self.id)?)
+        // A pool that was taken down since stays down; the next command that needs it does what is left to do.
+        match Store::open_if_up(&global.root)? {
+            Some(store) => Ok(Containers::new(&store).ended(&self.id)?),
+            None => Ok(()),
+        }
     }
 }

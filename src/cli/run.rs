@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Global, for_each, output, pool, run_options::RunOptions};
 use crate::{
-    container::{Container, Containers, Settings, Watch, Watched},
+    container::{Container, Containers, Removal, Settings, Watch, Watched},
     error::{Act as _, Error, Kind},
     image::catalog::Catalog,
     runtime::{Wishes, ensure_terminal},
@@ -119,8 +119,11 @@ impl Args {
         let watch = match started {
             Ok(watch) => watch,
             Err(error) => {
-                let removed =
-                    if self.options.rm { gone(containers.remove_with_volumes(&container, true)) } else { Ok(()) };
+                let removed = if self.options.rm {
+                    gone(containers.remove(&container, Removal { force: true, volumes: true }))
+                } else {
+                    Ok(())
+                };
                 return Err(NotRun(error.and_undo(removed)).into());
             }
         };
@@ -130,7 +133,7 @@ impl Args {
         };
         let watched = watch.until_end()?;
         if let (Watched::Exited(_), true) = (watched, self.options.rm) {
-            gone(containers.remove_with_volumes(&container, false))?;
+            gone(containers.remove(&container, Removal { force: false, volumes: true }))?;
         }
         Ok(code_of(watched))
     }
@@ -201,7 +204,7 @@ fn finish(containers: &Containers<'_>, container: &Container, mut watch: Watch) 
     if matches!(watched, Watched::Exited(_))
         && containers.settings(container).is_ok_and(|settings| settings.auto_remove)
     {
-        gone(containers.remove_with_volumes(container, false))?;
+        gone(containers.remove(container, Removal { force: false, volumes: true }))?;
     }
     Ok(code_of(watched))
 }

@@ -292,7 +292,7 @@ pub(super) fn runtime(settings: &Settings) -> Result<OciRuntime> {
         None => OciRuntime::find(),
         Some(name) => {
             let runtime: OciRuntime = name.parse()?;
-            runtime.program().find().map(|_| runtime)
+            runtime.usable().map(|()| runtime)
         }
     }
 }

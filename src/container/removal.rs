@@ -7,22 +7,31 @@ use std::{collections::HashSet, fs, io, path::Path};
 
 use rusqlite::named_params;
 
-use super::{Container, Containers, home::Home, mounts::remove_mount_point, status::State};
+use super::{Container, Containers, home::Home, mounts::remove_mount_point, settings::Source, status::State};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
     id::ContainerId,
     runtime::{RunDirectory, clear, runs_in, runs_of},
     store::Sql as _,
+    volume::{Attached, Volumes},
 };
 
+/// How a container is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Its processes are killed first, and what is busy elsewhere is removed when it no longer is.
+    pub force: bool,
+    /// The anonymous volumes that no other container has go with it.
+    pub volumes: bool,
+}
+
 impl Containers<'_> {
-    /// Removes the container and what it wrote; the image stays as it is. By force its processes are killed first, and
-    /// what is busy elsewhere is removed when it no longer is.
+    /// Removes the container and what it wrote; the image stays as it is.
     ///
     /// # Errors
     /// `InUse` while it runs or is mounted; by force only if its processes do not end.
-    pub fn remove(&self, container: &Container, force: bool) -> Result<()> {
+    pub fn remove(&self, container: &Container, Removal { force, volumes }: Removal) -> Result<()> {
         let lock = self.lock(container)?;
         if self.status(container)?.state.is_live() && !force {
             let what = format!(
@@ -46,14 +55,17 @@ impl Containers<'_> {
             ));
         }
         let volume = self.store.stat(&container.key())?.volume;
+        let anonymous = if volumes { self.anonymous_volumes(container)? } else { Vec::new() };
         match self.store.retire(volume, &format!("remove container {}", container.name)) {
             Err(error) if force && error.kind() == Kind::InUse => {}
             retired => retired?,
         }
         self.store.database().write(&format!("remove container {}", container.name), |tx| {
             tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
+            Volumes::give_up(tx, &anonymous)?;
             self.store.disown(tx, volume)
         })?;
+        crash::point(crash::Point::RemoveRow);
         drop(lock);
         let removed = match self.store.recover_volume(volume) {
             Err(error) if force => {
@@ -64,7 +76,19 @@ impl Containers<'_> {
         };
         crash::point(crash::Point::RemoveHome);
         let homes = self.home(container).remove();
-        removed.and(homes).and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
+        let data = if anonymous.is_empty() { Ok(()) } else { Volumes::of(self.store).recover() };
+        removed.and(homes).and(data).and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
+    }
+
+    /// Its anonymous volumes. One that its user gave by name stays, whatever the name looks like.
+    fn anonymous_volumes(&self, container: &Container) -> Result<Vec<Attached>> {
+        let mut attached = Volumes::of(self.store).attached(&container.id)?;
+        let settings = self.settings(container)?;
+        let is_named = |target: &str| {
+            settings.volumes.iter().any(|volume| volume.target == target && matches!(volume.source, Source::Named(_)))
+        };
+        attached.retain(|attached| attached.volume.anonymous && !is_named(&attached.target));
+        Ok(attached)
     }
 
     /// After a container's process has ended, called by its supervisor: nothing of the run stays, and nothing of the
@@ -78,14 +102,16 @@ impl Containers<'_> {
         };
         if self.settings(&container)?.auto_remove {
             let _unattended = self.home(&container).unattended()?;
-            return gone_is_well(self.remove_with_volumes(&container, false));
+            return gone_is_well(self.remove(&container, Removal { volumes: true, force: false }));
         }
         gone_is_well(self.settle(&container))
     }
 
     /// Takes away what a run that has ended left on /run and in cgroups.
     fn settle(&self, container: &Container) -> Result<()> {
-        let _lock = self.lock(container)?;
+        // Whoever has it starts it again, or removes it, and waits for this process then; or looks at it, and the next
+        // command settles it.
+        let Some(_lock) = self.try_lock(container)? else { return Ok(()) };
         // It may have been started again meanwhile.
         if self.run_directory(container).init()?.is_some() { Ok(()) } else { clear(&self.run_directory(container)) }
     }
@@ -143,13 +169,17 @@ impl Containers<'_> {
     /// What waits to begin and has nobody who would tell it; what ended and had nobody to take it away.
     fn sweep_run(&self, container: &Container) -> Result<()> {
         let run = self.run_directory(container);
-        let ended = run.init()?.is_none() && run.supervisor()?.is_none();
-        if !ended && !run.waits_to_begin() {
+        let is_left = || -> Result<bool> {
+            match run.init()? {
+                Some(init) => Ok(run.waits_to_begin(&init)),
+                None => Ok(run.supervisor()?.is_none()),
+            }
+        };
+        if !is_left()? {
             return Ok(());
         }
         let Some(_lock) = self.try_lock(container)? else { return Ok(()) };
-        let still = run.init()?.is_none() && run.supervisor()?.is_none();
-        if still || run.waits_to_begin() { clear(&run) } else { Ok(()) }
+        if is_left()? { clear(&run) } else { Ok(()) }
     }
 
     fn sweep_ended(&self, container: &Container) -> Result<()> {
@@ -159,7 +189,11 @@ impl Containers<'_> {
         {
             return Ok(());
         }
-        if self.home(container).is_attended()? { Ok(()) } else { self.remove_with_volumes(container, false) }
+        if self.home(container).is_attended()? {
+            Ok(())
+        } else {
+            self.remove(container, Removal { volumes: true, force: false })
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl Containers<'_> {
         let started = home.started()?;
         let exit = home.exit()?;
         let state = match (&init, started, exit) {
-            (Some(_), Some(_), _) if !run.waits_to_begin() => {
+            (Some(init), Some(_), _) if !run.waits_to_begin(init) => {
                 // Asked in this order: the note is there before the processes are stopped and until they go on.
                 if Cgroup::new(run.id()).is_frozen()? && !run.is_still() { State::Paused } else { State::Running }
             }

@@ -18,47 +18,47 @@ use crate::{
     fs::Mounted,
     id::ContainerId,
     runtime::{Mount, MountKind},
-    volume::{Volume, Volumes, attach},
+    volume::{Draft, Volume, Volumes, attach},
 };
 
 /// A data volume that a container is to have.
-pub(super) struct Wanted {
-    /// Whether it was made for this container and nobody knows it by name.
-    nameless: bool,
-    volume: Volume,
+pub(super) struct Wanted<'store> {
+    volume: Found<'store>,
     target: String,
     read_only: bool,
 }
 
-impl Wanted {
+enum Found<'store> {
+    /// It has a name, and stays whatever becomes of the container.
+    Named(Volume),
+    /// It was made for this container.
+    Anonymous(Draft<'store>),
+}
+
+impl Wanted<'_> {
     /// Gives it to the container in the transaction that publishes that.
     pub(super) fn attach(&self, tx: &Transaction<'_>, container: &ContainerId) -> Result<()> {
-        attach(tx, container, &self.volume, &self.target, self.read_only)
+        match &self.volume {
+            Found::Named(volume) => attach(tx, container, volume, &self.target, self.read_only),
+            Found::Anonymous(draft) => attach(tx, container, &draft.publish(tx)?, &self.target, self.read_only),
+        }
     }
 }
 
-impl Containers<'_> {
+impl<'store> Containers<'store> {
     /// The data volumes of the settings, made if they are not there.
-    pub(super) fn wanted_volumes(&self, settings: &Settings) -> Result<Vec<Wanted>> {
+    pub(super) fn wanted_volumes(&self, settings: &Settings) -> Result<Vec<Wanted<'store>>> {
         let volumes = Volumes::of(self.store);
         let mut all = Vec::new();
         for VolumeMount { source, target, read_only } in &settings.volumes {
-            let name = match source {
+            let volume = match source {
                 Source::Host(_) => continue,
-                Source::Named(name) => Some(name.as_str()),
-                Source::Anonymous => None,
+                Source::Named(name) => Found::Named(volumes.create(Some(name), &BTreeMap::new())?),
+                Source::Anonymous => Found::Anonymous(volumes.draft()?),
             };
-            let volume = volumes.create(name, &BTreeMap::new());
-            let volume = volume.map_err(|error| error.and_undo(self.give_up_volumes(&all)))?;
-            all.push(Wanted { nameless: name.is_none(), volume, target: target.clone(), read_only: *read_only });
+            all.push(Wanted { volume, target: target.clone(), read_only: *read_only });
         }
         Ok(all)
-    }
-
-    /// Removes those that were made for a container which did not come to be.
-    pub(super) fn give_up_volumes(&self, wanted: &[Wanted]) -> Result<()> {
-        let anonymous = wanted.iter().filter(|wanted| wanted.nameless);
-        anonymous.map(|wanted| Volumes::of(self.store).remove(&wanted.volume)).fold(Ok(()), Result::and)
     }
 
     /// All that the container has besides its volume, what lies above others first. With the container's lock held; a

@@ -65,6 +65,8 @@ fn prepare(path: &Path) -> Result<Job> {
     let job: Job = serde_json::from_slice(&fs::read(path).act(act)?)
         .map_err(|error| Error::with_source(Kind::Corrupt, act(), error))?;
     let run = RunDirectory::new(&job.runs, &job.id);
+    let note = run.runtime_file();
+    fs::write(&note, std::process::id().to_string()).act(|| format!("write {}", note.display()))?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;

@@ -337,8 +337,13 @@ impl Store {
     /// `NotFound`, also if it went while this waited.
     pub(crate) fn lock(&self, key: &Key) -> Result<Lock> {
         let lock = self.locks.volume(self.stat(key)?.volume)?;
-        // It may have been removed while this waited; then its volume is only there until recovery takes it.
-        if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
+        // It may have been removed while this waited; then its volume is only there until recovery takes it. Or the pool
+        // is being destroyed, which was decided while nobody had this lock.
+        let info = self.database.read("look up a snapshot", |tx| {
+            refuse_without_pool(tx, self.layout.root())?;
+            Info::find(tx, key)
+        })?;
+        if info.is_some_and(|info| info.state == State::Ready && info.kept) { Ok(lock) } else { Err(gone(key)) }
     }
 
     /// Keeps every other command away from the data volume with this number.

@@ -8,6 +8,7 @@
 //! Invariant: a ready row has its directory; a volume that a container has cannot be removed; what an image has in a
 //! volume's place is copied whole or not at all, and only into a volume that no container has had.
 
+mod draft;
 mod fill;
 mod recovery;
 mod uses;
@@ -23,7 +24,10 @@ use std::{
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use rustix::fs::{Mode, OFlags, fchmod};
 
-pub use self::uses::{Attached, attach};
+pub use self::{
+    draft::Draft,
+    uses::{Attached, attach},
+};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},

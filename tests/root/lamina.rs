@@ -11,7 +11,7 @@ use std::{
 
 use lamina::{
     Kind,
-    container::Containers,
+    container::{Containers, Removal},
     driver::{DriverKind, pool},
     fs::{mounts_below, unmount},
     store::Store,
@@ -203,7 +203,7 @@ impl Drop for Host {
                 let containers = Containers::new(&store);
                 containers.list()?.iter().try_for_each(|container| {
                     match containers.status(container)?.state.is_live() {
-                        true => containers.remove(container, true),
+                        true => containers.remove(container, Removal { force: true, volumes: false }),
                         false => Ok(()),
                     }
                 })?;
@@ -212,7 +212,7 @@ impl Drop for Host {
             for mount in mounts_below(&self.root().join("mounts"))? {
                 unmount(&mount.target)?;
             }
-            match Store::destroy_pool(&self.root()) {
+            match Store::destroy_pool(&self.root(), &|| Ok(())) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(()),
                 result => result,
             }
