@@ -119,11 +119,8 @@ impl Args {
         let watch = match started {
             Ok(watch) => watch,
             Err(error) => {
-                let removed = if self.options.rm {
-                    gone(containers.remove(&container, Removal { force: true, volumes: true }))
-                } else {
-                    Ok(())
-                };
+                let removed =
+                    if self.options.rm { gone(containers.remove(&container, Removal::BY_ITSELF)) } else { Ok(()) };
                 return Err(NotRun(error.and_undo(removed)).into());
             }
         };
@@ -133,7 +130,7 @@ impl Args {
         };
         let watched = watch.until_end()?;
         if let (Watched::Exited(_), true) = (watched, self.options.rm) {
-            gone(containers.remove(&container, Removal { force: false, volumes: true }))?;
+            gone(containers.remove(&container, Removal::BY_ITSELF))?;
         }
         Ok(code_of(watched))
     }
@@ -204,7 +201,7 @@ fn finish(containers: &Containers<'_>, container: &Container, mut watch: Watch) 
     if matches!(watched, Watched::Exited(_))
         && containers.settings(container).is_ok_and(|settings| settings.auto_remove)
     {
-        gone(containers.remove(container, Removal { force: false, volumes: true }))?;
+        gone(containers.remove(container, Removal::BY_ITSELF))?;
     }
     Ok(code_of(watched))
 }

@@ -28,7 +28,7 @@ pub use self::{
     exec::ExecRequest,
     life::{Watch, Watched},
     logs::{LogsRequest, Piece},
-    removal::{Removal, forget_all, running},
+    removal::{Removal, ended_unattended, forget_all, running},
     settings::{Overrides, Settings, Source, Tmpfs, VolumeMount, signal_of},
     sizes::Sizes,
     status::{State, Status, UNKNOWN_CODE},

@@ -26,6 +26,11 @@ pub struct Removal {
     pub volumes: bool,
 }
 
+impl Removal {
+    /// That of a container which goes by itself.
+    pub const BY_ITSELF: Self = Self { force: true, volumes: true };
+}
+
 impl Containers<'_> {
     /// Removes the container and what it wrote; the image stays as it is.
     ///
@@ -56,14 +61,19 @@ impl Containers<'_> {
         }
         let volume = self.store.stat(&container.key())?.volume;
         let anonymous = if volumes { self.anonymous_volumes(container)? } else { Vec::new() };
-        match self.store.retire(volume, &format!("remove container {}", container.name)) {
-            Err(error) if force && error.kind() == Kind::InUse => {}
-            retired => retired?,
+        if force {
+            // Whoever has it still is not asked for: it goes when it is no longer in use.
+            match self.store.release(&container.key()) {
+                Err(error) if error.kind() == Kind::InUse => {}
+                released => released?,
+            }
+        } else {
+            self.store.retire(volume, &format!("remove container {}", container.name))?;
         }
         self.store.database().write(&format!("remove container {}", container.name), |tx| {
             tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
             Volumes::give_up(tx, &anonymous)?;
-            self.store.disown(tx, volume)
+            self.store.discard(tx, volume)
         })?;
         crash::point(crash::Point::RemoveRow);
         drop(lock);
@@ -91,8 +101,8 @@ impl Containers<'_> {
         Ok(attached)
     }
 
-    /// After a container's process has ended, called by its supervisor: nothing of the run stays, and nothing of the
-    /// container if it is one that goes by itself. Whoever waits for its exit code has it first.
+    /// After a container's process has ended, called by its supervisor once [`ended_unattended`] tells so: nothing of the
+    /// run stays, and nothing of the container if it is one that goes by itself.
     ///
     /// # Errors
     /// The system's.
@@ -101,8 +111,7 @@ impl Containers<'_> {
             return Ok(());
         };
         if self.settings(&container)?.auto_remove {
-            let _unattended = self.home(&container).unattended()?;
-            return gone_is_well(self.remove(&container, Removal { volumes: true, force: false }));
+            return gone_is_well(self.remove(&container, Removal::BY_ITSELF));
         }
         gone_is_well(self.settle(&container))
     }
@@ -189,12 +198,20 @@ impl Containers<'_> {
         {
             return Ok(());
         }
-        if self.home(container).is_attended()? {
-            Ok(())
-        } else {
-            self.remove(container, Removal { volumes: true, force: false })
-        }
+        if self.home(container).is_attended()? { Ok(()) } else { self.remove(container, Removal::BY_ITSELF) }
     }
+}
+
+/// Waits until nobody wants to know how the run of the container `id` ended, so that whoever waits for its exit code has it
+/// first. Tells whether anything is left to do then: whoever waited may have removed it. Needs neither pool nor database.
+///
+/// # Errors
+/// The system's.
+pub fn ended_unattended(root: &Path, id: &str) -> Result<bool> {
+    let (Ok(root), Ok(id)) = (fs::canonicalize(root), id.parse()) else { return Ok(false) };
+    let home = Home::new(&root.join("containers"), &id);
+    let _unattended = home.unattended()?;
+    Ok(home.path().exists())
 }
 
 /// The IDs of the containers of a root directory that have processes.

@@ -167,6 +167,10 @@ pub(super) const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// a sign. Tells whether it came so far.
 pub(super) fn wait_for_end(home: &Home, run: &RunDirectory, limit: Option<&Timespec>) -> Result<bool> {
     let act = || "wait for the end of the container";
+    // Most are noted by now, and a watch costs some milliseconds when it is taken away (synchronize_srcu).
+    if home.exit()?.is_some() {
+        return Ok(true);
+    }
     let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).act(act)?;
     let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::DELETE_SELF;
     match inotify::add_watch(&inotify, home.path(), events) {

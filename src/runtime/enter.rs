@@ -116,7 +116,9 @@ fn add_missing(list: &Path, paths: &[String]) -> Result<()> {
     let act = || format!("write {}", list.display());
     let text = serde_json::to_vec(&known).map_err(|error| Error::with_source(Kind::Io, act(), error))?;
     let new = list.with_extension("new");
-    fs::write(&new, text).and_then(|()| fs::File::open(&new)?.sync_all()).act(act)?;
+    // Not synced, which would cost each first run: after a loss of power the list may be empty, and bare mount points are
+    // told as changes then.
+    fs::write(&new, text).act(act)?;
     fs::rename(&new, list).act(act)
 }
 
@@ -129,6 +131,7 @@ pub fn made_mount_points(list: &Path) -> Result<Vec<String>> {
     let act = || format!("read {}", list.display());
     match fs::read(list) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(text) if text.is_empty() => Ok(Vec::new()),
         text => {
             serde_json::from_slice(&text.act(act)?).map_err(|error| Error::with_source(Kind::Corrupt, act(), error))
         }

@@ -187,6 +187,12 @@ impl Store {
     }
 
     /// From this transaction on nobody wants `volume`; [`Store::recover_volume`] removes it.
+    /// [`Store::disown`] of one that has no children, with the intent to remove it: one transaction for both.
+    pub(crate) fn discard(&self, tx: &Transaction<'_>, volume: VolumeId) -> Result<()> {
+        self.disown(tx, volume)?;
+        recovery::intend_removal(tx, volume)
+    }
+
     pub(crate) fn disown(&self, tx: &Transaction<'_>, volume: VolumeId) -> Result<()> {
         tx.execute("UPDATE snapshots SET kept = 0 WHERE volume = :v", named_params! {":v": volume.get()})
             .sql()
