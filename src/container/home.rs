@@ -5,9 +5,8 @@
 //! the file that has the container's ID for a name holds the exit code, and is there only when that run has ended.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +18,7 @@ use rustix::{
 
 use crate::{
     error::{Act as _, Result},
+    fs::make_private,
     id::ContainerId,
     runtime::{Mount, MountKind, Network},
 };
@@ -68,8 +68,7 @@ impl Home {
 
     /// Makes it, if it is not there.
     pub(super) fn make(&self) -> Result<()> {
-        let act = || format!("make {}", self.directory.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).act(act)
+        make_private(&self.directory)
     }
 
     /// Gets it ready for a run, of which it knows nothing yet; that it was started once stays known.

@@ -119,7 +119,8 @@ impl<'store> Containers<'store> {
 fn bind(volume: &VolumeMount, source: PathBuf) -> Mount {
     let mut options = ["rbind", "rprivate"].map(str::to_owned).to_vec();
     if volume.read_only {
-        options.push("ro".to_owned());
+        // What is mounted below, too, as Docker has it: the first alone leaves that writable.
+        options.extend(["ro", "rro"].map(str::to_owned));
     }
     Mount { target: volume.target.clone(), kind: MountKind::Bind, source, options }
 }

@@ -209,3 +209,101 @@ fn runtimes_are_chosen(host: &Host) -> Outcome {
     expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
     Ok(())
 }
+
+/// What is masked, read-only to its depth, limited, counted and refused, as Docker has it.
+pub fn what_is_seen_and_allowed_is_dockers(host: &Host) -> Outcome {
+    base(host)?;
+    let sh = |options: &[&str], script: &str| {
+        host.ok(&[&["run", "--rm"], options, &["base:1", "sh", "-c", script]].concat())
+    };
+    // A masked file is empty, a masked directory too; /proc/sys is seen and not written.
+    expect_eq!(
+        sh(
+            &[],
+            "cat /proc/timer_list /proc/keys /proc/kcore /proc/interrupts; for d in /sys/firmware /proc/acpi; do ls $d 2>/dev/null; done; true"
+        )?,
+        ""
+    );
+    let said = host.run(&["run", "--rm", "base:1", "sh", "-c", "echo 1 > /proc/sys/kernel/panic"])?;
+    expect!(said.code == Some(1) && said.err.contains("Read-only file system"), "{said:?}");
+    // Read-only means what is mounted below, too.
+    let shared = host.file("shared");
+    fs::create_dir_all(shared.join("below"))?;
+    nix::mount::mount(
+        Some("tmpfs"),
+        &shared.join("below"),
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some("size=1m"),
+    )?;
+    let bind = format!("{}:/data:ro", shared.display());
+    let said = host.run(&["run", "--rm", "-v", &bind, "base:1", "touch", "/data/below/new"]);
+    lamina::fs::unmount(&shared.join("below"))?;
+    let said = said?;
+    expect!(said.code == Some(1) && said.err.contains("Read-only file system"), "{said:?}");
+    // As much swap as memory, where the kernel counts it.
+    let id = host.ok(&["run", "-d", "--name", "limited", "--memory", "32M", "-v", "/a", "base:1", "sleep", "1000"])?;
+    for (file, wanted) in [("memory.memsw.limit_in_bytes", 64 << 20), ("memory.swap.max", 32 << 20)] {
+        for parent in ["/sys/fs/cgroup/memory/lamina", "/sys/fs/cgroup/lamina"] {
+            if let Ok(limit) = fs::read_to_string(Path::new(parent).join(&id).join(file)) {
+                expect_eq!(limit.trim().parse::<u64>()?, wanted, "{file}");
+            }
+        }
+    }
+    let inspected = &host.json(&["inspect", "limited"])?[0];
+    expect!(inspected["volumes"].is_null(), "volumes are told twice: {inspected}");
+    let source = inspected["Mounts"][0]["Source"].as_str().ok_or("a source")?;
+    let mode = |path: &Path| fs::metadata(path).map(|found| found.permissions().mode() & 0o7777);
+    let above = Path::new(source).parent().ok_or("a directory above")?;
+    expect_eq!((mode(Path::new(source))?, mode(above)?, mode(&host.root().join("volumes"))?), (0o755, 0o701, 0o701));
+    // Logs and configuration have rows of their own.
+    host.ok(&["run", "--name", "wordy", "base:1", "echo", "0123456789"])?;
+    let (logs, files) = (host.space_of("Logs")?, host.space_of("Configuration")?);
+    expect!(logs["size_bytes"].as_u64() >= Some(11) && logs["reclaimable_bytes"] == logs["size_bytes"], "{logs}");
+    expect!(logs["total"] == 2 && logs["active"] == 1 && files["size_bytes"].as_u64() > Some(4096), "{logs} {files}");
+    expect_eq!(host.json(&["ps", "-a", "-s", "--filter", "name=wordy"])?[0]["size_rw_bytes"], 0);
+    host.fails(&["ps", "--filter", "status=bogus"], "it is one of created, mounted, running, paused, exited")?;
+    host.fails(&["ps", "--filter", "bogus=1"], "it is one of id, name")?;
+    host.ok(&["rm", "-f", "-v", "limited", "wordy"])?;
+    bad_values_are_told(host)?;
+    nothing_left(host, &[id])
+}
+
+/// Each option that `run` and `create` share, with a value that it cannot have: told by its name, and nothing is made.
+fn bad_values_are_told(host: &Host) -> Outcome {
+    let long = "a".repeat(64);
+    for (option, value, words) in [
+        ("--name", "k", "only [a-zA-Z0-9]"),
+        ("--network", "bridge", "is not one of none, host"),
+        ("--memory", "1M", "minimum memory limit"),
+        ("--memory", "-1", "--memory"),
+        ("--cpus", "0", "the fewest processors"),
+        ("--cpus", "100000", "there are only"),
+        ("--cpus", "1.x", "is not a number of processors"),
+        ("--hostname", "a_b", "invalid hostname format"),
+        ("--hostname", &long, "invalid hostname format"),
+        ("--runtime", "runq", "is not one of crun, runc"),
+        ("--stop-signal", "BOGUS", "invalid signal"),
+        ("--stop-timeout", "-1", "--stop-timeout"),
+        ("--storage-opt", "bogus=1", "is not size=SIZE"),
+        ("--storage-opt", "size=1K", "the smallest is"),
+        ("--tmpfs", "rel", "is not an absolute path"),
+        ("--tmpfs", "/x:bogus", "invalid tmpfs option 'bogus'"),
+        ("--tmpfs", "/x:size=many", "invalid tmpfs option"),
+        ("--volume", "/a:/b:bogus", "the only options are ro and rw"),
+        ("--volume", "/a:/", "must be an absolute path"),
+        ("--env", "=x", "invalid environment variable"),
+        ("--env-file", "/does/not/exist", "read /does/not/exist"),
+        ("--workdir", "rel", "needs to be an absolute path"),
+        ("--cidfile", "/proc/nosuch/file", "make the container ID file"),
+    ] {
+        for (verb, code) in [("run", 125), ("create", 1)] {
+            let said = host.run(&[verb, &format!("{option}={value}"), "base:1", "true"])?;
+            let failed = said.code == Some(code) || verb == "create" && said.code == Some(2);
+            expect!(failed && said.err.contains(words) && said.out.is_empty(), "{verb} {option}={value}: {said:?}");
+        }
+    }
+    expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
+    expect_eq!(host.ok(&["volume", "ls", "-q"])?, "");
+    Ok(())
+}
