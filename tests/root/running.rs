@@ -1,6 +1,7 @@
 //! Containers that run, on every driver: real processes under a real OCI runtime.
 
 mod life;
+mod many;
 mod terminal;
 mod trouble;
 mod tutorial;
@@ -35,7 +36,7 @@ const CASES: [(&str, Case); 13] = [
     ("it_stops_as_it_is_told", life::it_stops_as_it_is_told),
     ("changes_are_seen_while_it_writes", life::changes_are_seen_while_it_writes),
     ("after_a_reboot_the_truth_is_told", life::after_a_reboot_the_truth_is_told),
-    ("many_come_and_go_without_a_trace", life::many_come_and_go_without_a_trace),
+    ("many_come_and_go_without_a_trace", many::many_come_and_go_without_a_trace),
     ("listings_are_true_while_they_come_and_go", trouble::listings_are_true_while_they_come_and_go),
     ("runtimes_and_supervisors_die", trouble::runtimes_and_supervisors_die),
     ("what_is_seen_and_allowed_is_dockers", trouble::what_is_seen_and_allowed_is_dockers),
