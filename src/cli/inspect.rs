@@ -105,7 +105,10 @@ fn image_view(store: &Store, image: &Image) -> Result<ImageView> {
 
 fn container_view(store: &Store, container: Container) -> Result<ContainerView> {
     let containers = Containers::new(store);
-    let gone = || Error::new(Kind::NotFound, format!("container {} was removed meanwhile", container.name));
+    let gone = || {
+        let what = format!("no such container: {} (another command has just removed it)", container.name);
+        Error::new(Kind::NotFound, what)
+    };
     let sizes = ps::sizes(&containers, std::slice::from_ref(&container))?.pop().flatten().ok_or_else(gone)?;
     let settings = containers.settings(&container)?;
     Ok(ContainerView {

@@ -7,7 +7,7 @@
 
 use std::time;
 
-use super::{Container, Containers, State};
+use super::{Container, Containers, State, removal::gone_is_well};
 use crate::{
     crash,
     driver::{Changes, DriverKind},
@@ -78,7 +78,7 @@ impl<'store> Containers<'store> {
             return Ok(());
         }
         let left = self.list()?.into_iter().filter(|container| left.contains(&container.id.to_string()));
-        left.map(|container| self.thaw_if_left(&container)).fold(Ok(()), Result::and)
+        left.map(|container| gone_is_well(self.thaw_if_left(&container))).fold(Ok(()), Result::and)
     }
 
     fn thaw_if_left(&self, container: &Container) -> Result<()> {

@@ -248,7 +248,7 @@ pub fn forget_all(root: &Path) -> Result<()> {
 }
 
 /// Another command has just removed it, which is what was wanted.
-fn gone_is_well(result: Result<()>) -> Result<()> {
+pub(super) fn gone_is_well(result: Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == Kind::NotFound => Ok(()),
         result => result,

@@ -108,8 +108,10 @@ impl Containers<'_> {
         let exit = home.exit()?;
         let state = match (&init, started, exit) {
             (Some(init), Some(_), _) if !run.waits_to_begin(init) => {
-                // Asked in this order: the note is there before the processes are stopped and until they go on.
-                if Cgroup::new(run.id()).is_frozen()? && !run.is_still() { State::Paused } else { State::Running }
+                // The note is there before the processes are stopped for an instant and until they go on. Asked twice: that
+                // may have ended between the two answers.
+                let is_paused = || Ok::<_, Error>(Cgroup::new(run.id()).is_frozen()? && !run.is_still());
+                if is_paused()? && is_paused()? { State::Paused } else { State::Running }
             }
             (None, Some(_), _) => State::Exited,
             _ => State::Created,

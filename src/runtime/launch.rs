@@ -58,6 +58,9 @@ pub struct Launch<'a> {
 /// How often it is looked whether the runtime that conmon waits for is still there.
 const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
+/// As often conmon may have nothing to tell when it is gone; on a busy host it takes a while.
+const SILENCE: u32 = 5;
+
 /// A process that waits to be told to begin.
 #[derive(Debug)]
 pub struct Launched {
@@ -123,8 +126,8 @@ impl Launch<'_> {
             }
             interrupt::check()?;
             match silent {
-                0 | 1 => {}
-                2 => Cgroup::new(self.run.id()).remove()?,
+                0..SILENCE => {}
+                SILENCE => Cgroup::new(self.run.id()).remove()?,
                 _ => return Ok(String::new()),
             }
         }
