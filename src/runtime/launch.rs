@@ -196,18 +196,18 @@ fn sync_pipe() -> Result<(fs::File, OwnedFd)> {
 /// The runtime's failure in our words, as far as it is the caller's: the two that have exit codes of their own.
 pub(super) fn failure(said: &str) -> Error {
     let said = spoken(said.trim());
-    let said = said.as_str();
-    let kind = if said.contains("executable file not found")
-        || said.contains("executable file `") && said.contains("not found")
-        || said.contains("no such file or directory") && said.contains("exec")
+    let lower = said.to_lowercase();
+    let kind = if lower.contains("executable file not found")
+        || lower.contains("executable file `") && lower.contains("not found")
+        || lower.contains("no such file or directory") && lower.contains("exec")
     {
         Kind::NotFound
-    } else if said.contains("permission denied") && said.contains("exec") || said.contains("is a directory") {
+    } else if lower.contains("permission denied") && lower.contains("exec") || lower.contains("is a directory") {
         Kind::Denied
     } else {
         Kind::Io
     };
-    let said = if said.is_empty() { "it ended without a word" } else { said };
+    let said = if said.is_empty() { "it ended without a word" } else { said.as_str() };
     Error::new(kind, format!("OCI runtime: {said}"))
 }
 
