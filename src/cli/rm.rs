@@ -25,7 +25,7 @@ impl Args {
         containers.sweep_or_tell();
         for_each(&self.containers, |name| {
             let container = containers.find(name)?;
-            containers.remove(&container, Removal { force: self.force, volumes: self.volumes })?;
+            containers.remove(&container, Removal { kill: self.force, busy: self.force, volumes: self.volumes })?;
             output::line(name)
         })
     }

@@ -20,25 +20,27 @@ use crate::{
 /// How a container is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
-    /// Its processes are killed first, and what is busy elsewhere is removed when it no longer is.
-    pub force: bool,
+    /// Its processes are killed first.
+    pub kill: bool,
+    /// What is busy elsewhere is no obstacle: it is removed when it no longer is.
+    pub busy: bool,
     /// The anonymous volumes that no other container has go with it.
     pub volumes: bool,
 }
 
 impl Removal {
     /// That of a container which goes by itself.
-    pub const BY_ITSELF: Self = Self { force: true, volumes: true };
+    pub const BY_ITSELF: Self = Self { kill: false, busy: true, volumes: true };
 }
 
 impl Containers<'_> {
     /// Removes the container and what it wrote; the image stays as it is.
     ///
     /// # Errors
-    /// `InUse` while it runs or is mounted; by force only if its processes do not end.
-    pub fn remove(&self, container: &Container, Removal { force, volumes }: Removal) -> Result<()> {
+    /// `InUse` while it runs or is mounted, as the removal says; if its processes do not end.
+    pub fn remove(&self, container: &Container, Removal { kill, busy, volumes }: Removal) -> Result<()> {
         let lock = self.lock(container)?;
-        if self.status(container)?.state.is_live() && !force {
+        if self.status(container)?.state.is_live() && !kill {
             let what = format!(
                 "you cannot remove a running container {}; stop the container before attempting removal or force remove \
                  with 'lamina rm -f'",
@@ -61,7 +63,7 @@ impl Containers<'_> {
         }
         let volume = self.store.stat(&container.key())?.volume;
         let anonymous = if volumes { self.anonymous_volumes(container)? } else { Vec::new() };
-        if force {
+        if busy {
             // Whoever has it still is not asked for: it goes when it is no longer in use.
             match self.store.release(&container.key()) {
                 Err(error) if error.kind() == Kind::InUse => {}
@@ -78,7 +80,7 @@ impl Containers<'_> {
         crash::point(crash::Point::RemoveRow);
         drop(lock);
         let removed = match self.store.recover_volume(volume) {
-            Err(error) if force => {
+            Err(error) if busy => {
                 tracing::warn!("{error}; it is removed when it is no longer in use");
                 Ok(())
             }

@@ -8,9 +8,8 @@ use std::{
 use oci_spec::{
     OciSpecError,
     runtime::{
-        Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, MountBuilder,
-        Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_mounts,
-        get_default_namespaces,
+        Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceType, MountBuilder, Process, ProcessBuilder,
+        RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_mounts, get_default_namespaces,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -141,9 +140,6 @@ pub(super) fn spec(command: &Command, identity: &Identity, rootfs: &Path) -> Res
 fn build(command: &Command, identity: &Identity, rootfs: &Path) -> std::result::Result<Spec, OciSpecError> {
     let mut namespaces = get_default_namespaces();
     namespaces.retain(|namespace| command.network == Network::None || namespace.typ() != LinuxNamespaceType::Network);
-    if command.limits.is_some() && cgroup::is_unified() {
-        namespaces.push(LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Cgroup).build()?);
-    }
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .masked_paths(MASKED.map(str::to_owned).to_vec())

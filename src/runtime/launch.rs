@@ -197,12 +197,14 @@ fn sync_pipe() -> Result<(fs::File, OwnedFd)> {
 pub(super) fn failure(said: &str) -> Error {
     let said = spoken(said.trim());
     let lower = said.to_lowercase();
+    // crun says the second of a directory.
+    let refused = lower.contains("permission denied") || lower.contains("operation not permitted");
     let kind = if lower.contains("executable file not found")
         || lower.contains("executable file `") && lower.contains("not found")
         || lower.contains("no such file or directory") && lower.contains("exec")
     {
         Kind::NotFound
-    } else if lower.contains("permission denied") && lower.contains("exec") || lower.contains("is a directory") {
+    } else if refused && lower.contains("exec") || lower.contains("is a directory") {
         Kind::Denied
     } else {
         Kind::Io
