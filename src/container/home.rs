@@ -157,6 +157,30 @@ impl Home {
         }
     }
 
+    fn view_file(&self) -> PathBuf {
+        self.directory.join("viewed")
+    }
+
+    /// Says that a command looks into the container's tree through the mount of its run, as long as the value lives.
+    pub(super) fn view(&self) -> Result<File> {
+        let act = || format!("lock {}", self.view_file().display());
+        let file = File::options().create(true).append(true).open(self.view_file()).act(act)?;
+        flock(&file, FlockOperation::NonBlockingLockShared).act(act)?;
+        Ok(file)
+    }
+
+    /// Whether one does.
+    pub(super) fn is_viewed(&self) -> Result<bool> {
+        let act = || format!("lock {}", self.view_file().display());
+        match File::open(self.view_file()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            file => match flock(&file.act(act)?, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => Ok(true),
+                locked => locked.act(act).map(|()| false),
+            },
+        }
+    }
+
     fn locked(&self, operation: FlockOperation) -> Result<Option<File>> {
         let act = || format!("lock {}", self.directory.display());
         let file = match File::open(&self.directory) {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     crash,
+    driver::DriverKind,
     error::{Error, Kind, Result},
     runtime::{
         Cgroup, Command, End, Launch, Limits, Network, OciRuntime, Process, RunDirectory, Session, Wishes, clear,
@@ -81,6 +82,14 @@ impl Containers<'_> {
                 "start container {0}: it is mounted at {1}; unmount it first with 'lamina umount {0}'",
                 container.name,
                 target.display()
+            );
+            return Err(Error::new(Kind::InUse, what));
+        }
+        if self.store.driver().kind() == DriverKind::Overlay && self.home(container).is_viewed()? {
+            let what = format!(
+                "start container {}: a command still copies to or from its last run, and overlayfs has no two mounts of one \
+                 upper directory; let it end first",
+                container.name
             );
             return Err(Error::new(Kind::InUse, what));
         }

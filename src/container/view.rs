@@ -7,6 +7,7 @@
 //! process, and that by its pidfd.
 
 use std::{
+    fs::File,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
@@ -28,11 +29,22 @@ use crate::{
 pub struct View<'store> {
     // Dropped in this order: unmounted first, then free for others.
     mounted: Mounted,
-    _lock: Option<Lock>,
+    _kept: Kept,
     store: &'store Store,
     volume: VolumeId,
     /// What may be written to it is limited, and does not grow with what comes.
     limit: Option<Bytes>,
+}
+
+/// What keeps other commands from mounting the container's volume once more where one mount is all it may have.
+#[derive(Debug)]
+enum Kept {
+    /// It is mounted nowhere else.
+    Locked { _lock: Lock },
+    /// It is mounted by its run; when that has ended meanwhile, it is not started again on overlay.
+    Noted { _note: File },
+    /// It is mounted where its user sees it, and is not started as long as that is so.
+    Mounted,
 }
 
 impl<'store> Containers<'store> {
@@ -44,32 +56,27 @@ impl<'store> Containers<'store> {
         let lock = self.lock(container)?;
         let info = self.snapshot(container)?;
         let view = || {
-            let (tree, is_elsewhere) = self.tree(container)?;
+            let (tree, kept) = self.tree(container, lock)?;
             let settings = self.settings(container)?;
             let grafts = self.grafts(container, &settings, tree.root())?;
             let access = if settings.read_only { Access::ReadOnly } else { Access::ReadWrite };
-            Ok((tree.with(&grafts, access)?, is_elsewhere))
+            Ok((tree.with(&grafts, access)?, kept))
         };
-        let (mounted, is_elsewhere) =
+        let (mounted, kept) =
             view().map_err(|error: crate::Error| error.within(format!("look into container {}", container.name)))?;
-        Ok(View {
-            mounted,
-            _lock: (!is_elsewhere).then_some(lock),
-            store: self.store,
-            volume: info.volume,
-            limit: info.size_limit,
-        })
+        Ok(View { mounted, _kept: kept, store: self.store, volume: info.volume, limit: info.size_limit })
     }
 
-    /// Its own volume's tree, and whether that is mounted elsewhere too.
-    fn tree(&self, container: &Container) -> Result<(Mounted, bool)> {
+    /// Its own volume's tree, and what keeps it.
+    fn tree(&self, container: &Container, lock: Lock) -> Result<(Mounted, Kept)> {
         if let Some(place) = self.mounted_at(container)? {
-            return Ok((Mounted::again(&place)?, true));
+            return Ok((Mounted::again(&place)?, Kept::Mounted));
         }
         // One that runs, or waits to begin, is mounted in its own namespace; overlayfs must not have one upper directory
         // in two mounts.
         if let Some(init) = self.run_directory(container).init()? {
-            return Ok((Mounted::of_process(init.fd().as_fd())?, true));
+            let kept = Kept::Noted { _note: self.home(container).view()? };
+            return Ok((Mounted::of_process(init.fd().as_fd())?, kept));
         }
         let mount = || {
             let mounted = Mounted::detached(&self.store.mounts(&container.key())?)?;
@@ -78,7 +85,7 @@ impl<'store> Containers<'store> {
             Ok(mounted)
         };
         let mounted = mount().map_err(|error: crate::Error| error.and_undo(self.store.release(&container.key())))?;
-        Ok((mounted, false))
+        Ok((mounted, Kept::Locked { _lock: lock }))
     }
 
     /// What else its process sees in the tree at `root`; directories in memory are the process's alone.

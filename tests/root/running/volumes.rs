@@ -1,8 +1,14 @@
 //! Volumes, copies and limits of containers that run.
 
-use std::fs;
+use std::{fs, io::Write as _, process::Stdio};
 
-use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+use lamina::driver::DriverKind;
+
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, write_tar},
+    pool::Outcome,
+};
 
 use super::base;
 
@@ -83,6 +89,22 @@ fn copies_see_what_the_process_sees(host: &Host) -> Outcome {
     let tree = host.file("tree");
     host.ok(&["cp", "-a", "seen:/srv", &tree.to_string_lossy()])?;
     expect!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::symlink_metadata(tree.join("pipe"))?.file_type()), "a fifo");
+    // A copy that outlives the run: overlayfs could not mount it a second time, the others can.
+    let mut copying = host.spawn(&["cp", "-", "seen:/srv"], Stdio::piped())?;
+    let mut stdin = copying.stdin.take().ok_or("a pipe")?;
+    let archive = host.file("first.tar");
+    write_tar(&archive, &[("first", b"1"), ("second", &vec![0; 12_000_000])])?;
+    let bytes = fs::read(&archive)?;
+    stdin.write_all(&bytes[..8_000_000])?;
+    super::soon("it copies", || Ok(host.run(&["exec", "seen", "stat", "/srv/first"])?.code == Some(0)))?;
+    host.ok(&["stop", "-t", "0", "seen"])?;
+    if host.driver == DriverKind::Overlay {
+        host.fails(&["start", "seen"], "a command still copies")?;
+    }
+    stdin.write_all(&bytes[8_000_000..])?;
+    drop(stdin);
+    expect_eq!(copying.wait()?.code(), Some(0));
+    host.ok(&["start", "seen"])?;
     host.ok(&["stop", "-t", "0", "seen"])?;
     both("stopped")?;
     host.ok(&["rm", "seen"])?;
