@@ -147,12 +147,18 @@ points! {
     RunMade = "run-made",
     /// It is noted that the container was started; its process waits still.
     RunNoted = "run-noted",
+    /// runc: its process has begun, and what it waited at is there still.
+    RunOpened = "run-opened",
     /// Its process has begun, and nobody is told yet.
     RunBegun = "run-begun",
+    /// overlay, vfs: the processes of a container are stopped where they are, and nothing of it is copied yet.
+    InstantFrozen = "instant-frozen",
     /// The process of a container was sent the signal to stop.
     StopAsked = "stop-asked",
     /// The process of a container that is to be removed has ended, and all else is there still.
     RemoveEnded = "remove-ended",
+    /// The container's row is gone; its volume, its anonymous data volumes and its directory are there still.
+    RemoveRow = "remove-row",
     /// The container's row and volume are gone, its directory is there still.
     RemoveHome = "remove-home",
 }
@@ -181,7 +187,9 @@ impl Point {
             | Self::DataFilled
             | Self::DataRemoving
             | Self::DataRemoved => matches!(driver, DriverKind::Overlay),
-            Self::VolumeFilled | Self::VolumeUnnamed => matches!(driver, DriverKind::Overlay | DriverKind::Vfs),
+            Self::VolumeFilled | Self::VolumeUnnamed | Self::InstantFrozen => {
+                matches!(driver, DriverKind::Overlay | DriverKind::Vfs)
+            }
             Self::LimitSet
             | Self::GrowIntent
             | Self::GrowActed

@@ -8,7 +8,7 @@ use std::{
     io,
     os::fd::AsFd,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,7 +17,7 @@ use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
-use signal_hook::{consts::TERM_SIGNALS, flag};
+use signal_hook::{SigId, consts::TERM_SIGNALS, flag, low_level::unregister};
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
@@ -26,34 +26,57 @@ use crate::{
 
 static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
+/// What is done at a signal.
+static ACTIONS: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
+
 /// Starts to catch SIGINT, SIGTERM and SIGQUIT.
 ///
 /// # Errors
 /// When the handlers cannot be registered.
 pub fn install() -> Result<()> {
-    let asked = Arc::clone(ASKED.get_or_init(Arc::default));
-    let register = || -> io::Result<()> {
-        for signal in TERM_SIGNALS {
-            flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&asked))?;
-            flag::register(*signal, Arc::clone(&asked))?;
-            // So that waiting for another command's lock ends.
-            sys::signal::interrupts_calls(*signal)?;
+    let act = || "catch SIGINT and SIGTERM";
+    register().act(act)?;
+    // So that waiting for another command's lock ends.
+    TERM_SIGNALS.iter().try_for_each(|signal| sys::signal::interrupts_calls(*signal)).act(act)
+}
+
+fn register() -> io::Result<()> {
+    let asked = ASKED.get_or_init(Arc::default);
+    let mut actions = ACTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    for signal in TERM_SIGNALS {
+        actions.push(flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(asked))?);
+        actions.push(flag::register(*signal, Arc::clone(asked))?);
+    }
+    Ok(())
+}
+
+/// As long as this lives, signals do not ask this process to stop: whoever made it catches them, each of them, for
+/// somebody else. Caught they are before it is made.
+#[derive(Debug)]
+pub struct HandedOn(());
+
+impl HandedOn {
+    /// See there.
+    pub fn begin() -> Self {
+        let mut actions = ACTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        for action in actions.drain(..) {
+            unregister(action);
         }
-        Ok(())
-    };
-    register().act(|| "catch SIGINT and SIGTERM")
+        Self(())
+    }
+}
+
+impl Drop for HandedOn {
+    fn drop(&mut self) {
+        if let Err(error) = register() {
+            tracing::warn!("catch SIGINT and SIGTERM again: {error}; only SIGKILL ends this command now");
+        }
+    }
 }
 
 /// Whether a signal has asked us to stop.
 pub fn asked() -> bool {
     ASKED.get().is_some_and(|asked| asked.load(Ordering::Relaxed))
-}
-
-/// A signal that was meant for somebody else, who got it, does not ask us to stop.
-pub fn forget() {
-    if let Some(asked) = ASKED.get() {
-        asked.store(false, Ordering::Relaxed);
-    }
 }
 
 /// Between two steps of long work.

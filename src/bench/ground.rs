@@ -108,7 +108,7 @@ impl Drop for Directory {
             }
             let mut tries = 0..TRIES;
             loop {
-                match Store::destroy_pool(&self.0) {
+                match Store::destroy_pool(&self.0, &|| Ok(())) {
                     // Any new mount namespace on this machine has the pool's mount in it, until it ends.
                     Err(error) if error.kind() == Kind::InUse && tries.next().is_some() => thread::sleep(PAUSE),
                     Err(error) if error.kind() == Kind::NotFound => break,

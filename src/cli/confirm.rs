@@ -4,11 +4,22 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Whether the user agrees that `verb` does what `warning` says; not asked if `force`.
-pub(super) fn agreed(verb: &str, force: bool, warning: &str) -> Result<bool> {
-    if force {
-        return Ok(true);
+/// The option of verbs that ask.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Asked {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Asked {
+    /// Whether the user agrees that `verb` does what `warning` says.
+    pub(super) fn agreed(self, verb: &str, warning: &str) -> Result<bool> {
+        if self.force { Ok(true) } else { ask(verb, warning) }
     }
+}
+
+fn ask(verb: &str, warning: &str) -> Result<bool> {
     if !io::stdin().is_terminal() {
         bail!("{verb}: nobody can be asked, standard input is no terminal; give -f to remove without a question");
     }

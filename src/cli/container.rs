@@ -3,9 +3,9 @@
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Global, commit, confirm, cp, create, diff, export, inspect, mount, output, pool, ps, rename, rm};
+use super::{Global, commit, confirm::Asked, cp, create, diff, export, inspect, mount, output, pool, ps, rename, rm};
 use crate::{
-    container::{Container, Containers},
+    container::{Container, Containers, Removal},
     error::Kind,
     store::Store,
     units::Bytes,
@@ -38,14 +38,7 @@ pub(super) enum Verb {
     /// Show everything about a container, as JSON
     Inspect(inspect::Args),
     /// Remove all containers that are not in use
-    Prune(PruneArgs),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct PruneArgs {
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    Prune(Asked),
 }
 
 impl Verb {
@@ -62,20 +55,18 @@ impl Verb {
             Self::Cp(args) => args.run(global),
             Self::Export(args) => args.run(global),
             Self::Inspect(args) => args.run(global),
-            Self::Prune(args) => args.run(global),
+            Self::Prune(asked) => prune_if_agreed(global, *asked),
         }
     }
 }
 
-impl PruneArgs {
-    fn run(&self, global: &Global) -> Result<()> {
-        let store = pool::existing(global)?;
-        if !confirm::agreed("container prune", self.force, "This removes all containers that are not in use.")? {
-            return Ok(());
-        }
-        let own = prune(&store)?;
-        output::line(format_args!("Total reclaimed space: {}", own.docker()))
+fn prune_if_agreed(global: &Global, asked: Asked) -> Result<()> {
+    let store = pool::existing(global)?;
+    if !asked.agreed("container prune", "This removes all containers that are not in use.")? {
+        return Ok(());
     }
+    let own = prune(&store)?;
+    output::line(format_args!("Total reclaimed space: {}", own.docker()))
 }
 
 /// Removes those that nobody uses and tells; what they had in the pool is returned. Their volumes stay.
@@ -108,5 +99,5 @@ pub(super) fn prune(store: &Store) -> Result<Bytes> {
 fn remove(store: &Store, container: &Container) -> crate::Result<Bytes> {
     let containers = Containers::new(store);
     let own = store.usage(&containers.snapshot(container)?.key)?.exclusive;
-    containers.remove(container, false).map(|()| own)
+    containers.remove(container, Removal::default()).map(|()| own)
 }

@@ -43,6 +43,17 @@ impl<'a> Filter<'a> {
         Ok(Self { by_name })
     }
 
+    /// Refuses a value of `name` that is none of `known`.
+    pub(super) fn values_of(&self, name: &str, known: &[&str]) -> Result<()> {
+        match self.values(name).iter().find(|value| !known.contains(*value)) {
+            None => Ok(()),
+            Some(value) => {
+                let what = format!("invalid filter '{name}={value}'; it is one of {}", known.join(", "));
+                Err(Error::new(Kind::Invalid, what))
+            }
+        }
+    }
+
     /// The values given for `name`.
     pub(super) fn values(&self, name: &str) -> &[&'a str] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)

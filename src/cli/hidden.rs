@@ -4,8 +4,12 @@ use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
 
-use super::{Global, pool};
-use crate::{container::Containers, runtime};
+use super::Global;
+use crate::{
+    container::{Containers, ended_unattended},
+    runtime,
+    store::Store,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EnterArgs {
@@ -27,6 +31,13 @@ impl EnterArgs {
 
 impl ExitedArgs {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
-        Ok(Containers::new(&pool::existing(global)?).ended(&self.id)?)
+        if !ended_unattended(&global.root, &self.id)? {
+            return Ok(());
+        }
+        // A pool that was taken down since stays down; the next command that needs it does what is left to do.
+        match Store::open_if_up(&global.root)? {
+            Some(store) => Ok(Containers::new(&store).ended(&self.id)?),
+            None => Ok(()),
+        }
     }
 }

@@ -39,9 +39,8 @@ pub(super) struct PruneArgs {
     /// Remove all images that no container was made from
     #[arg(short, long)]
     all: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    asked: confirm::Asked,
 }
 
 impl Verb {
@@ -66,7 +65,7 @@ impl PruneArgs {
     fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
         let which = if self.all { "all images that no container was made from" } else { "all images without a name" };
-        if !confirm::agreed("image prune", self.force, &format!("This removes {which}."))? {
+        if !self.asked.agreed("image prune", &format!("This removes {which}."))? {
             return Ok(());
         }
         let (own, blobs) = pruned(&store, self.all)?;

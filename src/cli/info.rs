@@ -34,7 +34,14 @@ struct Report {
     programs: Vec<ProgramRow>,
     /// The OCI runtime that containers get; `null` if there is none that works here.
     runtime: Option<&'static str>,
-    runtime_missing: Option<String>,
+    /// Those that there are; `missing` is `null` for one that works.
+    runtimes: Vec<RuntimeRow>,
+}
+
+#[derive(Serialize)]
+struct RuntimeRow {
+    name: &'static str,
+    missing: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -68,10 +75,13 @@ fn report(global: &Global) -> Result<Report> {
         Ok(pool) => (pool, None),
         Err(error) => (None, Some(format!("{error:#}"))),
     };
-    let runtime = OciRuntime::find();
+    let runtimes = OciRuntime::all().map(|(runtime, unusable)| RuntimeRow {
+        name: runtime.program().name,
+        missing: unusable.map(|error| error.to_string()),
+    });
     Ok(Report {
-        runtime: runtime.as_ref().ok().map(|runtime| runtime.program().name),
-        runtime_missing: runtime.err().map(|error| error.to_string()),
+        runtime: runtimes.iter().find(|row| row.missing.is_none()).map(|row| row.name),
+        runtimes: runtimes.into(),
         version: env!("CARGO_PKG_VERSION"),
         root: global.root.display().to_string(),
         driver: pool.as_ref().map(|(driver, _)| *driver),
@@ -104,8 +114,10 @@ fn print(report: &Report) -> Result<()> {
     }
     output::line(format_args!("Kernel:         {}", report.kernel))?;
     output::line(format_args!("Lamina:         {}", report.version))?;
-    let missing = report.runtime_missing.as_deref().unwrap_or("none");
-    output::line(format_args!("OCI Runtime:    {}", report.runtime.unwrap_or(missing)))?;
+    output::line(format_args!("OCI Runtime:    {}", report.runtime.unwrap_or("none")))?;
+    for row in &report.runtimes {
+        output::line(format_args!("  {:<9} {}", row.name, row.missing.as_deref().unwrap_or("works here")))?;
+    }
     output::line("Drivers:")?;
     for driver in &report.drivers {
         output::line(format_args!(

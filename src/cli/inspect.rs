@@ -13,7 +13,7 @@ use super::{
     ps::{self, SizeRow},
 };
 use crate::{
-    container::{Container, Containers, Settings, Source, State, Status},
+    container::{Container, Containers, Settings, Source, State, Status, Tmpfs, VolumeMount},
     error::{Error, Kind},
     id::{ContainerId, ImageId},
     image::{
@@ -22,7 +22,7 @@ use crate::{
     },
     store::{Info, Store},
     units::Bytes,
-    volume::{Attached, Volumes},
+    volume::Volumes,
 };
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,6 @@ struct ContainerView {
     image_reference: String,
     created: String,
     mounted_at: Option<PathBuf>,
-    volumes: Vec<VolumeView>,
     #[serde(flatten)]
     sizes: SizeRow,
     snapshot: Info,
@@ -68,14 +67,6 @@ struct ContainerView {
     config: Value,
     #[serde(rename = "Mounts")]
     mounts: Vec<Value>,
-}
-
-#[derive(Serialize)]
-struct VolumeView {
-    name: String,
-    source: PathBuf,
-    target: String,
-    read_only: bool,
 }
 
 impl Args {
@@ -114,23 +105,17 @@ fn image_view(store: &Store, image: &Image) -> Result<ImageView> {
 
 fn container_view(store: &Store, container: Container) -> Result<ContainerView> {
     let containers = Containers::new(store);
-    let gone = || Error::new(Kind::NotFound, format!("container {} was removed meanwhile", container.name));
-    let sizes = ps::sizes(&containers, std::slice::from_ref(&container))?.pop().flatten().ok_or_else(gone)?;
-    let volumes = Volumes::of(store);
-    let volume = |attached: Attached| VolumeView {
-        source: volumes.path(&attached.volume),
-        name: attached.volume.name,
-        target: attached.target,
-        read_only: attached.read_only,
+    let gone = || {
+        let what = format!("no such container: {} (another command has just removed it)", container.name);
+        Error::new(Kind::NotFound, what)
     };
+    let sizes = ps::sizes(&containers, std::slice::from_ref(&container))?.pop().flatten().ok_or_else(gone)?;
     let settings = containers.settings(&container)?;
-    let volumes: Vec<VolumeView> = volumes.attached(&container.id)?.into_iter().map(volume).collect();
     Ok(ContainerView {
         log_path: containers.log_path(&container),
         state: state(&containers.status(&container)?),
         config: config(&container, &settings),
-        mounts: mounts(&settings, &volumes),
-        volumes,
+        mounts: mounts(store, &settings, &container)?,
         mounted_at: containers.seen_at(&container)?,
         snapshot: containers.snapshot(&container)?,
         id: container.id,
@@ -182,22 +167,22 @@ fn config(container: &Container, settings: &Settings) -> Value {
     })
 }
 
-fn mounts(settings: &Settings, attached: &[VolumeView]) -> Vec<Value> {
-    let volumes = settings.volumes.iter().map(|volume| {
+fn mounts(store: &Store, settings: &Settings, container: &Container) -> Result<Vec<Value>> {
+    let volumes = Volumes::of(store);
+    let attached = volumes.attached(&container.id)?;
+    let of_volume = |volume: &VolumeMount| {
         let data = attached.iter().find(|attached| attached.target == volume.target);
         let (kind, name, source) = match (&volume.source, data) {
             (Source::Host(path), _) => ("bind", "", path.clone()),
-            (_, Some(data)) => ("volume", data.name.as_str(), data.source.display().to_string()),
+            (_, Some(data)) => ("volume", data.volume.name.as_str(), volumes.path(&data.volume).display().to_string()),
             (Source::Named(name), None) => ("volume", name.as_str(), String::new()),
             (Source::Anonymous, None) => ("volume", "", String::new()),
         };
         json!({
             "Type": kind, "Name": name, "Source": source, "Destination": volume.target, "RW": !volume.read_only,
         })
-    });
-    let tmpfs = settings
-        .tmpfs
-        .iter()
-        .map(|tmpfs| json!({ "Type": "tmpfs", "Name": "", "Source": "", "Destination": tmpfs.target, "RW": true }));
-    volumes.chain(tmpfs).collect()
+    };
+    let of_tmpfs =
+        |tmpfs: &Tmpfs| json!({ "Type": "tmpfs", "Name": "", "Source": "", "Destination": tmpfs.target, "RW": true });
+    Ok(settings.volumes.iter().map(of_volume).chain(settings.tmpfs.iter().map(of_tmpfs)).collect())
 }

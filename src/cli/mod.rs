@@ -57,6 +57,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
+    container::Containers,
     error::{Error, Kind},
     interrupt,
     store::{PoolOptions, Store},
@@ -311,12 +312,22 @@ impl Global {
         if let Some(made) = made {
             eprintln!("lamina: made {made}");
         }
+        thaw_or_tell(&store);
         Ok(store)
     }
 
     /// The store, if there is a pool: for verbs that only look.
     fn store_if_any(&self) -> Result<Option<Store>> {
-        Ok(Store::open(&self.root)?)
+        let store = Store::open(&self.root)?;
+        store.iter().for_each(thaw_or_tell);
+        Ok(store)
+    }
+}
+
+/// What a command that died had stopped for an instant goes on with the next one.
+fn thaw_or_tell(store: &Store) {
+    if let Err(error) = Containers::new(store).thaw_left() {
+        tracing::warn!("let go on what a command that died had stopped: {error}; the next command tries again");
     }
 }
 

@@ -81,8 +81,7 @@ impl Verb {
             Self::Status(args) => args.run(global),
             Self::Grow(args) => grow(global, args.size),
             Self::Down => {
-                refuse_if_running(global, "take the pool down")?;
-                let was_up = Store::close_pool(&global.root)?;
+                let was_up = Store::close_pool(&global.root, &|| refuse_if_running(global, "take the pool down"))?;
                 eprintln!("lamina: the pool {}", if was_up { "is down" } else { "was down already" });
                 Ok(())
             }
@@ -92,8 +91,7 @@ impl Verb {
                 Ok(())
             }
             Self::Destroy(_) => {
-                refuse_if_running(global, "destroy the pool")?;
-                Store::destroy_pool(&global.root)?;
+                Store::destroy_pool(&global.root, &|| refuse_if_running(global, "destroy the pool"))?;
                 container::forget_all(&global.root)?;
                 eprintln!("lamina: the pool is destroyed");
                 Ok(())
@@ -103,7 +101,7 @@ impl Verb {
 }
 
 /// Asked of /run alone, since the pool may be down, and its database gone.
-fn refuse_if_running(global: &Global, act: &str) -> Result<()> {
+fn refuse_if_running(global: &Global, act: &str) -> crate::Result<()> {
     match container::running(&global.root)?.as_slice() {
         [] => Ok(()),
         [first, more @ ..] => {
@@ -111,7 +109,7 @@ fn refuse_if_running(global: &Global, act: &str) -> Result<()> {
                 "{act}: container {first:.12} runs{}; stop it first with 'lamina stop'",
                 if more.is_empty() { String::new() } else { format!(", and {} more", more.len()) }
             );
-            Err(Error::new(Kind::InUse, what).into())
+            Err(Error::new(Kind::InUse, what))
         }
     }
 }

@@ -24,6 +24,9 @@ use crate::{
 /// What `--filter` knows.
 const FILTERS: [&str; 8] = ["id", "name", "ancestor", "status", "label", "volume", "before", "since"];
 
+/// What `--filter status=` knows.
+const STATES: [&str; 5] = ["created", "mounted", "running", "paused", "exited"];
+
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
     /// Show all containers, not only those that run or are mounted
@@ -126,6 +129,7 @@ impl Args {
     /// The containers to show.
     fn wanted(&self, store: &Store) -> Result<Vec<Seen>> {
         let filter = Filter::new(&self.filter, &FILTERS)?;
+        filter.values_of("status", &STATES)?;
         let containers = Containers::new(store);
         let context = Context::new(store, &filter)?;
         let last = self.last.or(self.latest.then_some(1));

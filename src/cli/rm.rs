@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Global, for_each, output, pool};
-use crate::container::Containers;
+use crate::container::{Containers, Removal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,10 +25,7 @@ impl Args {
         containers.sweep_or_tell();
         for_each(&self.containers, |name| {
             let container = containers.find(name)?;
-            match self.volumes {
-                true => containers.remove_with_volumes(&container, self.force)?,
-                false => containers.remove(&container, self.force)?,
-            }
+            containers.remove(&container, Removal { kill: self.force, busy: self.force, volumes: self.volumes })?;
             output::line(name)
         })
     }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Global, for_each, output, pool, run_options::RunOptions};
 use crate::{
-    container::{Container, Containers, Settings, Watch, Watched},
+    container::{Container, Containers, Removal, Settings, Watch, Watched},
     error::{Act as _, Error, Kind},
     image::catalog::Catalog,
     runtime::{Wishes, ensure_terminal},
@@ -120,17 +120,17 @@ impl Args {
             Ok(watch) => watch,
             Err(error) => {
                 let removed =
-                    if self.options.rm { gone(containers.remove_with_volumes(&container, true)) } else { Ok(()) };
+                    if self.options.rm { gone(containers.remove(&container, Removal::BY_ITSELF)) } else { Ok(()) };
                 return Err(NotRun(error.and_undo(removed)).into());
             }
         };
-        let Some(watch) = watch else {
+        let Some(mut watch) = watch else {
             output::line(&container.id).with_context(|| format!("container {} runs", container.id))?;
             return Ok(ExitCode::SUCCESS);
         };
         let watched = watch.until_end()?;
         if let (Watched::Exited(_), true) = (watched, self.options.rm) {
-            gone(containers.remove_with_volumes(&container, false))?;
+            gone(containers.remove(&container, Removal::BY_ITSELF))?;
         }
         Ok(code_of(watched))
     }
@@ -148,6 +148,7 @@ fn code_of(watched: Watched) -> ExitCode {
     match watched {
         Watched::Exited(code) => exit_code(code),
         Watched::Detached => ExitCode::SUCCESS,
+        Watched::Signalled(signal) => exit_code(128 + signal),
     }
 }
 
@@ -168,7 +169,7 @@ impl StartArgs {
         let container = containers.find(name)?;
         let wishes = wishes(&containers, &container, self.interactive)?;
         match containers.start(&container, Some(wishes))? {
-            Some(watch) => finish(&containers, &container, &watch),
+            Some(watch) => finish(&containers, &container, watch),
             None => Ok(ExitCode::SUCCESS),
         }
     }
@@ -181,7 +182,7 @@ impl AttachArgs {
         let container = containers.find(&self.container)?;
         let wishes = wishes(&containers, &container, !self.no_stdin)?;
         let watch = containers.attach(&container, wishes)?;
-        finish(&containers, &container, &watch)
+        finish(&containers, &container, watch)
     }
 }
 
@@ -195,12 +196,12 @@ fn wishes(containers: &Containers<'_>, container: &Container, input: bool) -> Re
     Ok(Wishes { stdin, terminal: settings.terminal && io::stdout().is_terminal(), signals: !settings.terminal })
 }
 
-fn finish(containers: &Containers<'_>, container: &Container, watch: &Watch) -> Result<ExitCode> {
+fn finish(containers: &Containers<'_>, container: &Container, mut watch: Watch) -> Result<ExitCode> {
     let watched = watch.until_end()?;
     if matches!(watched, Watched::Exited(_))
         && containers.settings(container).is_ok_and(|settings| settings.auto_remove)
     {
-        gone(containers.remove_with_volumes(container, false))?;
+        gone(containers.remove(container, Removal::BY_ITSELF))?;
     }
     Ok(code_of(watched))
 }

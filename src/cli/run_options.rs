@@ -157,12 +157,32 @@ fn network(text: &str) -> Parsed<Network> {
     }
 }
 
+/// Options of a directory in memory (tmpfs(5), mount(8)).
+const TMPFS_VALUES: [&str; 6] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"];
+const TMPFS_FLAGS: [&str; 10] = ["ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "relatime"];
+
+fn is_tmpfs_option(option: &str) -> bool {
+    let size = |value: &str| {
+        let digits = value.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', '%']);
+        !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit()) && value.len() <= digits.len() + 1
+    };
+    match option.split_once('=') {
+        None => TMPFS_FLAGS.contains(&option),
+        Some((name, value)) => TMPFS_VALUES.contains(&name) && size(value),
+    }
+}
+
 fn tmpfs(text: &str) -> Parsed<Tmpfs> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
     if !target.starts_with('/') {
         return Err(Error::new(Kind::Invalid, format!("'{target}' is not an absolute path")));
     }
-    let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+    let options: Vec<String> = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+    if let Some(bad) = options.iter().find(|option| !is_tmpfs_option(option)) {
+        let known = TMPFS_VALUES.iter().map(|name| format!("{name}=")).chain(TMPFS_FLAGS.map(str::to_owned));
+        let known = known.collect::<Vec<_>>().join(", ");
+        return Err(Error::new(Kind::Invalid, format!("invalid tmpfs option '{bad}'; it is one of {known}")));
+    }
     Ok(Tmpfs { target: target.to_owned(), options })
 }
 
@@ -198,7 +218,15 @@ fn milli_cpus(text: &str) -> Parsed<u64> {
     let whole = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(1000));
     let milli = whole.zip(thousandths).and_then(|(whole, rest)| whole.checked_add(rest)).ok_or_else(bad)?;
     // The kernel counts no less than a thousandth of a second in a period of a tenth.
-    if milli >= 10 { Ok(milli) } else { Err(Error::new(Kind::Invalid, "the fewest processors are 0.01")) }
+    let most = std::thread::available_parallelism().map_or(u64::MAX, |count| count.get() as u64 * 1000);
+    match milli {
+        10.. if milli <= most => Ok(milli),
+        10.. => {
+            let what = format!("there are only {} processors here, and '{text}' is more", most / 1000);
+            Err(Error::new(Kind::Invalid, what))
+        }
+        _ => Err(Error::new(Kind::Invalid, "the fewest processors are 0.01")),
+    }
 }
 
 /// What sethostname(2) and RFC 1123 allow.

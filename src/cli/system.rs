@@ -34,9 +34,8 @@ pub(super) struct PruneArgs {
     /// Remove the anonymous volumes that no container has
     #[arg(long)]
     volumes: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    asked: confirm::Asked,
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,7 +82,7 @@ impl PruneArgs {
             if self.all { "all images that no container was made from then" } else { "all images without a name" };
         let volumes = if self.volumes { ", and the anonymous volumes that no container has then" } else { "" };
         let warning = format!("This removes all containers that are not in use, {images}, caches of builds{volumes}.");
-        if !confirm::agreed("system prune", self.force, &warning)? {
+        if !self.asked.agreed("system prune", &warning)? {
             return Ok(());
         }
         let mut pool = container::prune(&store)?;
@@ -110,6 +109,8 @@ impl DfArgs {
             volume_row(&store)?,
             cache_row(&store)?,
             download_row(&store)?,
+            log_row(&store)?,
+            configuration_row(&store)?,
         ];
         if self.json {
             return output::json(&rows);
@@ -161,15 +162,7 @@ fn volume_row(store: &Store) -> Result<Row> {
             active += 1;
         }
     }
-    Ok(Row {
-        r#type: "Local Volumes",
-        total,
-        active,
-        size_bytes: Some(size),
-        reclaimable_bytes: Some(reclaimable),
-        own_bytes: Bytes(0),
-        archive_bytes: Bytes(0),
-    })
+    Ok(on_disk("Local Volumes", (total, active), size, reclaimable))
 }
 
 /// The images between the steps of builds, with the layers that no other image has, and what cache mounts hold.
@@ -256,15 +249,56 @@ fn image_row(store: &Store) -> Result<Row> {
 fn download_row(store: &Store) -> Result<Row> {
     let sizes = store.downloads()?;
     let size = sizes.iter().copied().sum();
-    Ok(Row {
-        r#type: "Downloads",
-        total: sizes.len(),
-        active: 0,
+    Ok(on_disk("Downloads", (sizes.len(), 0), size, size))
+}
+
+/// What containers wrote to their output.
+fn log_row(store: &Store) -> Result<Row> {
+    let containers = Containers::new(store);
+    let (mut total, mut active, mut size, mut reclaimable) = (0, 0, Bytes(0), Bytes(0));
+    for container in containers.list()? {
+        let Ok(log) = std::fs::metadata(containers.log_path(&container)) else { continue };
+        total += 1;
+        size += Bytes(log.len());
+        if containers.status(&container)?.state.is_live() {
+            active += 1;
+        } else {
+            reclaimable += Bytes(log.len());
+        }
+    }
+    Ok(on_disk("Logs", (total, active), size, reclaimable))
+}
+
+/// The database, and what is kept of containers besides their volumes and output.
+fn configuration_row(store: &Store) -> Result<Row> {
+    let containers = Containers::new(store);
+    let (mut total, mut size) = (0, Bytes(0));
+    for container in containers.list()? {
+        let log = containers.log_path(&container);
+        let files = std::fs::read_dir(log.parent().unwrap_or(&log)).into_iter().flatten().flatten();
+        total += 1;
+        size += files
+            .filter(|file| file.path() != log)
+            .filter_map(|file| file.metadata().ok())
+            .map(|m| Bytes(m.len()))
+            .sum();
+    }
+    let database = ["lamina.db", "lamina.db-wal", "lamina.db-shm"].map(|name| store.layout().root().join(name));
+    size += database.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|m| Bytes(m.len())).sum();
+    Ok(on_disk("Configuration", (total, total), size, Bytes(0)))
+}
+
+/// A row of what lies beside the pool.
+fn on_disk(r#type: &'static str, (total, active): (usize, usize), size: Bytes, reclaimable: Bytes) -> Row {
+    Row {
+        r#type,
+        total,
+        active,
         size_bytes: Some(size),
-        reclaimable_bytes: Some(size),
+        reclaimable_bytes: Some(reclaimable),
         own_bytes: Bytes(0),
         archive_bytes: Bytes(0),
-    })
+    }
 }
 
 fn size(layers: &BTreeMap<ChainId, Layer>) -> Bytes {

@@ -77,9 +77,8 @@ pub(super) struct PruneArgs {
     /// Remove those with a name, too
     #[arg(short, long)]
     all: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    asked: confirm::Asked,
 }
 
 #[derive(Serialize)]
@@ -186,7 +185,7 @@ impl PruneArgs {
         let store = pool::existing(global)?;
         let which = if self.all { "all volumes" } else { "the anonymous volumes" };
         let warning = format!("This removes {which} that no container has.");
-        if !confirm::agreed("volume prune", self.force, &warning)? {
+        if !self.asked.agreed("volume prune", &warning)? {
             return Ok(());
         }
         let size = prune(&store, self.all)?;

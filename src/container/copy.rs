@@ -83,10 +83,11 @@ impl Containers<'_> {
             let root = open_root()?;
             let source = Source::find(Scope::host(root.as_fd()), &absolute(source)?, how)?;
             let target = Target::find(Scope::tree(view.root()), path, &source)?;
+            let landing = view.landing(&target.directory)?;
             let into = target.directory.as_os_str().as_bytes();
-            view.written(|| {
+            landing.written(|| {
                 through_pipe(&source, &target, how, |tar| {
-                    unpack_into(view.root(), into, tar, &mut |bytes| view.room(bytes)).map(drop)
+                    unpack_into(view.root(), into, tar, &mut |bytes| landing.room(bytes)).map(drop)
                 })
             })
         };
@@ -120,8 +121,10 @@ impl Containers<'_> {
                 return Err(Error::new(Kind::NotFound, what));
             }
             let into = spot.path();
-            let unpack = || unpack_into(view.root(), into.as_os_str().as_bytes(), tar, &mut |bytes| view.room(bytes));
-            view.written(unpack).map(|unpacked| unpacked.size)
+            let landing = view.landing(&into)?;
+            let mut room = |bytes| landing.room(bytes);
+            let unpack = || unpack_into(view.root(), into.as_os_str().as_bytes(), tar, &mut room);
+            landing.written(unpack).map(|unpacked| unpacked.size)
         };
         copy().act(|| format!("copy to {}:{}", container.name, path.display()))
     }

@@ -37,6 +37,10 @@ impl Containers<'_> {
             let what = format!("container {} is paused, unpause the container before exec", container.name);
             return Err(Error::new(Kind::InUse, what));
         }
+        if self.run_directory(container).is_still() {
+            // For the instant in which it is copied; a runtime takes it for paused then.
+            drop(self.lock(container)?);
+        }
         let settings = self.settings(container)?;
         let mut env = settings.env.clone();
         env.extend(request.terminal.then(|| "TERM=xterm".to_owned()));

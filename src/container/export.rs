@@ -17,7 +17,7 @@ impl Containers<'_> {
     /// # Errors
     /// `Full`, or the driver's; what the system says.
     pub fn export(&self, container: &Container, out: impl Write) -> Result<Bytes> {
-        let held = self.store.capture(&container.key()).map_err(|error| self.told(container, error))?;
+        let held = self.sealed(container)?;
         let export = || {
             let mounted = held.mounted(Access::ReadOnly)?;
             let root = Place { dir: mounted.root(), name: c"." }.open_dir()?;

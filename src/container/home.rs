@@ -5,9 +5,8 @@
 //! the file that has the container's ID for a name holds the exit code, and is there only when that run has ended.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +18,7 @@ use rustix::{
 
 use crate::{
     error::{Act as _, Result},
+    fs::make_private,
     id::ContainerId,
     runtime::{Mount, MountKind, Network},
 };
@@ -66,10 +66,14 @@ impl Home {
         self.directory.join("oom")
     }
 
+    /// Makes it, if it is not there.
+    pub(super) fn make(&self) -> Result<()> {
+        make_private(&self.directory)
+    }
+
     /// Gets it ready for a run, of which it knows nothing yet; that it was started once stays known.
     pub(super) fn prepare(&self, hostname: &str, network: Network) -> Result<()> {
-        let act = || format!("make {}", self.directory.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).act(act)?;
+        self.make()?;
         let of_host = |path: &str| match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             text => text.act(|| format!("read {path}")),
@@ -145,6 +149,30 @@ impl Home {
     pub(super) fn is_attended(&self) -> Result<bool> {
         let act = || format!("lock {}", self.directory.display());
         match File::open(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            file => match flock(&file.act(act)?, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => Ok(true),
+                locked => locked.act(act).map(|()| false),
+            },
+        }
+    }
+
+    fn view_file(&self) -> PathBuf {
+        self.directory.join("viewed")
+    }
+
+    /// Says that a command looks into the container's tree through the mount of its run, as long as the value lives.
+    pub(super) fn view(&self) -> Result<File> {
+        let act = || format!("lock {}", self.view_file().display());
+        let file = File::options().create(true).append(true).open(self.view_file()).act(act)?;
+        flock(&file, FlockOperation::NonBlockingLockShared).act(act)?;
+        Ok(file)
+    }
+
+    /// Whether one does.
+    pub(super) fn is_viewed(&self) -> Result<bool> {
+        let act = || format!("lock {}", self.view_file().display());
+        match File::open(self.view_file()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             file => match flock(&file.act(act)?, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => Ok(true),

@@ -15,11 +15,10 @@ use super::{
 };
 use crate::{
     crash,
+    driver::DriverKind,
     error::{Error, Kind, Result},
-    interrupt,
     runtime::{
-        Cgroup, Command, End, Launch, Limits, Mount, MountKind, Network, OciRuntime, Process, RunDirectory, Session,
-        Wishes, clear,
+        Cgroup, Command, End, Launch, Limits, Network, OciRuntime, Process, RunDirectory, Session, Wishes, clear,
     },
 };
 
@@ -33,12 +32,14 @@ pub enum Watched {
     Exited(i32),
     /// The user left; it goes on.
     Detached,
+    /// A signal came that is not handed on to a container with a terminal; it goes on.
+    Signalled(i32),
 }
 
 /// A session with a container whose end is waited for.
 #[derive(Debug)]
 pub struct Watch {
-    session: Session,
+    session: Option<Session>,
     home: Home,
     run: RunDirectory,
     /// As long as this lives, the container is not removed by itself.
@@ -51,12 +52,13 @@ impl Watch {
     ///
     /// # Errors
     /// The system's; the container goes on.
-    pub fn until_end(&self) -> Result<Watched> {
-        if self.session.run()? == End::Detached {
-            return Ok(Watched::Detached);
+    pub fn until_end(&mut self) -> Result<Watched> {
+        // Taken, so that from its end on signals are this command's again.
+        match self.session.take().map(|mut session| session.run()).transpose()? {
+            Some(End::Detached) => return Ok(Watched::Detached),
+            Some(End::Signalled(signal)) => return Ok(Watched::Signalled(signal)),
+            Some(End::Closed) | None => {}
         }
-        // A signal that was handed on has done its work.
-        interrupt::forget();
         wait_for_end(&self.home, &self.run, None)?;
         let code = self.home.exit()?.map(|(code, _)| code);
         // Removed under us by force, or its end was not seen: as after SIGKILL, which Docker tells then.
@@ -80,6 +82,14 @@ impl Containers<'_> {
                 "start container {0}: it is mounted at {1}; unmount it first with 'lamina umount {0}'",
                 container.name,
                 target.display()
+            );
+            return Err(Error::new(Kind::InUse, what));
+        }
+        if self.store.driver().kind() == DriverKind::Overlay && self.home(container).is_viewed()? {
+            let what = format!(
+                "start container {}: a command still copies to or from its last run, and overlayfs has no two mounts of one \
+                 upper directory; let it end first",
+                container.name
             );
             return Err(Error::new(Kind::InUse, what));
         }
@@ -112,7 +122,7 @@ impl Containers<'_> {
         let launch = Launch {
             runtime: runtime(settings)?,
             run: run.clone(),
-            command: self.command(container, settings, hostname, &home)?,
+            command: self.command(container, settings, hostname)?,
             mount: self.store.mounts(&container.key())?,
             stdin: settings.stdin,
             keep_stdin: settings.terminal || !settings.stdin_once,
@@ -142,7 +152,7 @@ impl Containers<'_> {
         if wishes.terminal {
             session.send_size()?;
         }
-        Ok(Watch { session, home, run, _attended })
+        Ok(Watch { session: Some(session), home, run, _attended })
     }
 
     /// A session with a container that runs.
@@ -157,7 +167,7 @@ impl Containers<'_> {
         self.watch(container, wishes)
     }
 
-    fn command(&self, container: &Container, settings: &Settings, hostname: String, home: &Home) -> Result<Command> {
+    fn command(&self, container: &Container, settings: &Settings, hostname: String) -> Result<Command> {
         let mut env = settings.env.clone();
         let mut add = |name: &str, value: &str| {
             if !env.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name)) {
@@ -168,32 +178,13 @@ impl Containers<'_> {
         if settings.terminal {
             add("TERM", "xterm");
         }
-        let mut mounts = home.binds();
-        for volume in &settings.volumes {
-            let source = self.host_path(container, volume)?;
-            mounts.push(super::volumes::bind(volume, source));
-        }
-        mounts.extend(settings.tmpfs.iter().map(|tmpfs| Mount {
-            target: tmpfs.target.clone(),
-            kind: MountKind::Tmpfs,
-            source: "tmpfs".into(),
-            options: [&["nosuid", "nodev", "noexec"].map(str::to_owned), tmpfs.options.as_slice()].concat(),
-        }));
-        // What the user puts in the place of one of these is there instead; what lies above is mounted first.
-        let taken: Vec<String> = mounts.iter().skip(super::home::HOSTS_FILES.len()).map(|m| m.target.clone()).collect();
-        let mut own = 0;
-        mounts.retain(|mount| {
-            own += 1;
-            own > super::home::HOSTS_FILES.len() || !taken.contains(&mount.target)
-        });
-        mounts.sort_by_key(|mount| std::path::Path::new(&mount.target).components().count());
         Ok(Command {
             args: settings.args(),
             env,
             cwd: settings.working_dir.clone(),
             user: settings.user.clone(),
             network: settings.network.unwrap_or(Network::None),
-            mounts,
+            mounts: self.mounts(container, settings, None)?,
             hostname,
             terminal: settings.terminal,
             read_only: settings.read_only,
@@ -273,6 +264,8 @@ impl Containers<'_> {
     /// # Errors
     /// `Invalid` if it does not run, or if it is so already; `Unsupported` without a cgroup freezer.
     pub fn pause(&self, container: &Container, paused: bool) -> Result<()> {
+        // No command stops it for an instant meanwhile, and lets it go on then.
+        let _lock = self.lock(container)?;
         let (_, state) = self.live(container)?;
         if paused == (state == super::status::State::Paused) {
             let word = if paused { "already" } else { "not" };
@@ -308,7 +301,7 @@ pub(super) fn runtime(settings: &Settings) -> Result<OciRuntime> {
         None => OciRuntime::find(),
         Some(name) => {
             let runtime: OciRuntime = name.parse()?;
-            runtime.program().find().map(|_| runtime)
+            runtime.usable().map(|()| runtime)
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead as _, BufReader, Seek as _, SeekFrom},
+    io::{BufRead as _, BufReader, Read, Seek as _, SeekFrom},
     path::Path,
 };
 
@@ -65,11 +65,14 @@ impl Containers<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             file => file.act(act)?,
         };
-        if let Some(lines) = request.tail {
-            let start = start_of_tail(&mut file, lines).act(act)?;
-            file.seek(SeekFrom::Start(start)).act(act)?;
-        }
-        let mut reader = BufReader::new(file);
+        // What is written from now on is for those who follow.
+        let end = file.metadata().act(act)?.len();
+        let start = match request.tail {
+            Some(lines) => start_of_tail(&mut file, lines, end).act(act)?,
+            None => 0,
+        };
+        file.seek(SeekFrom::Start(start)).act(act)?;
+        let mut reader = BufReader::new(file.take(if request.follow { u64::MAX } else { end - start }));
         let mut line = Vec::new();
         let mut ended = false;
         let inotify = if request.follow { Some(watch(&path)?) } else { None };
@@ -135,14 +138,13 @@ fn parse(line: &[u8]) -> Result<Piece> {
     })
 }
 
-/// Where the last `lines` lines of the container begin.
-fn start_of_tail(file: &mut File, lines: u64) -> std::io::Result<u64> {
-    let end = file.seek(SeekFrom::End(0))?;
+/// Where the last `lines` lines before `end` begin.
+fn start_of_tail(file: &mut File, lines: u64, end: u64) -> std::io::Result<u64> {
     let mut start = end;
     loop {
         start = start.saturating_sub(STEP);
         file.seek(SeekFrom::Start(start))?;
-        let mut reader = BufReader::new(&mut *file);
+        let mut reader = BufReader::new(Read::take(&mut *file, end - start));
         let mut at = start;
         if start > 0 {
             // Most likely the middle of one.
@@ -202,9 +204,11 @@ mod tests {
         let mut file = File::open(&path).unwrap();
         for lines in [1, 2, 10, 299, 300] {
             let at = begins[begins.len() - lines];
-            assert_eq!(start_of_tail(&mut file, lines as u64).unwrap(), at, "{lines}");
+            assert_eq!(start_of_tail(&mut file, lines as u64, length).unwrap(), at, "{lines}");
         }
-        assert_eq!(start_of_tail(&mut file, 1000).unwrap(), 0);
-        assert_eq!(start_of_tail(&mut file, 0).unwrap(), length);
+        assert_eq!(start_of_tail(&mut file, 1000, length).unwrap(), 0);
+        assert_eq!(start_of_tail(&mut file, 0, length).unwrap(), length);
+        // What is written meanwhile is not among them.
+        assert_eq!(start_of_tail(&mut file, 2, begins[100]).unwrap(), begins[98]);
     }
 }

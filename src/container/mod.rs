@@ -28,7 +28,7 @@ pub use self::{
     exec::ExecRequest,
     life::{Watch, Watched},
     logs::{LogsRequest, Piece},
-    removal::{forget_all, running},
+    removal::{Removal, ended_unattended, forget_all, running},
     settings::{Overrides, Settings, Source, Tmpfs, VolumeMount, signal_of},
     sizes::Sizes,
     status::{State, Status, UNKNOWN_CODE},
@@ -42,7 +42,6 @@ use crate::{
     image::catalog::Image,
     store::{Info, Key, Lock, Sql as _, Store, parsed},
     units::Bytes,
-    volume::Volumes,
 };
 
 /// The containers of a store.
@@ -130,8 +129,7 @@ impl<'store> Containers<'store> {
             let attach = |wanted: &volumes::Wanted| wanted.attach(tx, &container.id);
             volumes.iter().try_for_each(attach)
         };
-        let made = self.store.prepare_limited(&container.key(), image.top().as_ref(), limit, publish);
-        made.map_err(|error| error.and_undo(self.give_up_volumes(&volumes)))?;
+        self.store.prepare_limited(&container.key(), image.top().as_ref(), limit, publish)?;
         Ok(container)
     }
 
@@ -201,23 +199,6 @@ impl<'store> Containers<'store> {
             ),
             _ => error,
         }
-    }
-
-    /// [`Containers::remove`], and the anonymous volumes that no other container has with it.
-    ///
-    /// # Errors
-    /// As [`Containers::remove`].
-    pub fn remove_with_volumes(&self, container: &Container, force: bool) -> Result<()> {
-        let volumes = Volumes::of(self.store);
-        let mut attached = volumes.attached(&container.id)?;
-        // One that its user gave by name stays, whatever the name looks like.
-        let settings = self.settings(container)?;
-        let is_named = |target: &str| {
-            settings.volumes.iter().any(|volume| volume.target == target && matches!(volume.source, Source::Named(_)))
-        };
-        attached.retain(|attached| !is_named(&attached.target));
-        self.remove(container, force)?;
-        volumes.remove_anonymous(&attached)
     }
 
     /// Gives the container another name.

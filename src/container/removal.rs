@@ -7,24 +7,40 @@ use std::{collections::HashSet, fs, io, path::Path};
 
 use rusqlite::named_params;
 
-use super::{Container, Containers, home::Home, mounts::remove_mount_point, status::State};
+use super::{Container, Containers, home::Home, mounts::remove_mount_point, settings::Source, status::State};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
     id::ContainerId,
     runtime::{RunDirectory, clear, runs_in, runs_of},
     store::Sql as _,
+    volume::{Attached, Volumes},
 };
 
+/// How a container is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Its processes are killed first.
+    pub kill: bool,
+    /// What is busy elsewhere is no obstacle: it is removed when it no longer is.
+    pub busy: bool,
+    /// The anonymous volumes that no other container has go with it.
+    pub volumes: bool,
+}
+
+impl Removal {
+    /// That of a container which goes by itself.
+    pub const BY_ITSELF: Self = Self { kill: false, busy: true, volumes: true };
+}
+
 impl Containers<'_> {
-    /// Removes the container and what it wrote; the image stays as it is. By force its processes are killed first, and
-    /// what is busy elsewhere is removed when it no longer is.
+    /// Removes the container and what it wrote; the image stays as it is.
     ///
     /// # Errors
-    /// `InUse` while it runs or is mounted; by force only if its processes do not end.
-    pub fn remove(&self, container: &Container, force: bool) -> Result<()> {
+    /// `InUse` while it runs or is mounted, as the removal says; if its processes do not end.
+    pub fn remove(&self, container: &Container, Removal { kill, busy, volumes }: Removal) -> Result<()> {
         let lock = self.lock(container)?;
-        if self.status(container)?.state.is_live() && !force {
+        if self.status(container)?.state.is_live() && !kill {
             let what = format!(
                 "you cannot remove a running container {}; stop the container before attempting removal or force remove \
                  with 'lamina rm -f'",
@@ -46,17 +62,25 @@ impl Containers<'_> {
             ));
         }
         let volume = self.store.stat(&container.key())?.volume;
-        match self.store.retire(volume, &format!("remove container {}", container.name)) {
-            Err(error) if force && error.kind() == Kind::InUse => {}
-            retired => retired?,
+        let anonymous = if volumes { self.anonymous_volumes(container)? } else { Vec::new() };
+        if busy {
+            // Whoever has it still is not asked for: it goes when it is no longer in use.
+            match self.store.release(&container.key()) {
+                Err(error) if error.kind() == Kind::InUse => {}
+                released => released?,
+            }
+        } else {
+            self.store.retire(volume, &format!("remove container {}", container.name))?;
         }
         self.store.database().write(&format!("remove container {}", container.name), |tx| {
             tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
-            self.store.disown(tx, volume)
+            Volumes::give_up(tx, &anonymous)?;
+            self.store.discard(tx, volume)
         })?;
+        crash::point(crash::Point::RemoveRow);
         drop(lock);
         let removed = match self.store.recover_volume(volume) {
-            Err(error) if force => {
+            Err(error) if busy => {
                 tracing::warn!("{error}; it is removed when it is no longer in use");
                 Ok(())
             }
@@ -64,11 +88,23 @@ impl Containers<'_> {
         };
         crash::point(crash::Point::RemoveHome);
         let homes = self.home(container).remove();
-        removed.and(homes).and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
+        let data = if anonymous.is_empty() { Ok(()) } else { Volumes::of(self.store).recover() };
+        removed.and(homes).and(data).and(remove_mount_point(&self.store.layout().mount_point(&container.id)))
     }
 
-    /// After a container's process has ended, called by its supervisor: nothing of the run stays, and nothing of the
-    /// container if it is one that goes by itself. Whoever waits for its exit code has it first.
+    /// Its anonymous volumes. One that its user gave by name stays, whatever the name looks like.
+    fn anonymous_volumes(&self, container: &Container) -> Result<Vec<Attached>> {
+        let mut attached = Volumes::of(self.store).attached(&container.id)?;
+        let settings = self.settings(container)?;
+        let is_named = |target: &str| {
+            settings.volumes.iter().any(|volume| volume.target == target && matches!(volume.source, Source::Named(_)))
+        };
+        attached.retain(|attached| attached.volume.anonymous && !is_named(&attached.target));
+        Ok(attached)
+    }
+
+    /// After a container's process has ended, called by its supervisor once [`ended_unattended`] tells so: nothing of the
+    /// run stays, and nothing of the container if it is one that goes by itself.
     ///
     /// # Errors
     /// The system's.
@@ -77,15 +113,16 @@ impl Containers<'_> {
             return Ok(());
         };
         if self.settings(&container)?.auto_remove {
-            let _unattended = self.home(&container).unattended()?;
-            return gone_is_well(self.remove_with_volumes(&container, false));
+            return gone_is_well(self.remove(&container, Removal::BY_ITSELF));
         }
         gone_is_well(self.settle(&container))
     }
 
     /// Takes away what a run that has ended left on /run and in cgroups.
     fn settle(&self, container: &Container) -> Result<()> {
-        let _lock = self.lock(container)?;
+        // Whoever has it starts it again, or removes it, and waits for this process then; or looks at it, and the next
+        // command settles it.
+        let Some(_lock) = self.try_lock(container)? else { return Ok(()) };
         // It may have been started again meanwhile.
         if self.run_directory(container).init()?.is_some() { Ok(()) } else { clear(&self.run_directory(container)) }
     }
@@ -143,13 +180,17 @@ impl Containers<'_> {
     /// What waits to begin and has nobody who would tell it; what ended and had nobody to take it away.
     fn sweep_run(&self, container: &Container) -> Result<()> {
         let run = self.run_directory(container);
-        let ended = run.init()?.is_none() && run.supervisor()?.is_none();
-        if !ended && !run.waits_to_begin() {
+        let is_left = || -> Result<bool> {
+            match run.init()? {
+                Some(init) => Ok(run.waits_to_begin(&init)),
+                None => Ok(run.supervisor()?.is_none()),
+            }
+        };
+        if !is_left()? {
             return Ok(());
         }
         let Some(_lock) = self.try_lock(container)? else { return Ok(()) };
-        let still = run.init()?.is_none() && run.supervisor()?.is_none();
-        if still || run.waits_to_begin() { clear(&run) } else { Ok(()) }
+        if is_left()? { clear(&run) } else { Ok(()) }
     }
 
     fn sweep_ended(&self, container: &Container) -> Result<()> {
@@ -159,8 +200,20 @@ impl Containers<'_> {
         {
             return Ok(());
         }
-        if self.home(container).is_attended()? { Ok(()) } else { self.remove_with_volumes(container, false) }
+        if self.home(container).is_attended()? { Ok(()) } else { self.remove(container, Removal::BY_ITSELF) }
     }
+}
+
+/// Waits until nobody wants to know how the run of the container `id` ended, so that whoever waits for its exit code has it
+/// first. Tells whether anything is left to do then: whoever waited may have removed it. Needs neither pool nor database.
+///
+/// # Errors
+/// The system's.
+pub fn ended_unattended(root: &Path, id: &str) -> Result<bool> {
+    let (Ok(root), Ok(id)) = (fs::canonicalize(root), id.parse()) else { return Ok(false) };
+    let home = Home::new(&root.join("containers"), &id);
+    let _unattended = home.unattended()?;
+    Ok(home.path().exists())
 }
 
 /// The IDs of the containers of a root directory that have processes.
@@ -197,7 +250,7 @@ pub fn forget_all(root: &Path) -> Result<()> {
 }
 
 /// Another command has just removed it, which is what was wanted.
-fn gone_is_well(result: Result<()>) -> Result<()> {
+pub(super) fn gone_is_well(result: Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == Kind::NotFound => Ok(()),
         result => result,

@@ -169,7 +169,8 @@ impl Settings {
         Ok(settings)
     }
 
-    fn targets(&self) -> impl Iterator<Item = &str> {
+    /// The places of all that is not its own volume.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &str> {
         let volumes = self.volumes.iter().map(|volume| volume.target.as_str());
         volumes.chain(self.tmpfs.iter().map(|tmpfs| tmpfs.target.as_str()))
     }

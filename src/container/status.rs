@@ -107,12 +107,11 @@ impl Containers<'_> {
         let started = home.started()?;
         let exit = home.exit()?;
         let state = match (&init, started, exit) {
-            (Some(_), Some(_), _) if !run.waits_to_begin() => {
-                if Cgroup::new(run.id()).is_frozen()? {
-                    State::Paused
-                } else {
-                    State::Running
-                }
+            (Some(init), Some(_), _) if !run.waits_to_begin(init) => {
+                // The note is there before the processes are stopped for an instant and until they go on. Asked twice: that
+                // may have ended between the two answers.
+                let is_paused = || Ok::<_, Error>(Cgroup::new(run.id()).is_frozen()? && !run.is_still());
+                if is_paused()? && is_paused()? { State::Paused } else { State::Running }
             }
             (None, Some(_), _) => State::Exited,
             _ => State::Created,
@@ -170,6 +169,10 @@ pub(super) const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// a sign. Tells whether it came so far.
 pub(super) fn wait_for_end(home: &Home, run: &RunDirectory, limit: Option<&Timespec>) -> Result<bool> {
     let act = || "wait for the end of the container";
+    // Most are noted by now, and a watch costs some milliseconds when it is taken away (synchronize_srcu).
+    if home.exit()?.is_some() {
+        return Ok(true);
+    }
     let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).act(act)?;
     let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::DELETE_SELF;
     match inotify::add_watch(&inotify, home.path(), events) {

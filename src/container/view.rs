@@ -1,15 +1,25 @@
-//! A container's tree as it is now, for the time of a command: of one that is mounted its mount, seen once more; of one
-//! that runs what its process sees, volumes included; of any other a mount that nobody else sees.
+//! A container's tree as its process sees it, volumes and directories of the host included, for the time of a command: of
+//! one that is mounted its mount, seen once more; of one that runs that of its mount namespace; of any other a mount that
+//! nobody else sees.
 //!
-//! Invariant: while a container that is not mounted is looked at, its lock keeps every other command from mounting it.
+//! Invariant: while a container that is neither mounted nor running is looked at, its lock keeps every other command from
+//! mounting it. Where a process has its root, or what number it has, is not asked: a run is known by its recorded
+//! process, and that by its pidfd.
 
-use std::os::fd::BorrowedFd;
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
 
-use super::{Container, Containers};
+use rustix::fs::fstat;
+
+use super::{Container, Containers, settings::Settings};
 use crate::{
     error::{Act as _, Kind, Result},
-    fs::Mounted,
+    fs::{Access, FileSystem, Graft, Mounted, Scope},
     id::VolumeId,
+    runtime::{Mount, MountKind, make_mount_points},
     store::{Lock, Store},
     units::Bytes,
 };
@@ -19,41 +29,91 @@ use crate::{
 pub struct View<'store> {
     // Dropped in this order: unmounted first, then free for others.
     mounted: Mounted,
-    _lock: Option<Lock>,
+    _kept: Kept,
     store: &'store Store,
     volume: VolumeId,
     /// What may be written to it is limited, and does not grow with what comes.
     limit: Option<Bytes>,
 }
 
+/// What keeps other commands from mounting the container's volume once more where one mount is all it may have.
+#[derive(Debug)]
+enum Kept {
+    /// It is mounted nowhere else.
+    Locked { _lock: Lock },
+    /// It is mounted by its run; when that has ended meanwhile, it is not started again on overlay.
+    Noted { _note: File },
+    /// It is mounted where its user sees it, and is not started as long as that is so.
+    Mounted,
+}
+
 impl<'store> Containers<'store> {
-    /// Shows the container's tree, writable.
+    /// Shows the container's tree, writable where the container may write.
     ///
     /// # Errors
     /// The driver's or the kernel's.
     pub fn view(&self, container: &Container) -> Result<View<'store>> {
-        let act = || format!("look into container {}", container.name);
         let lock = self.lock(container)?;
         let info = self.snapshot(container)?;
-        let (volume, limit) = (info.volume, info.size_limit);
+        let view = || {
+            let (tree, kept) = self.tree(container, lock)?;
+            let settings = self.settings(container)?;
+            let grafts = self.grafts(container, &settings, tree.root())?;
+            let access = if settings.read_only { Access::ReadOnly } else { Access::ReadWrite };
+            Ok((tree.with(&grafts, access)?, kept))
+        };
+        let (mounted, kept) =
+            view().map_err(|error: crate::Error| error.within(format!("look into container {}", container.name)))?;
+        Ok(View { mounted, _kept: kept, store: self.store, volume: info.volume, limit: info.size_limit })
+    }
+
+    /// Its own volume's tree, and what keeps it.
+    fn tree(&self, container: &Container, lock: Lock) -> Result<(Mounted, Kept)> {
         if let Some(place) = self.mounted_at(container)? {
-            let mounted = Mounted::again(&place).act(act)?;
-            return Ok(View { mounted, _lock: None, store: self.store, volume, limit });
+            return Ok((Mounted::again(&place)?, Kept::Mounted));
         }
-        // One that runs is mounted in its own namespace; overlayfs must not have one upper directory in two mounts.
-        if let Some(pid) = self.status(container)?.pid {
-            let mounted = Mounted::of_process(pid).act(act)?;
-            return Ok(View { mounted, _lock: None, store: self.store, volume, limit });
+        // One that runs, or waits to begin, is mounted in its own namespace; overlayfs must not have one upper directory
+        // in two mounts.
+        if let Some(init) = self.run_directory(container).init()? {
+            let kept = Kept::Noted { _note: self.home(container).view()? };
+            return Ok((Mounted::of_process(init.fd().as_fd())?, kept));
         }
-        let mounted = || {
+        let mount = || {
             let mounted = Mounted::detached(&self.store.mounts(&container.key())?)?;
             // From here on the volume's device goes with the mount, whenever this process dies.
             self.store.release(&container.key())?;
             Ok(mounted)
         };
-        let mounted = mounted().map_err(|error: crate::Error| error.and_undo(self.store.release(&container.key())));
-        Ok(View { mounted: mounted.act(act)?, _lock: Some(lock), store: self.store, volume, limit })
+        let mounted = mount().map_err(|error: crate::Error| error.and_undo(self.store.release(&container.key())))?;
+        Ok((mounted, Kept::Locked { _lock: lock }))
     }
+
+    /// What else its process sees in the tree at `root`; directories in memory are the process's alone.
+    fn grafts(&self, container: &Container, settings: &Settings, root: BorrowedFd<'_>) -> Result<Vec<Graft>> {
+        let mut mounts = self.mounts(container, settings, Some(root))?;
+        // Before its first start there are no files that stand for the host's.
+        mounts.retain(|mount| mount.kind == MountKind::Bind && mount.source.exists());
+        if mounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let home = self.home(container);
+        home.make()?;
+        make_mount_points(root, &mounts, &home.mount_points())?;
+        let graft = |mount: Mount| Graft {
+            access: if mount.is_read_only() { Access::ReadOnly } else { Access::ReadWrite },
+            source: mount.source,
+            target: mount.target.into(),
+        };
+        Ok(mounts.into_iter().map(graft).collect())
+    }
+}
+
+/// A directory of a view that is written.
+pub(super) struct Landing<'v> {
+    view: &'v View<'v>,
+    /// The container's own, and that of a volume.
+    systems: Vec<FileSystem>,
+    is_own: bool,
 }
 
 impl View<'_> {
@@ -62,21 +122,34 @@ impl View<'_> {
         self.mounted.root()
     }
 
+    /// Where something is to be written.
+    pub(super) fn landing(&self, directory: &Path) -> Result<Landing<'_>> {
+        let place = Scope::tree(self.root()).open(directory)?;
+        let device = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| stat.st_dev).act(|| "look at a directory");
+        let is_own = device(place.as_fd())? == device(self.root())?;
+        let systems = vec![self.mounted.file_system()?, FileSystem::of(place)];
+        Ok(Landing { view: self, systems, is_own })
+    }
+}
+
+impl Landing<'_> {
     /// Sees to it that so many more bytes fit.
     pub(super) fn room(&self, bytes: Bytes) -> Result<()> {
-        match self.limit {
-            Some(_) => Ok(()),
-            None => self.store.driver().reserve(self.volume, self.root(), bytes),
+        match self.view.limit {
+            // A volume has the room of the disk that it lies on.
+            None if self.is_own => self.view.store.driver().reserve(self.view.volume, self.view.root(), bytes),
+            _ => Ok(()),
         }
     }
 
     /// Writes with `write`, and out to the pool; what was full then is told with the pool's numbers.
     pub(super) fn written<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
-        let file_system = self.mounted.file_system()?;
-        let written = write().and_then(|value| file_system.write_out().map(|()| value));
-        written.map_err(|error| match self.limit.filter(|_| error.kind() == Kind::Full) {
+        let out = || self.systems.iter().try_for_each(FileSystem::write_out);
+        let written = write().and_then(|value| out().map(|()| value));
+        written.map_err(|error| match self.view.limit.filter(|_| error.kind() == Kind::Full && self.is_own) {
             Some(limit) => error.within(format!("the container may write {limit}, if the pool has that")),
-            None => self.store.explain(error),
+            None if self.is_own => self.view.store.explain(error),
+            None => error,
         })
     }
 }

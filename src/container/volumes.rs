@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
 
@@ -17,52 +18,76 @@ use crate::{
     fs::Mounted,
     id::ContainerId,
     runtime::{Mount, MountKind},
-    volume::{Volume, Volumes, attach},
+    volume::{Draft, Volume, Volumes, attach},
 };
 
 /// A data volume that a container is to have.
-pub(super) struct Wanted {
-    /// Whether it was made for this container and nobody knows it by name.
-    nameless: bool,
-    volume: Volume,
+pub(super) struct Wanted<'store> {
+    volume: Found<'store>,
     target: String,
     read_only: bool,
 }
 
-impl Wanted {
+enum Found<'store> {
+    /// It has a name, and stays whatever becomes of the container.
+    Named(Volume),
+    /// It was made for this container.
+    Anonymous(Draft<'store>),
+}
+
+impl Wanted<'_> {
     /// Gives it to the container in the transaction that publishes that.
     pub(super) fn attach(&self, tx: &Transaction<'_>, container: &ContainerId) -> Result<()> {
-        attach(tx, container, &self.volume, &self.target, self.read_only)
+        match &self.volume {
+            Found::Named(volume) => attach(tx, container, volume, &self.target, self.read_only),
+            Found::Anonymous(draft) => attach(tx, container, &draft.publish(tx)?, &self.target, self.read_only),
+        }
     }
 }
 
-impl Containers<'_> {
+impl<'store> Containers<'store> {
     /// The data volumes of the settings, made if they are not there.
-    pub(super) fn wanted_volumes(&self, settings: &Settings) -> Result<Vec<Wanted>> {
+    pub(super) fn wanted_volumes(&self, settings: &Settings) -> Result<Vec<Wanted<'store>>> {
         let volumes = Volumes::of(self.store);
         let mut all = Vec::new();
         for VolumeMount { source, target, read_only } in &settings.volumes {
-            let name = match source {
+            let volume = match source {
                 Source::Host(_) => continue,
-                Source::Named(name) => Some(name.as_str()),
-                Source::Anonymous => None,
+                Source::Named(name) => Found::Named(volumes.create(Some(name), &BTreeMap::new())?),
+                Source::Anonymous => Found::Anonymous(volumes.draft()?),
             };
-            let volume = volumes.create(name, &BTreeMap::new());
-            let volume = volume.map_err(|error| error.and_undo(self.give_up_volumes(&all)))?;
-            all.push(Wanted { nameless: name.is_none(), volume, target: target.clone(), read_only: *read_only });
+            all.push(Wanted { volume, target: target.clone(), read_only: *read_only });
         }
         Ok(all)
     }
 
-    /// Removes those that were made for a container which did not come to be.
-    pub(super) fn give_up_volumes(&self, wanted: &[Wanted]) -> Result<()> {
-        let anonymous = wanted.iter().filter(|wanted| wanted.nameless);
-        anonymous.map(|wanted| Volumes::of(self.store).remove(&wanted.volume)).fold(Ok(()), Result::and)
+    /// All that the container has besides its volume, what lies above others first. With the container's lock held; a
+    /// data volume is filled from the tree at `root` before its first use, or from a mount of its own.
+    pub(super) fn mounts(
+        &self,
+        container: &Container,
+        settings: &Settings,
+        root: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<Mount>> {
+        let mut mounts = self.home(container).binds();
+        // What the user puts in the place of one of these is there instead.
+        mounts.retain(|mount| !settings.targets().any(|taken| taken == mount.target));
+        for volume in &settings.volumes {
+            mounts.push(bind(volume, self.host_path(container, volume, root)?));
+        }
+        mounts.extend(settings.tmpfs.iter().map(|tmpfs| Mount {
+            target: tmpfs.target.clone(),
+            kind: MountKind::Tmpfs,
+            source: "tmpfs".into(),
+            options: [&["nosuid", "nodev", "noexec"].map(str::to_owned), tmpfs.options.as_slice()].concat(),
+        }));
+        mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
+        Ok(mounts)
     }
 
     /// Where on the host what the container has at a volume's place lies. A directory of the host that is missing is
-    /// made, as Docker does; a data volume is filled before its first use. With the container's lock held.
-    pub(super) fn host_path(&self, container: &Container, wanted: &VolumeMount) -> Result<PathBuf> {
+    /// made, as Docker does.
+    fn host_path(&self, container: &Container, wanted: &VolumeMount, root: Option<BorrowedFd<'_>>) -> Result<PathBuf> {
         if let Source::Host(path) = &wanted.source {
             let path = Path::new(path);
             if !path.exists() {
@@ -79,6 +104,9 @@ impl Containers<'_> {
         if volumes.is_used(&found.volume)? {
             return Ok(volumes.path(&found.volume));
         }
+        if let Some(root) = root {
+            return volumes.enter(&found.volume, root, Path::new(&wanted.target));
+        }
         let key = container.key();
         let mounted = Mounted::detached(&self.store.mounts(&key)?)?;
         // From here on the volume's device goes with the mount.
@@ -88,10 +116,11 @@ impl Containers<'_> {
 }
 
 /// Its mount.
-pub(super) fn bind(volume: &VolumeMount, source: PathBuf) -> Mount {
+fn bind(volume: &VolumeMount, source: PathBuf) -> Mount {
     let mut options = ["rbind", "rprivate"].map(str::to_owned).to_vec();
     if volume.read_only {
-        options.push("ro".to_owned());
+        // What is mounted below, too, as Docker has it: the first alone leaves that writable.
+        options.extend(["ro", "rro"].map(str::to_owned));
     }
     Mount { target: volume.target.clone(), kind: MountKind::Bind, source, options }
 }

@@ -7,13 +7,15 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString},
+    fs::File,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Component, Path},
 };
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, lgetxattr, llistxattr, lsetxattr, openat, readlinkat, statat,
+        AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fstat, lgetxattr, llistxattr, lsetxattr, openat, readlinkat,
+        statat,
     },
     io::Errno,
 };
@@ -80,12 +82,13 @@ impl<'a> Place<'a> {
     /// Opens the regular file of that name for reading.
     ///
     /// # Errors
-    /// The kernel's reason.
-    pub fn open_file(&self) -> Result<std::fs::File> {
-        // NONBLOCK: should the file have become a fifo since it was looked at, this returns all the same.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(self.dir, self.name, flags, Mode::empty()).act(|| format!("open {}", self.shown()))?;
-        Ok(file.into())
+    /// `InUse` if it has become something else since it was looked at; the kernel's reason.
+    pub fn open_file(&self) -> Result<File> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = openat(self.dir, self.name, flags, Mode::empty()).act(|| format!("open {}", self.shown()))?;
+        open_regular(&found)
+            .act(|| format!("open {}", self.shown()))?
+            .ok_or_else(|| Error::new(Kind::InUse, format!("open {}: it was replaced while it was read", self.shown())))
     }
 
     /// Where the symlink of that name points.
@@ -137,6 +140,19 @@ impl<'a> Place<'a> {
         // A CStr's bytes and this prefix hold no NUL, so the default is never taken.
         CString::new(path).unwrap_or_default()
     }
+}
+
+/// Opens what an `O_PATH` descriptor names for reading, if it is a regular file. Nothing else is: that alone makes some
+/// devices act, and a fifo's other end go on.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn open_regular(found: &OwnedFd) -> Result<Option<File>> {
+    let stat = fstat(found).act(|| "look at it")?;
+    if file_type(&stat) != FileType::RegularFile {
+        return Ok(None);
+    }
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).act(|| "open it again to read it").map(Some)
 }
 
 /// Reads a value whose length can change between asking for it and reading it (`ERANGE`).

@@ -151,15 +151,20 @@ impl Mounted {
         Ok(Self { root })
     }
 
-    /// The root file system that the process `pid` sees, in its own mount namespace, of which no mount is made here.
+    /// The root file system of the mount namespace of a process, by its pidfd, seen once more where nobody sees it,
+    /// without what is mounted below.
     ///
     /// # Errors
     /// `NotFound` if it has ended; the kernel's reason.
-    pub fn of_process(pid: i32) -> Result<Self> {
-        let path = format!("/proc/{pid}/root");
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, &*path, flags, Mode::empty()).act(|| format!("open {path}"))?;
-        Ok(Self { root })
+    pub fn of_process(process: BorrowedFd<'_>) -> Result<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let clone = || open_tree(CWD, "/", flags).act(|| "take hold of the root of a container");
+        Ok(Self { root: in_namespace_of(process, clone)? })
+    }
+
+    /// A mount made elsewhere, by its root.
+    pub(super) fn of_root(root: OwnedFd) -> Self {
+        Self { root }
     }
 
     /// The root directory.
@@ -207,6 +212,11 @@ impl FileSystem {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, directory, flags, Mode::empty());
         opened.map(Self).act(|| format!("open {}", directory.display()))
+    }
+
+    /// The one that a directory, opened for reading, lies on.
+    pub fn of(directory: OwnedFd) -> Self {
+        Self(directory)
     }
 
     /// Writes everything out. write(2) only fills memory; a pool that is full shows here (syncfs(2), since Linux 5.8).
@@ -292,7 +302,7 @@ fn mount_bind(directory: &Path, access: Access) -> Result<OwnedFd> {
     if access == Access::ReadOnly {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    sys::mount::set_attributes_privately(&root, u64::from(attributes.bits())).act(act)?;
+    sys::mount::set_attributes_privately(&root, u64::from(attributes.bits()), false).act(act)?;
     Ok(root)
 }
 
@@ -319,9 +329,7 @@ fn mount_overlay(base: &Path, lowers: &[String], upper: Option<&(String, String)
         ));
     }
     let mount = || -> Result<OwnedFd> {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;
+        enter_private_namespace()?;
         nix::unistd::chdir(base).act(|| "enter the directory")?;
         let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
         if upper.is_none() {
@@ -332,7 +340,38 @@ fn mount_overlay(base: &Path, lowers: &[String], upper: Option<&(String, String)
         open_tree(CWD, base, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .act(|| "take hold of the mount")
     };
-    thread::scope(|scope| scope.spawn(mount).join())
+    aside(mount).act(act)
+}
+
+/// In a thread of its own, which ends with the namespaces that it enters.
+pub(super) fn aside<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| scope.spawn(act).join())
         .unwrap_or_else(|_| Err(Error::new(Kind::Io, "the mounting thread panicked")))
-        .act(act)
+}
+
+/// From now on this thread's mounts are seen by nobody else.
+pub(super) fn enter_private_namespace() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")
+}
+
+/// Does `act` at the root of the mount namespace of a process, by its pidfd. That is the namespace's own root, whatever
+/// directory the process has made its root since (setns(2)), and no number is taken for another process's.
+fn in_namespace_of<T: Send>(process: BorrowedFd<'_>, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    aside(|| {
+        // A thread that shares its root with others cannot change it.
+        nix::sched::unshare(CloneFlags::CLONE_FS).act(|| "leave the shared root")?;
+        nix::sched::setns(process, CloneFlags::CLONE_NEWNS).act(|| "enter the container's mount namespace")?;
+        act()
+    })
+}
+
+/// The root directory of the mount namespace of a process, by its pidfd, with all that is mounted in it.
+///
+/// # Errors
+/// `NotFound` if it has ended; the kernel's reason.
+pub fn root_of_process(process: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    in_namespace_of(process, || rustix::fs::open("/", flags, Mode::empty()).act(|| "open the root of a container"))
 }

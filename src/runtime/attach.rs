@@ -2,10 +2,13 @@
 //!
 //! The supervisor speaks packets: from it each begins with a byte that tells the stream, to it they are bare input
 //! (conmon, `src/conn_sock.c`). The end of this side's input is a half-closed socket.
+//!
+//! Invariant: nothing here waits for one direction alone: input that the supervisor does not take yet is kept, and output
+//! goes on. Signals are caught from before the container begins until the session ends, and each is handed on.
 
 use std::{
     io::{self, Write},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use rustix::{
@@ -19,7 +22,7 @@ use rustix::{
     termios::{Winsize, tcgetwinsize},
 };
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH},
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, TERM_SIGNALS},
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
@@ -28,7 +31,10 @@ use super::{
     run_directory::{Process, RunDirectory},
     terminal::RawTerminal,
 };
-use crate::error::{Act as _, Result};
+use crate::{
+    error::{Act as _, Result},
+    interrupt::HandedOn,
+};
 
 /// The streams (conmon, `src/utils.h`).
 const STDERR: u8 = 3;
@@ -53,6 +59,8 @@ pub struct Wishes {
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
+    /// This signal came, and the container, which has a terminal, goes on: signals to it are keys.
+    Signalled(i32),
     /// The container ended, or its supervisor did.
     Closed,
     /// The user left with ctrl-p ctrl-q; the container goes on.
@@ -65,12 +73,25 @@ pub struct Session {
     run: RunDirectory,
     socket: OwnedFd,
     wishes: Wishes,
+    signals: Signals,
+    _handed_on: HandedOn,
 }
 
 type Signals = SignalDelivery<std::os::unix::net::UnixStream, SignalOnly>;
 
+/// What goes to the container.
+#[derive(Debug, Default)]
+struct Input {
+    keys: DetachKeys,
+    /// What was read and not taken yet.
+    waiting: Vec<u8>,
+    /// The user leaves when that is sent.
+    leaves: bool,
+    ended: bool,
+}
+
 impl Session {
-    /// Connects; what the container writes from now on is kept for this session.
+    /// Connects; what the container writes from now on is kept for this session, and signals are the container's.
     ///
     /// # Errors
     /// The system's.
@@ -80,7 +101,8 @@ impl Session {
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).act(act)?;
         let address = SocketAddrUnix::new(&path).act(act)?;
         connect(&socket, &address).act(act)?;
-        Ok(Self { run: run.clone(), socket, wishes })
+        let signals = catch(wishes)?;
+        Ok(Self { run: run.clone(), socket, wishes, signals, _handed_on: HandedOn::begin() })
     }
 
     /// Tells the container's terminal the size of this one.
@@ -105,90 +127,103 @@ impl Session {
     ///
     /// # Errors
     /// The system's; the container goes on.
-    pub fn run(&self) -> Result<End> {
+    pub fn run(&mut self) -> Result<End> {
         let _raw = if self.wishes.terminal { RawTerminal::enter()? } else { None };
-        let mut signals = self.signals()?;
-        let stdin = io::stdin();
-        let mut input = self.wishes.stdin.then(|| stdin.as_fd());
-        let mut keys = DetachKeys::default();
+        let mut input = Input { ended: !self.wishes.stdin, ..Input::default() };
         let init = self.run.init()?;
         loop {
-            let mut ready = vec![
-                PollFd::new(&self.socket, PollFlags::IN),
-                PollFd::from_borrowed_fd(signals.get_read().as_fd(), PollFlags::IN),
-            ];
-            ready.extend(input.map(|input| PollFd::from_borrowed_fd(input, PollFlags::IN)));
-            match poll(&mut ready, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).act(|| "wait for input and output"),
-            }
-            let is_ready = |at: usize| ready.get(at).is_some_and(|fd| !fd.revents().is_empty());
-            let (output, typed) = (is_ready(0), is_ready(2));
-            drop(ready);
-            self.hand_on(&mut signals, init.as_ref())?;
-            if typed && let Some(from) = input {
-                match self.hand_in(from, &mut keys)? {
-                    Fed::More => {}
-                    Fed::End => input = None,
-                    Fed::Leave => return Ok(End::Detached),
-                }
+            let (output, room, typed) = self.wait(&input)?;
+            if let Some(signal) = self.hand_on(init.as_ref())? {
+                return Ok(End::Signalled(signal));
             }
             if output && !self.hand_out()? {
                 return Ok(End::Closed);
             }
+            if typed {
+                self.take_in(&mut input)?;
+            }
+            if typed || room {
+                self.hand_in(&mut input)?;
+            }
+            if input.leaves && input.waiting.is_empty() {
+                return Ok(End::Detached);
+            }
         }
     }
 
-    fn signals(&self) -> Result<Signals> {
-        let act = || "catch signals for the container";
-        let (read, write) = std::os::unix::net::UnixStream::pair().act(act)?;
-        read.set_nonblocking(true).act(act)?;
-        write.set_nonblocking(true).act(act)?;
-        let forwarded = FORWARDED.into_iter().filter(|_| self.wishes.signals);
-        let resized = self.wishes.terminal.then_some(SIGWINCH);
-        SignalDelivery::with_pipe(read, write, SignalOnly, forwarded.chain(resized)).act(act)
+    /// Waits for something to do: output to show, room for input that waits, or new input. A signal ends it, too.
+    fn wait(&self, input: &Input) -> Result<(bool, bool, bool)> {
+        let stdin = io::stdin();
+        let waits = !input.waiting.is_empty();
+        let wanted = if waits { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut ready = vec![
+            PollFd::new(&self.socket, wanted),
+            PollFd::from_borrowed_fd(self.signals.get_read().as_fd(), PollFlags::IN),
+        ];
+        if !waits && !input.ended {
+            ready.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+        }
+        match poll(&mut ready, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).act(|| "wait for input and output"),
+        }
+        let happened = |at: usize| ready.get(at).map_or(PollFlags::empty(), |fd| fd.revents());
+        let socket = happened(0);
+        Ok((!socket.difference(PollFlags::OUT).is_empty(), socket.contains(PollFlags::OUT), !happened(2).is_empty()))
     }
 
-    fn hand_on(&self, signals: &mut Signals, init: Option<&Process>) -> Result<()> {
-        for signal in signals.pending() {
+    /// Hands signals on; the one that ends the session instead is returned.
+    fn hand_on(&mut self, init: Option<&Process>) -> Result<Option<i32>> {
+        let signals: Vec<i32> = self.signals.pending().collect();
+        for signal in signals {
             match (signal, init) {
                 (SIGWINCH, _) => self.send_size()?,
+                (signal, _) if !self.wishes.signals => return Ok(Some(signal)),
                 (signal, Some(init)) => init.signal(signal)?,
                 (_, None) => {}
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn hand_in(&self, from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Result<Fed> {
+    fn take_in(&self, input: &mut Input) -> Result<()> {
         let mut buffer = [0; PACKET];
-        let length = match rustix::io::read(from, &mut buffer) {
-            Err(Errno::INTR | Errno::AGAIN) => return Ok(Fed::More),
+        let length = match rustix::io::read(io::stdin().as_fd(), &mut buffer) {
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
             // A terminal that is gone.
             Err(Errno::IO) => 0,
             length => length.act(|| "read standard input")?,
         };
         let bytes = &buffer[..length];
         if bytes.is_empty() {
+            input.ended = true;
             // The other side may be gone already.
             let _ = shutdown(&self.socket, Shutdown::Write);
-            return Ok(Fed::End);
+            return Ok(());
         }
-        let (send_on, leave) = match self.wishes.terminal {
+        (input.waiting, input.leaves) = match self.wishes.terminal {
             false => (bytes.to_vec(), false),
-            true => match keys.typed(bytes) {
+            true => match input.keys.typed(bytes) {
                 Typed::Leave(before) => (before, true),
                 Typed::On(bytes) => (bytes, false),
             },
         };
-        if !send_on.is_empty() {
-            match send(&self.socket, &send_on, SendFlags::NOSIGNAL) {
-                // Its end shows at the output.
-                Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => {}
-                Err(errno) => return Err(errno).act(|| "send input to the container"),
-            }
+        Ok(())
+    }
+
+    /// Sends what waits, if it is taken.
+    fn hand_in(&self, input: &mut Input) -> Result<()> {
+        if input.waiting.is_empty() {
+            return Ok(());
         }
-        Ok(if leave { Fed::Leave } else { Fed::More })
+        match send(&self.socket, &input.waiting, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            // Its end shows at the output.
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => {}
+            Err(errno) => return Err(errno).act(|| "send input to the container"),
+        }
+        input.waiting.clear();
+        Ok(())
     }
 
     /// Shows one packet; tells whether there may be more.
@@ -207,10 +242,15 @@ impl Session {
     }
 }
 
-enum Fed {
-    More,
-    End,
-    Leave,
+/// Signals of a session: those that are handed on, or those that would end a process and its terminal with it.
+fn catch(wishes: Wishes) -> Result<Signals> {
+    let act = || "catch signals for the container";
+    let (read, write) = std::os::unix::net::UnixStream::pair().act(act)?;
+    read.set_nonblocking(true).act(act)?;
+    write.set_nonblocking(true).act(act)?;
+    let ours: &[i32] = if wishes.signals { &FORWARDED } else { TERM_SIGNALS };
+    let resized = wishes.terminal.then_some(SIGWINCH);
+    SignalDelivery::with_pipe(read, write, SignalOnly, ours.iter().copied().chain(resized)).act(act)
 }
 
 /// The container's output, which is this command's.

@@ -8,9 +8,8 @@ use std::{
 use oci_spec::{
     OciSpecError,
     runtime::{
-        Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, MountBuilder,
-        Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_maskedpaths,
-        get_default_mounts, get_default_namespaces, get_default_readonly_paths,
+        Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceType, MountBuilder, Process, ProcessBuilder,
+        RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_mounts, get_default_namespaces,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -61,6 +60,13 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
+impl Mount {
+    /// Whether it cannot be written.
+    pub fn is_read_only(&self) -> bool {
+        self.options.iter().any(|option| option == "ro")
+    }
+}
+
 /// A command and what surrounds it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Command {
@@ -104,6 +110,25 @@ const CAPABILITIES: [Capability; 13] = [
     Capability::AuditWrite,
 ];
 
+/// What of /proc and /sys tells of the host, or changes it, and is not seen inside (moby, oci/defaults.go).
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// What is seen and not written.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
 /// The path that programs are looked for in when an image does not say (moby, oci/defaults.go).
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -115,13 +140,10 @@ pub(super) fn spec(command: &Command, identity: &Identity, rootfs: &Path) -> Res
 fn build(command: &Command, identity: &Identity, rootfs: &Path) -> std::result::Result<Spec, OciSpecError> {
     let mut namespaces = get_default_namespaces();
     namespaces.retain(|namespace| command.network == Network::None || namespace.typ() != LinuxNamespaceType::Network);
-    if command.limits.is_some() && cgroup::is_unified() {
-        namespaces.push(LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Cgroup).build()?);
-    }
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces)
-        .masked_paths(get_default_maskedpaths())
-        .readonly_paths(get_default_readonly_paths())
+        .masked_paths(MASKED.map(str::to_owned).to_vec())
+        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
         .seccomp(seccomp::profile()?);
     if let Some(limits) = &command.limits {
         linux = linux.cgroups_path(cgroup::path(&limits.cgroup)).resources(limits.resources()?);

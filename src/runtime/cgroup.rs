@@ -45,6 +45,17 @@ pub(super) fn is_unified() -> bool {
     is_v2("/sys/fs/cgroup")
 }
 
+/// Whether the kernel counts what cgroups have in swap. With version 2 the root has no such file; its children have.
+pub(super) fn counts_swap() -> bool {
+    let Ok(table) = mount_table() else { return false };
+    let mut hierarchies = table.into_iter().filter(|mount| mount.fstype.starts_with("cgroup"));
+    hierarchies.any(|mount| {
+        let below = || groups_below(&mount.target).unwrap_or_default();
+        mount.target.join("memory.memsw.limit_in_bytes").exists()
+            || is_unified() && below().iter().any(|group| group.join("memory.swap.max").exists())
+    })
+}
+
 /// One container's.
 #[derive(Clone, Copy, Debug)]
 pub struct Cgroup<'n>(&'n str);

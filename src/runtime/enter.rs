@@ -7,7 +7,10 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::process::CommandExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,7 +18,7 @@ use nix::{mount::MsFlags, sched::CloneFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bundle::{Command, spec},
+    bundle::{Command, Mount, MountKind, spec},
     mount_points::MountPoints,
     run_directory::RunDirectory,
     user::{self, Identity},
@@ -62,6 +65,8 @@ fn prepare(path: &Path) -> Result<Job> {
     let job: Job = serde_json::from_slice(&fs::read(path).act(act)?)
         .map_err(|error| Error::with_source(Kind::Corrupt, act(), error))?;
     let run = RunDirectory::new(&job.runs, &job.id);
+    let note = run.runtime_file();
+    fs::write(&note, std::process::id().to_string()).act(|| format!("write {}", note.display()))?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;
@@ -89,6 +94,17 @@ pub fn write_config(command: &Command, root: &Path, config: &Path) -> Result<()>
     save(command, &user::resolve(directory.as_fd(), &command.user)?, root, config)
 }
 
+/// Makes the mount points that the tree at `root` has not, as a run of the container does, and notes them in `list`.
+///
+/// # Errors
+/// The system's.
+pub fn make_mount_points(root: BorrowedFd<'_>, mounts: &[Mount], list: &Path) -> Result<()> {
+    let points = MountPoints::note(root, mounts.iter().map(|mount| mount.target.as_str()))?;
+    add_missing(list, &points.paths())?;
+    let source = |target: &Path| mounts.iter().find(|mount| Path::new(&mount.target) == target);
+    points.make(|target| source(target).is_none_or(|mount| mount.kind == MountKind::Tmpfs || mount.source.is_dir()))
+}
+
 /// Adds to the list of mount points that this container's runs have made, before they are made.
 fn add_missing(list: &Path, paths: &[String]) -> Result<()> {
     let mut known = made_mount_points(list)?;
@@ -100,7 +116,9 @@ fn add_missing(list: &Path, paths: &[String]) -> Result<()> {
     let act = || format!("write {}", list.display());
     let text = serde_json::to_vec(&known).map_err(|error| Error::with_source(Kind::Io, act(), error))?;
     let new = list.with_extension("new");
-    fs::write(&new, text).and_then(|()| fs::File::open(&new)?.sync_all()).act(act)?;
+    // Not synced, which would cost each first run: after a loss of power the list may be empty, and bare mount points are
+    // told as changes then.
+    fs::write(&new, text).act(act)?;
     fs::rename(&new, list).act(act)
 }
 
@@ -113,6 +131,7 @@ pub fn made_mount_points(list: &Path) -> Result<Vec<String>> {
     let act = || format!("read {}", list.display());
     match fs::read(list) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(text) if text.is_empty() => Ok(Vec::new()),
         text => {
             serde_json::from_slice(&text.act(act)?).map_err(|error| Error::with_source(Kind::Corrupt, act(), error))
         }

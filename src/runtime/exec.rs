@@ -7,8 +7,6 @@ use std::{
     process::{Command as Program, Stdio},
 };
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-
 use super::{
     bundle::{Command, process},
     launch::failure,
@@ -19,6 +17,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
+    fs::root_of_process,
     id::CacheId,
 };
 
@@ -50,9 +49,7 @@ impl Exec<'_> {
     /// `NotFound` for a program or user that the container has not, `Denied` for a program that may not be run; the
     /// runtime's.
     pub fn run(&self, init: &Process) -> Result<Exit> {
-        let root = format!("/proc/{}/root", init.id());
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, &root, flags, Mode::empty()).act(|| "look into the container")?;
+        let root = root_of_process(init.fd().as_fd()).act(|| "look into the container")?;
         let identity = user::resolve(root.as_fd(), &self.command.user)?;
         let spec = process(&self.command, &identity)
             .map_err(|error| Error::with_source(Kind::Invalid, "describe the process to the OCI runtime", error))?;

@@ -5,14 +5,14 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead as _, BufReader},
+    io::{self, Read as _},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::{Command as Program, Stdio},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
     io::Errno,
 };
@@ -23,6 +23,7 @@ use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
     fs::MountSpec,
+    interrupt,
     program::CONMON,
 };
 
@@ -53,6 +54,12 @@ pub struct Launch<'a> {
     /// See `after`.
     pub enter: Vec<String>,
 }
+
+/// How often it is looked whether the runtime that conmon waits for is still there.
+const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// As often conmon may have nothing to tell when it is gone; on a busy host it takes a while.
+const SILENCE: u32 = 5;
 
 /// A process that waits to be told to begin.
 #[derive(Debug)]
@@ -89,12 +96,40 @@ impl Launch<'_> {
         drop(tell);
         // It goes on in a process of its own, which tells when the container is made.
         let output = child.wait_with_output().act(|| "wait for conmon")?;
-        let mut line = String::new();
-        BufReader::new(told).read_line(&mut line).act(|| "hear what conmon tells")?;
+        let line = self.hear(told)?;
         match serde_json::from_str(&line) {
             Ok(Word { data: 1.., .. }) => Ok(launched),
             Ok(Word { message, .. }) => Err(failure(&message)),
             Err(_) => Err(failure(&String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    /// What conmon tells, once it does. When the runtime was killed and left a process that has conmon's end of a pipe,
+    /// conmon waits for that for ever; it is ended then.
+    fn hear(&self, mut told: fs::File) -> Result<String> {
+        let act = || "hear what conmon tells";
+        let (mut line, mut silent) = (Vec::new(), 0);
+        loop {
+            match poll(&mut [PollFd::new(&told, PollFlags::IN)], Some(&LOOK_UP)) {
+                Ok(0) if self.run.runtime_has_ended()? => silent += 1,
+                Ok(0) => silent = 0,
+                Ok(_) => {
+                    let mut buffer = [0; 4096];
+                    let length = told.read(&mut buffer).act(act)?;
+                    line.extend_from_slice(&buffer[..length]);
+                    if length == 0 || line.contains(&b'\n') {
+                        return Ok(String::from_utf8_lossy(&line).into_owned());
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).act(act),
+            }
+            interrupt::check()?;
+            match silent {
+                0..SILENCE => {}
+                SILENCE => Cgroup::new(self.run.id()).remove()?,
+                _ => return Ok(String::new()),
+            }
         }
     }
 
@@ -161,18 +196,20 @@ fn sync_pipe() -> Result<(fs::File, OwnedFd)> {
 /// The runtime's failure in our words, as far as it is the caller's: the two that have exit codes of their own.
 pub(super) fn failure(said: &str) -> Error {
     let said = spoken(said.trim());
-    let said = said.as_str();
-    let kind = if said.contains("executable file not found")
-        || said.contains("executable file `") && said.contains("not found")
-        || said.contains("no such file or directory") && said.contains("exec")
+    let lower = said.to_lowercase();
+    // crun says the second of a directory.
+    let refused = lower.contains("permission denied") || lower.contains("operation not permitted");
+    let kind = if lower.contains("executable file not found")
+        || lower.contains("executable file `") && lower.contains("not found")
+        || lower.contains("no such file or directory") && lower.contains("exec")
     {
         Kind::NotFound
-    } else if said.contains("permission denied") && said.contains("exec") || said.contains("is a directory") {
+    } else if refused && lower.contains("exec") || lower.contains("is a directory") {
         Kind::Denied
     } else {
         Kind::Io
     };
-    let said = if said.is_empty() { "it ended without a word" } else { said };
+    let said = if said.is_empty() { "it ended without a word" } else { said.as_str() };
     Error::new(kind, format!("OCI runtime: {said}"))
 }
 
@@ -223,6 +260,7 @@ impl Launched {
                 Err(errno) => return Err(errno).act(act),
             }
         }
+        crash::point(crash::Point::RunOpened);
         match fs::remove_file(&gate) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).act(|| format!("remove {}", gate.display()))
@@ -251,7 +289,11 @@ impl Drop for Launched {
     }
 }
 
-/// Ends what runs in the container and removes what it has on /run and its cgroup. Idempotent.
+/// How long the kernel may take to end a supervisor that was killed.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// Ends what runs in the container and removes what it has on /run and its cgroup. Idempotent. How it ended is noted
+/// before by its supervisor, if anybody is to know: that is ended, too, lest it notes it when the next run has begun.
 ///
 /// # Errors
 /// `InUse` for a process that does not end.
@@ -261,5 +303,15 @@ pub fn clear(run: &RunDirectory) -> Result<()> {
         init.signal(libc::SIGKILL)?;
     }
     Cgroup::new(run.id()).remove()?;
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    // What a supervisor calls in the end takes its place.
+    if let Some(supervisor) = run.supervisor()?.filter(|supervisor| supervisor.id() != own) {
+        supervisor.signal(libc::SIGKILL)?;
+        if !supervisor.ends_within(&PATIENCE)? {
+            let what =
+                format!("the supervisor of container {:.12}, process {}, does not end", run.id(), supervisor.id());
+            return Err(Error::new(Kind::InUse, what));
+        }
+    }
     run.remove()
 }

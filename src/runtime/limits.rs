@@ -9,6 +9,7 @@ use oci_spec::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::cgroup;
 use crate::units::Bytes;
 
 /// The period in which processor time is counted, in microseconds (Documentation/scheduler/sched-bwc.rst).
@@ -30,7 +31,10 @@ impl Limits {
         let mut resources = LinuxResourcesBuilder::default().devices(devices()?);
         if let Some(Bytes(memory)) = self.memory {
             let memory = i64::try_from(memory).unwrap_or(i64::MAX);
-            resources = resources.memory(LinuxMemoryBuilder::default().limit(memory).build()?);
+            let limits = LinuxMemoryBuilder::default().limit(memory);
+            // Memory and swap together: Docker's default, where the kernel counts swap.
+            let limits = if cgroup::counts_swap() { limits.swap(memory.saturating_mul(2)) } else { limits };
+            resources = resources.memory(limits.build()?);
         }
         if let Some(cpus) = self.milli_cpus {
             let quota = i64::try_from(cpus.saturating_mul(PERIOD) / 1000).unwrap_or(i64::MAX);

@@ -27,7 +27,7 @@ mod workplace;
 pub use attach::{End, Session, Wishes};
 pub use bundle::{Command, DEFAULT_PATH, Mount, MountKind, Network};
 pub use cgroup::Cgroup;
-pub use enter::{enter, made_mount_points, write_config};
+pub use enter::{enter, made_mount_points, make_mount_points, write_config};
 pub use exec::Exec;
 pub use launch::{Launch, Launched, clear};
 pub use limits::Limits;

@@ -12,8 +12,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, openat2, readlinkat, statat,
-        unlinkat, utimensat,
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, mkdirat, mknodat, openat, openat2,
+        readlinkat, statat, unlinkat, utimensat,
     },
     io::Errno,
 };
@@ -31,6 +31,8 @@ struct Missing {
     /// How many names of the target lead to that directory, and the target.
     depth: usize,
     target: PathBuf,
+    /// The target as it was asked for, before links.
+    wanted: PathBuf,
 }
 
 /// What was not there before a command ran.
@@ -62,6 +64,11 @@ impl MountPoints {
         paths
     }
 
+    /// Makes them as a runtime does: the one that `is_directory` tells it of as a directory, else as an empty file.
+    pub(super) fn make(&self, is_directory: impl Fn(&Path) -> bool) -> Result<()> {
+        self.missing.iter().try_for_each(|missing| missing.make(is_directory(&missing.wanted)))
+    }
+
     /// Removes those that are empty, and gives the directories that hold them their times back.
     pub(super) fn remove(self) -> Result<()> {
         for point in self.missing.into_iter().rev() {
@@ -78,7 +85,7 @@ fn find_missing(root: BorrowedFd<'_>, target: &str) -> Result<Option<Missing>> {
     let mut path = PathBuf::from(target);
     for _ in 0..LINKS {
         match look_up(root, &path)? {
-            Found::Nothing(missing) => return Ok(Some(missing)),
+            Found::Nothing(missing) => return Ok(Some(Missing { wanted: target.into(), ..*missing })),
             // A runtime follows a link that leads nowhere, and makes what it leads to.
             Found::Link(target) => path = target,
             Found::There => return Ok(None),
@@ -90,7 +97,7 @@ fn find_missing(root: BorrowedFd<'_>, target: &str) -> Result<Option<Missing>> {
 /// What there is at a path.
 enum Found {
     There,
-    Nothing(Missing),
+    Nothing(Box<Missing>),
     /// A link on the way leads nowhere; this is the path with its target in its place.
     Link(PathBuf),
 }
@@ -123,13 +130,14 @@ fn look_up(root: BorrowedFd<'_>, target: &Path) -> Result<Found> {
                 }
                 let before = rustix::fs::fstat(&directory).act(|| format!("look at {}", path.display()))?;
                 let names = below.iter().filter_map(|name| CString::new(*name).ok()).collect();
-                return Ok(Found::Nothing(Missing {
+                return Ok(Found::Nothing(Box::new(Missing {
                     directory,
                     before,
                     names,
                     depth: existing,
                     target: target.into(),
-                }));
+                    wanted: target.into(),
+                })));
             }
         }
     }
@@ -137,6 +145,28 @@ fn look_up(root: BorrowedFd<'_>, target: &Path) -> Result<Found> {
 }
 
 impl Missing {
+    fn make(&self, is_directory: bool) -> Result<()> {
+        let act = || format!("make mount point {}", self.wanted.display());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut above = self.directory.try_clone().act(act)?;
+        for (at, name) in self.names.iter().enumerate() {
+            let made = if is_directory || at + 1 < self.names.len() {
+                mkdirat(&above, name, Mode::from_raw_mode(0o755))
+            } else {
+                mknodat(&above, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
+            };
+            match made {
+                // For another target, or by the container itself.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno).act(act),
+            }
+            if at + 1 < self.names.len() {
+                above = openat(&above, name, flags, Mode::empty()).act(act)?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove(self) -> Result<()> {
         let act = || "remove a mount point from the root file system";
         let names = &self.names;

@@ -13,22 +13,38 @@ use crate::{
 pub struct OciRuntime(Program);
 
 impl OciRuntime {
-    /// The first that is installed and works on this host: crun, which starts faster, then runc. crun refuses hosts
-    /// that mount both versions of cgroups.
+    /// Those that there are, crun first, which starts faster; each with why it cannot be used on this host, if so.
+    pub fn all() -> [(Self, Option<Error>); 2] {
+        [CRUN, RUNC].map(|program| (Self(program), Self(program).usable().err()))
+    }
+
+    /// The first that is installed and works on this host.
     ///
     /// # Errors
     /// `MissingProgram` with what to install.
     pub fn find() -> Result<Self> {
-        let hybrid = has_hybrid_cgroups();
-        let usable = [CRUN, RUNC].into_iter().filter(|program| !(hybrid && *program == CRUN));
-        usable.into_iter().find(|program| program.find().is_ok()).map(Self).ok_or_else(|| {
-            let what = if hybrid {
-                "no OCI runtime for a host with both versions of cgroups; install one with 'apt-get install runc'"
-            } else {
-                "no OCI runtime is installed; install one with 'apt-get install crun' or 'apt-get install runc'"
-            };
-            Error::new(Kind::MissingProgram, what)
-        })
+        let mut reasons = Vec::new();
+        for (runtime, unusable) in Self::all() {
+            match unusable {
+                None => return Ok(runtime),
+                Some(reason) => reasons.push(reason.to_string()),
+            }
+        }
+        Err(Error::new(Kind::MissingProgram, format!("no OCI runtime for this host: {}", reasons.join("; "))))
+    }
+
+    /// Whether it is installed and works on this host, as far as can be told without a run.
+    ///
+    /// # Errors
+    /// `MissingProgram` with what to install; `Unsupported`.
+    pub fn usable(self) -> Result<()> {
+        self.0.find()?;
+        if self.0 == CRUN && has_hybrid_cgroups() {
+            let what = "crun refuses hosts that mount both versions of cgroups, as this one does (/sys/fs/cgroup/unified \
+                        beside version 1); use runc";
+            return Err(Error::new(Kind::Unsupported, what));
+        }
+        Ok(())
     }
 
     /// The program.

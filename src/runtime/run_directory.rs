@@ -116,6 +116,38 @@ impl RunDirectory {
         self.state().join(&self.id).join("exec.fifo")
     }
 
+    fn still_file(&self) -> PathBuf {
+        self.directory.join("still")
+    }
+
+    /// Notes that the container's processes are stopped for an instant by a command that holds its lock.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn note_still(&self) -> Result<()> {
+        let path = self.still_file();
+        fs::write(&path, "").act(|| format!("write {}", path.display()))
+    }
+
+    /// Whether that is noted.
+    pub fn is_still(&self) -> bool {
+        self.still_file().exists()
+    }
+
+    /// The note is taken away; nothing there is success.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn forget_still(&self) -> Result<()> {
+        let path = self.still_file();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).act(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn config(&self) -> PathBuf {
         self.directory.join("config.json")
     }
@@ -140,6 +172,15 @@ impl RunDirectory {
         self.directory.join("conmon.pid")
     }
 
+    pub(super) fn runtime_file(&self) -> PathBuf {
+        self.directory.join("runtime.pid")
+    }
+
+    /// Whether the runtime that makes the container's first process was there and has ended.
+    pub(super) fn runtime_has_ended(&self) -> Result<bool> {
+        Ok(self.runtime_file().exists() && self.process(&self.runtime_file(), "cmdline")?.is_none())
+    }
+
     /// The container's first process, if it lives.
     ///
     /// # Errors
@@ -161,9 +202,10 @@ impl RunDirectory {
         self.process(&self.supervisor_file(), "cmdline")
     }
 
-    /// Whether the container was made and never told to begin.
-    pub fn waits_to_begin(&self) -> bool {
-        self.gate().exists()
+    /// Whether `init`, the container's first process, was made and never told to begin. A gate may outlive whoever opened
+    /// it and died; then the process is no longer the runtime's own.
+    pub fn waits_to_begin(&self, init: &Process) -> bool {
+        self.gate().exists() && init.is_runtime()
     }
 
     /// The process whose number is in `file`, if `about` it the kernel tells this container's ID.
@@ -196,6 +238,13 @@ impl Process {
     /// Its number, in this PID namespace.
     pub fn id(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
+    }
+
+    /// Whether it is an OCI runtime's still, which has not become the container's program: runc and crun both give it
+    /// their names (`runc:[2:INIT]`, `crun:[2:INIT]`).
+    fn is_runtime(&self) -> bool {
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.id())).unwrap_or_default();
+        name.starts_with("runc") || name.starts_with("crun")
     }
 
     /// Readable once it has ended (`pidfd_open(2)`).

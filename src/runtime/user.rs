@@ -1,17 +1,16 @@
 //! `USER` as an image means it: names are those of its own /etc/passwd and /etc/group.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::{io::Read as _, os::fd::BorrowedFd};
 
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, openat2},
     io::Errno,
 };
 
-use crate::error::{Act as _, Error, Kind, Result};
+use crate::{
+    error::{Act as _, Error, Kind, Result},
+    fs::open_regular,
+};
 
 /// The most of either file that is read; a machine with 100,000 users has less.
 const LIMIT: u64 = 16 << 20;
@@ -54,12 +53,8 @@ fn read(root: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<String> {
     match openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(String::new()),
         Err(errno) => Err(errno).act(act),
-        Ok(fd) => {
-            let found = File::from(fd);
-            if !found.metadata().act(act)?.is_file() {
-                return Ok(String::new());
-            }
-            let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).act(act)?;
+        Ok(found) => {
+            let Some(file) = open_regular(&found).act(act)? else { return Ok(String::new()) };
             let mut bytes = Vec::new();
             file.take(LIMIT).read_to_end(&mut bytes).act(act)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())

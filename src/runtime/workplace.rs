@@ -1,9 +1,8 @@
 //! A directory for one run of an OCI runtime: its bundle, its state, its mount points.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +13,7 @@ use rustix::{
 
 use crate::{
     error::{Act as _, Result},
+    fs::make_private,
     id::CacheId,
 };
 
@@ -30,13 +30,13 @@ impl Workplace {
     /// # Errors
     /// The system's.
     pub fn make(place: &Path) -> Result<Self> {
-        make_directory(place)?;
+        make_private(place)?;
         // What is being made is not locked yet, and must not look like what a dead process left.
         let all = File::open(place).act(|| format!("open {}", place.display()))?;
         flock(&all, FlockOperation::LockExclusive).act(|| format!("lock {}", place.display()))?;
         remove_left(place)?;
         let path = place.join(CacheId::random().short());
-        make_directory(&path)?;
+        make_private(&path)?;
         let lock = File::open(&path).act(|| format!("open {}", path.display()))?;
         flock(&lock, FlockOperation::LockExclusive).act(|| format!("lock {}", path.display()))?;
         Ok(Self { path, _lock: lock })
@@ -46,10 +46,6 @@ impl Workplace {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
-
-fn make_directory(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).act(|| format!("make {}", path.display()))
 }
 
 /// Removes those whose owner is dead; its mounts went with its processes.

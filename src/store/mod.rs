@@ -193,6 +193,12 @@ impl Store {
     }
 
     /// From this transaction on nobody wants `volume`; [`Store::recover_volume`] removes it.
+    /// [`Store::disown`] of one that has no children, with the intent to remove it: one transaction for both.
+    pub(crate) fn discard(&self, tx: &Transaction<'_>, volume: VolumeId) -> Result<()> {
+        self.disown(tx, volume)?;
+        recovery::intend_removal(tx, volume)
+    }
+
     pub(crate) fn disown(&self, tx: &Transaction<'_>, volume: VolumeId) -> Result<()> {
         tx.execute("UPDATE snapshots SET kept = 0 WHERE volume = :v", named_params! {":v": volume.get()})
             .sql()
@@ -323,7 +329,8 @@ impl Store {
         self.capture_around(key, |capture| capture())
     }
 
-    fn capture_around(
+    /// [`Store::capture`] within `around`, with the snapshot's lock held.
+    pub(crate) fn capture_around(
         &self,
         key: &Key,
         around: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
@@ -342,8 +349,13 @@ impl Store {
     /// `NotFound`, also if it went while this waited.
     pub(crate) fn lock(&self, key: &Key) -> Result<Lock> {
         let lock = self.locks.volume(self.stat(key)?.volume)?;
-        // It may have been removed while this waited; then its volume is only there until recovery takes it.
-        if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
+        // It may have been removed while this waited; then its volume is only there until recovery takes it. Or the pool
+        // is being destroyed, which was decided while nobody had this lock.
+        let info = self.database.read("look up a snapshot", |tx| {
+            refuse_without_pool(tx, self.layout.root())?;
+            Info::find(tx, key)
+        })?;
+        if info.is_some_and(|info| info.state == State::Ready && info.kept) { Ok(lock) } else { Err(gone(key)) }
     }
 
     /// Keeps every other command away from the data volume with this number.

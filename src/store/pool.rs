@@ -83,6 +83,13 @@ impl fmt::Display for Made {
     }
 }
 
+/// What there is of a pool without bringing it up.
+enum Up {
+    Store(Box<Store>),
+    Ground(Ground),
+    Nothing,
+}
+
 impl Store {
     /// Opens the store at `root`, with its pool brought up if it was down, and what dead commands left repaired.
     /// `None` if there is no pool.
@@ -90,15 +97,36 @@ impl Store {
     /// # Errors
     /// The driver's, when the pool cannot be brought up.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let Some(ground) = Ground::existing(root)? else { return Ok(None) };
-        if let Some((spec, PoolState::Ready)) = ground.pool()?
-            && let Some(driver) = pool::open_up(&spec)?
-        {
-            return Ok(Some(ground.store(driver)));
-        }
+        let ground = match Self::of_pool_up(root)? {
+            Up::Store(store) => return Ok(Some(*store)),
+            Up::Ground(ground) => ground,
+            Up::Nothing => return Ok(None),
+        };
         let _lock = ground.locks.pool()?;
         // Looked up again: while this waited, another command may have grown the pool, or destroyed it.
         ground.settle()?.map(|spec| ground.bring_up(&spec)).transpose()
+    }
+
+    /// Opens the store at `root` if its pool is up; one that is down is left so.
+    ///
+    /// # Errors
+    /// When the kernel's state or the database cannot be read.
+    pub fn open_if_up(root: &Path) -> Result<Option<Self>> {
+        match Self::of_pool_up(root)? {
+            Up::Store(store) => Ok(Some(*store)),
+            Up::Ground(_) | Up::Nothing => Ok(None),
+        }
+    }
+
+    fn of_pool_up(root: &Path) -> Result<Up> {
+        let Some(ground) = Ground::existing(root)? else { return Ok(Up::Nothing) };
+        match ground.pool()? {
+            Some((spec, PoolState::Ready)) => Ok(match pool::open_up(&spec)? {
+                Some(driver) => Up::Store(Box::new(ground.store(driver))),
+                None => Up::Ground(ground),
+            }),
+            _ => Ok(Up::Ground(ground)),
+        }
     }
 
     /// Opens the store at `root` and makes a pool by `options` if it has none.
@@ -157,34 +185,36 @@ impl Store {
         Ok(Made { driver: kind, size: spec.size, directory: spec.directory })
     }
 
-    /// Takes the pool of `root` down. Returns whether it was up.
+    /// Takes the pool of `root` down, unless `refuse` does. Returns whether it was up.
     ///
     /// # Errors
-    /// `NotFound` without a pool; `InUse` while a container is mounted.
-    pub fn close_pool(root: &Path) -> Result<bool> {
+    /// `NotFound` without a pool; `InUse` while a container is mounted; those of `refuse`.
+    pub fn close_pool(root: &Path, refuse: &dyn Fn() -> Result<()>) -> Result<bool> {
         let ground = Ground::existing(root)?.ok_or_else(|| no_pool(root))?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
         let was_up = pool::is_up(&spec)?;
-        ground.refuse_if_used("take the pool down")?;
+        // In this order: who works on a volume now may have it in use when that is asked next.
+        ground.refuse_if_used("take the pool down").and_then(|()| refuse())?;
         pool::require_kept(&spec)?;
         // Also one that is down: a process that died on the way up or down may have left a loop device.
         pool::close(&spec)?;
         ground.database.settle().map(|()| was_up)
     }
 
-    /// Destroys the pool of `root` with everything in it.
+    /// Destroys the pool of `root` with everything in it, unless `refuse` does.
     ///
     /// # Errors
-    /// `NotFound` without a pool; `InUse` while a container is mounted.
-    pub fn destroy_pool(root: &Path) -> Result<()> {
+    /// `NotFound` without a pool; `InUse` while a container is mounted; those of `refuse`.
+    pub fn destroy_pool(root: &Path, refuse: &dyn Fn() -> Result<()>) -> Result<()> {
         let ground = Ground::existing(root)?.ok_or_else(|| no_pool(root))?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
-        ground.refuse_if_used("destroy the pool")?;
+        let refuse = || ground.refuse_if_used("destroy the pool").and_then(|()| refuse());
+        refuse()?;
         // What refuses must refuse before the intent is written, or the next command would destroy instead.
         pool::close(&spec)?;
-        ground.set_state_if(PoolState::Destroying, || ground.refuse_if_used("destroy the pool"))?;
+        ground.set_state_if(PoolState::Destroying, refuse)?;
         crash::point(crash::Point::DestroyIntent);
         ground.remove(&spec)
     }

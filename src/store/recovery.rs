@@ -3,7 +3,7 @@
 //! Invariant: only a row that is not 'ready' or not kept, whose volume's lock is free, and that has no children, is
 //! touched; so a living command's work and every published layer are safe. Each step may be repeated.
 
-use rusqlite::named_params;
+use rusqlite::{Transaction, named_params};
 
 use super::{
     Lock, Store, blob,
@@ -84,17 +84,25 @@ impl Store {
         let Some(_lock) = self.locks.try_volume(volume)? else {
             return Ok(None);
         };
-        let intent = self.database.write("note the removal of a volume", |tx| {
+        let unwanted = |tx: &Transaction<'_>| {
             let Some(info) = Info::of_volume(tx, volume)? else { return Ok(None) };
             if (info.state == State::Ready && info.kept) || has_children(tx, volume)? {
                 return Ok(None);
             }
-            // Its key is free from now on: the same layer may be made anew before the old volume is gone.
-            let intent = "UPDATE snapshots SET state = 'removing', key = 'removing-' || volume WHERE volume = :v";
-            tx.execute(intent, named_params! {":v": volume.get()}).sql()?;
-            super::parents(tx, volume).map(|parents| Some((info.cache_id, parents.first().copied())))
-        })?;
-        let Some((cache_id, parent)) = intent else { return Ok(None) };
+            let parent = super::parents(tx, volume)?.first().copied();
+            Ok(Some((info.cache_id, parent, info.state)))
+        };
+        // The intent of one that was discarded is written already.
+        let noted = self.database.read("look up a volume that is to be removed", unwanted)?;
+        let intent = match noted {
+            Some((.., State::Removing)) => noted,
+            _ => self.database.write("note the removal of a volume", |tx| {
+                let found = unwanted(tx)?;
+                found.iter().try_for_each(|_| intend_removal(tx, volume))?;
+                Ok(found)
+            })?,
+        };
+        let Some((cache_id, parent, _)) = intent else { return Ok(None) };
         crash::point(crash::Point::RemoveIntent);
         self.driver.release(volume)?;
         self.driver.delete(volume)?;
@@ -106,4 +114,10 @@ impl Store {
         crash::point(crash::Point::RemovePublished);
         Ok(parent)
     }
+}
+
+/// Its key is free from now on: the same layer may be made anew before the old volume is gone.
+pub(super) fn intend_removal(tx: &Transaction<'_>, volume: VolumeId) -> Result<()> {
+    let intent = "UPDATE snapshots SET state = 'removing', key = 'removing-' || volume WHERE volume = :v";
+    tx.execute(intent, named_params! {":v": volume.get()}).sql().map(drop)
 }

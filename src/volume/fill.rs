@@ -4,22 +4,21 @@
 //! has had the volume. So it is there whole or not at all, and no container ever has a directory that was replaced.
 
 use std::{
-    io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rusqlite::named_params;
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, fsync, mkdirat, openat2, renameat, syncfs},
+    fs::{Mode, fsync, mkdirat, renameat, syncfs},
     io::Errno,
 };
 
 use super::{DATA, Volume, Volumes, open};
 use crate::{
     crash,
-    error::{Act as _, Error, Result, kind_of},
-    fs::{Place, copy_tree, names, remove_tree},
+    error::{Act as _, Error, Kind, Result},
+    fs::{Place, Scope, copy_tree, names, remove_tree},
     store::Sql as _,
 };
 
@@ -35,9 +34,10 @@ impl Volumes<'_> {
     /// `Full`, or what the system says; then the volume is as it was.
     pub fn enter(&self, volume: &Volume, root: BorrowedFd<'_>, target: &Path) -> Result<PathBuf> {
         let act = || format!("fill volume {} with what the image has at {}", volume.name, target.display());
-        self.first(volume, || match below(root, target)? {
-            Some(source) => self.fill(volume, source.as_fd()),
-            None => Ok(()),
+        self.first(volume, || match Scope::tree(root).open(target) {
+            Ok(source) => self.fill(volume, source.as_fd()),
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Err(error) => Err(error),
         })
         .act(act)
     }
@@ -91,54 +91,5 @@ impl Volumes<'_> {
             fsync(&directory).act(|| "write its name to disk")
         };
         copy().map_err(|error| error.and_undo(remove_tree(directory.as_fd(), PARTIAL)))
-    }
-}
-
-/// The directory `path` inside the tree at `root`; `None` if there is none.
-fn below(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let path = Path::new(".").join(path.strip_prefix("/").unwrap_or(path));
-    loop {
-        return match openat2(root, &path, flags, Mode::empty(), resolve) {
-            Ok(directory) => Ok(Some(directory)),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            // Something was renamed or mounted somewhere while this stood at a `..` (`handle_dots`, fs/namei.c).
-            Err(Errno::AGAIN) => {
-                crate::interrupt::check()?;
-                continue;
-            }
-            Err(errno) => {
-                let error = io::Error::from(errno);
-                Err(Error::with_source(kind_of(&error), format!("look for {} in the image", path.display()), error))
-            }
-        };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        fs::{self, File},
-        os::{fd::AsFd as _, unix::fs::symlink},
-        path::Path,
-    };
-
-    use super::below;
-
-    #[test]
-    fn links_on_the_way_stay_inside() {
-        let directory = tempfile::tempdir().unwrap();
-        let (root, outside) = (directory.path().join("root"), directory.path().join("outside"));
-        fs::create_dir_all(root.join("data")).unwrap();
-        fs::create_dir(&outside).unwrap();
-        fs::write(root.join("file"), "").unwrap();
-        symlink("/data", root.join("absolute")).unwrap();
-        symlink("../../outside", root.join("up")).unwrap();
-        symlink(&outside, root.join("away")).unwrap();
-        let open = File::open(&root).unwrap();
-        let found = |path: &str| below(open.as_fd(), Path::new(path)).unwrap().is_some();
-        assert!(found("/data") && found("/absolute") && found("/") && found("/../data"));
-        assert!(!found("/up") && !found("/away") && !found("/file") && !found("/none"));
     }
 }

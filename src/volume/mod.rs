@@ -8,6 +8,7 @@
 //! Invariant: a ready row has its directory; a volume that a container has cannot be removed; what an image has in a
 //! volume's place is copied whole or not at all, and only into a volume that no container has had.
 
+mod draft;
 mod fill;
 mod recovery;
 mod uses;
@@ -16,14 +17,17 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::PathBuf,
 };
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use rustix::fs::{Mode, OFlags, fchmod};
 
-pub use self::uses::{Attached, attach};
+pub use self::{
+    draft::Draft,
+    uses::{Attached, attach},
+};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
@@ -35,6 +39,10 @@ use crate::{
 
 /// The directory in a volume's directory that holds its content.
 const DATA: &str = "_data";
+
+/// The mode of the directories above it, as Docker's: others may pass through, as a container's user who is not root does
+/// on the host, and see nothing.
+const PASSABLE: u32 = 0o701;
 
 /// The data volumes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -182,21 +190,23 @@ impl<'store> Volumes<'store> {
     fn make_directory(&self, name: &str) -> Result<()> {
         let all = self.store.layout().volumes();
         let act = || format!("make the directory of volume {name}");
-        // Others may pass through, as a container's user who is not root does on the host.
-        DirBuilder::new().recursive(true).mode(0o711).create(&all).act(act)?;
+        DirBuilder::new().recursive(true).mode(PASSABLE).create(&all).act(act)?;
         let directory = all.join(name);
-        match DirBuilder::new().mode(0o711).create(&directory) {
+        match DirBuilder::new().mode(PASSABLE).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let what = format!("somebody has just put something at {}", directory.display());
                 return Err(Error::new(Kind::NotOurs, what));
             }
             made => made.act(act)?,
         }
+        // Not what the umask makes of them.
+        for passable in [&all, &directory] {
+            fs::set_permissions(passable, fs::Permissions::from_mode(PASSABLE)).act(act)?;
+        }
         let data = directory.join(DATA);
         DirBuilder::new().mode(0o755).create(&data).act(act)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let data = rustix::fs::open(&data, flags, Mode::empty()).act(act)?;
-        // Not what the umask makes of it.
         fchmod(&data, Mode::from_raw_mode(0o755)).act(act)?;
         [data.into(), open(&directory)?, open(&all)?].iter().try_for_each(|file: &File| file.sync_all()).act(act)
     }

@@ -15,8 +15,11 @@ use crate::{
 };
 
 impl Volumes<'_> {
-    /// Removes what dead commands left; one indexed query when there is nothing.
-    pub(super) fn recover(&self) -> Result<()> {
+    /// Removes what dead commands left, and what was given up with its container; one indexed query when there is nothing.
+    ///
+    /// # Errors
+    /// The first failure, after all others have been tried.
+    pub fn recover(&self) -> Result<()> {
         let unfinished = self.store.database().read("look for unfinished data volumes", |tx| {
             let mut statement = tx.prepare_cached("SELECT number FROM volumes WHERE state <> 'ready'").sql()?;
             statement.query_map([], |row| row.get(0)).sql()?.collect::<rusqlite::Result<Vec<u64>>>().sql()

@@ -101,17 +101,21 @@ impl Volumes<'_> {
         self.store.database().read("list a volume's containers", |tx| users(tx, volume.number))
     }
 
-    /// Removes those of `attached`, volumes of a container that is gone, that are anonymous and no other container has.
+    /// Within the transaction that removes their container: those of `attached` that no other container has are removed by
+    /// the next [`Volumes::recover`], whoever comes to that.
     ///
     /// # Errors
-    /// The first failure, after all others have been tried.
-    pub fn remove_anonymous(&self, attached: &[Attached]) -> Result<()> {
-        let anonymous = attached.iter().filter(|attached| attached.volume.anonymous);
-        let remove = |attached: &Attached| match self.remove(&attached.volume) {
-            Err(error) if matches!(error.kind(), Kind::InUse | Kind::NotFound) => Ok(()),
-            removed => removed,
-        };
-        anonymous.map(remove).fold(Ok(()), Result::and)
+    /// When the database cannot be written.
+    pub fn give_up(tx: &Transaction<'_>, attached: &[Attached]) -> Result<()> {
+        attached.iter().try_for_each(|attached| {
+            tx.execute(
+                "UPDATE volumes SET state = 'removing' WHERE number = :n AND state = 'ready'
+                 AND NOT EXISTS (SELECT 1 FROM volume_uses WHERE volume = :n)",
+                named_params! {":n": attached.volume.number},
+            )
+            .sql()
+            .map(drop)
+        })
     }
 
     /// Whether a container has had the volume.

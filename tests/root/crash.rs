@@ -11,6 +11,7 @@ use lamina::{
     crash::{KILLED_AT, Point},
     driver::DriverKind,
     id::Digest,
+    program::RUNC,
     units::Bytes,
 };
 use libtest_mimic::{Completion, Trial};
@@ -50,9 +51,14 @@ pub fn trials() -> Vec<Trial> {
         let case = move |host: &Host| data::kill(host, point);
         self::case(DriverKind::Overlay, point.name(), case)
     }));
-    for (driver, point) in DriverKind::ALL.into_iter().flat_map(|driver| running::IN_RUN.map(|point| (driver, point))) {
+    let in_run = DriverKind::ALL.into_iter().flat_map(|driver| running::IN_RUN.map(|point| (driver, point)));
+    for (driver, point) in in_run.filter(|(driver, point)| point.is_of(*driver)) {
         trials.push(Trial::ignorable_test(format!("crash::{driver}::{}", point.name()), move || {
-            match crate::running::missing() {
+            let missing = match crate::running::missing() {
+                None if point == Point::RunOpened && RUNC.find().is_err() => Some("runc is not installed"),
+                missing => missing,
+            };
+            match missing {
                 Some(missing) => Ok(Completion::ignored_with(missing)),
                 None => with_host(driver, |host| running::kill_at(host, point)),
             }

@@ -12,7 +12,7 @@ use std::{
 
 use lamina::{
     Kind,
-    container::Containers,
+    container::{Containers, Removal},
     driver::{DriverKind, pool},
     fs::{mounts_below, unmount},
     store::Store,
@@ -245,7 +245,7 @@ impl Drop for Host {
                 let containers = Containers::new(&store);
                 containers.list()?.iter().try_for_each(|container| {
                     match containers.status(container)?.state.is_live() {
-                        true => containers.remove(container, true),
+                        true => containers.remove(container, Removal { kill: true, busy: true, volumes: false }),
                         false => Ok(()),
                     }
                 })?;
@@ -254,7 +254,7 @@ impl Drop for Host {
             for mount in mounts_below(&self.root().join("mounts"))? {
                 unmount(&mount.target)?;
             }
-            match Store::destroy_pool(&self.root()) {
+            match Store::destroy_pool(&self.root(), &|| Ok(())) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(()),
                 result => result,
             }

@@ -1,7 +1,9 @@
 //! Containers that run, on every driver: real processes under a real OCI runtime.
 
 mod life;
+mod many;
 pub mod terminal;
+mod trouble;
 mod tutorial;
 mod volumes;
 
@@ -27,14 +29,17 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 13] = [
     ("the_tutorial_line_by_line", tutorial::the_tutorial_line_by_line),
     ("what_the_command_says_is_what_one_gets", life::what_the_command_says_is_what_one_gets),
     ("a_detached_one_is_looked_into", life::a_detached_one_is_looked_into),
     ("it_stops_as_it_is_told", life::it_stops_as_it_is_told),
     ("changes_are_seen_while_it_writes", life::changes_are_seen_while_it_writes),
     ("after_a_reboot_the_truth_is_told", life::after_a_reboot_the_truth_is_told),
-    ("many_come_and_go_without_a_trace", life::many_come_and_go_without_a_trace),
+    ("many_come_and_go_without_a_trace", many::many_come_and_go_without_a_trace),
+    ("listings_are_true_while_they_come_and_go", trouble::listings_are_true_while_they_come_and_go),
+    ("runtimes_and_supervisors_die", trouble::runtimes_and_supervisors_die),
+    ("what_is_seen_and_allowed_is_dockers", trouble::what_is_seen_and_allowed_is_dockers),
     ("a_terminal_is_one", terminal::a_terminal_is_one),
     ("volumes_are_filled_shared_and_outlive", volumes::volumes_are_filled_shared_and_outlive),
     ("copies_and_limits", volumes::copies_and_limits),

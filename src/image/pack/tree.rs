@@ -109,9 +109,6 @@ impl<W: Write> TreePacker<W> {
         let mut file = place.open_file()?;
         // What it is now, and not what it was when it was looked at.
         let stat = fstat(file.as_fd()).act(|| "look at it")?;
-        if file_type(&stat) != FileType::RegularFile {
-            return Err(Error::new(Kind::InUse, "it was replaced while it was read"));
-        }
         let Some(header) = self.header(place, &stat, name)? else { return Ok(()) };
         self.write(&header.bytes())?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();

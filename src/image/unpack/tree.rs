@@ -1,7 +1,7 @@
 //! The tree being written: every path is resolved by the kernel inside the root, every last component unfollowed.
 //!
 //! Invariants: a parent is opened by `openat2(RESOLVE_IN_ROOT)`, so a symlink planted by anybody, absolute or with any
-//! number of `..`, stays inside; no magic link and no other mount is entered. Only one parent is held open at a time,
+//! number of `..`, stays inside; no magic link is entered, and no other mount by a layer. Only one parent is held open at a time,
 //! so no later member can have replaced it. A directory keeps its modification time when its content changes; only a
 //! member of its own sets it, so that the result does not depend on the order or on the clock.
 
@@ -319,7 +319,9 @@ impl<'a> Tree<'a> {
     }
 
     fn resolve(&self, path: &[u8], further: ResolveFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV | further;
+        // A layer has one file system; what people copy may go into a volume that is mounted in the tree.
+        let one = if self.into.is_some() { ResolveFlags::empty() } else { ResolveFlags::NO_XDEV };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | one | further;
         let name = if path.is_empty() { b"." } else { path };
         let mut tries = 0;
         loop {

@@ -3,7 +3,10 @@
 
 use std::fs;
 
-use lamina::crash::Point;
+use lamina::{
+    crash::Point,
+    runtime::{Cgroup, RunDirectory},
+};
 
 use crate::{
     expect, expect_eq,
@@ -13,39 +16,126 @@ use crate::{
 };
 
 /// The points of processes.
-pub const IN_RUN: [Point; 8] = [
+pub const IN_RUN: [Point; 11] = [
     Point::RunIntent,
     Point::RunMounted,
     Point::RunMade,
     Point::RunNoted,
+    Point::RunOpened,
     Point::RunBegun,
     Point::StopAsked,
     Point::RemoveEnded,
+    Point::RemoveRow,
     Point::RemoveHome,
+    Point::InstantFrozen,
 ];
+
+/// A command that had stopped a container for an instant is killed: the next one, whichever, lets it go on.
+fn kill_in_an_instant(host: &Host, point: Point) -> Outcome {
+    let id = host.ok(&["run", "-d", "--name", "still", "base:1", "sleep", "1000"])?;
+    let cgroup = Cgroup::new(&id);
+    let out = host.file("exported.tar");
+    let export = ["export", "-o", &*out.to_string_lossy(), "still"];
+    for args in [&["diff", "still"][..], &["commit", "still", "still:1"], &export] {
+        let said = host.run_to(point.name(), args)?;
+        expect_eq!(said.signal, Some(9), "{said:?}");
+        expect!(cgroup.is_frozen()?, "{args:?}: the processes were not stopped");
+        host.ok(&["images"])?;
+        expect!(!cgroup.is_frozen()?, "{args:?}: the processes do not go on");
+        host.ok(&["exec", "still", "true"])?;
+        // One that its user has stopped stays so.
+        host.ok(&["pause", "still"])?;
+        host.ok(args)?;
+        expect_eq!(row(host, "still")?["state"], "paused");
+        host.ok(&["unpause", "still"])?;
+        expect_eq!(row(host, "still")?["state"], "running");
+    }
+    host.ok(&["rm", "-f", "still"])?;
+    host.check()?;
+    // Volumes without a name go with a container that did not come to be.
+    let create = ["create", "-v", "/a", "-v", "/b", "base:1", "true"];
+    for point in [Point::DataIntent, Point::PrepareIntent, Point::PrepareActed] {
+        expect_eq!(host.run_to(point.name(), &create)?.signal, Some(9));
+        expect_eq!(host.ok(&["volume", "ls", "-q"])?, "", "{}", point.name());
+        host.check()?;
+    }
+    expect_eq!(fs::read_dir(host.root().join("volumes"))?.count(), 0);
+    nothing_left(host, &[id])
+}
 
 pub fn kill_at(host: &Host, point: Point) -> Outcome {
     base(host)?;
+    if point == Point::InstantFrozen {
+        return kill_in_an_instant(host, point);
+    }
     host.ok(&["run", "-d", "--name", "bystander", "base:1", "sleep", "1000"])?;
-    let start = ["run", "-d", "--name", "victim", "base:1", "sleep", "1000"];
-    let args: &[&str] = match point {
-        Point::StopAsked => &["stop", "-t", "1", "victim"],
-        Point::RemoveEnded | Point::RemoveHome => &["rm", "-f", "victim"],
-        _ => &start,
-    };
-    if args[0] != "run" {
+    let runtime: &[&str] = if point == Point::RunOpened { &["--runtime", "runc"] } else { &[] };
+    let start =
+        [&["run", "-d", "--name", "victim", "-v", "/anonymous"], runtime, &["base:1", "sleep", "1000"]].concat();
+    let mut ids = Vec::new();
+    for supervisor_dies in [false, true] {
+        let args: &[&str] = match point {
+            Point::StopAsked => &["stop", "-t", "1", "victim"],
+            Point::RemoveEnded | Point::RemoveRow | Point::RemoveHome => &["rm", "-f", "-v", "victim"],
+            _ => &start,
+        };
+        if args[0] != "run" {
+            host.ok(&start)?;
+        }
+        let said = host.run_to(point.name(), args)?;
+        if point == Point::RunMounted {
+            // That is the supervisor's child, so the command lives, and tells.
+            expect_eq!(said.code, Some(125), "{said:?}");
+        } else {
+            expect_eq!(said.signal, Some(9), "{said:?}");
+        }
+        if supervisor_dies {
+            kill_supervisors(host)?;
+        } else if matches!(point, Point::RunMade | Point::RunNoted) {
+            // One that waits to begin is mounted already, and is looked into there.
+            let file = host.file("copied");
+            fs::write(&file, "copied")?;
+            host.ok(&["cp", &file.to_string_lossy(), "victim:/srv/copied"])?;
+            host.ok(&["cp", "victim:/srv/copied", &host.file("back").to_string_lossy()])?;
+        }
+        host.check()?;
+        expect_eq!(row(host, "bystander")?["state"], "running");
+        told_truly(host, point, supervisor_dies)?;
         host.ok(&start)?;
+        // Its supervisor dies: it goes on, nobody notes its end, and that is told.
+        ids.push(host.json(&["inspect", "victim"])?[0]["id"].as_str().ok_or("an ID")?.to_owned());
+        kill_supervisors(host)?;
+        expect_eq!(row(host, "victim")?["state"], "running");
+        host.ok(&["stop", "-t", "0", "victim"])?;
+        soon("it has ended", || Ok(row(host, "victim")?["status"] == "Exited (255)"))?;
+        host.ok(&["rm", "-v", "victim"])?;
+        expect_eq!(host.ok(&["volume", "ls", "-q"])?, "", "volumes without a name went with their containers");
     }
-    let said = host.run_to(point.name(), args)?;
-    if point == Point::RunMounted {
-        // That is the supervisor's child, so the command lives, and tells.
-        expect_eq!(said.code, Some(125), "{said:?}");
-    } else {
-        expect_eq!(said.signal, Some(9), "{said:?}");
-    }
+    host.ok(&["rm", "-f", "bystander"])?;
     host.check()?;
-    expect_eq!(row(host, "bystander")?["state"], "running");
+    nothing_left(host, &ids)
+}
+
+/// Kills conmon of the victim, if there is one.
+fn kill_supervisors(host: &Host) -> Outcome {
+    let runs = lamina::runtime::runs_of(&host.root().canonicalize()?);
+    let victim = host.json(&["inspect", "victim"]).ok().and_then(|found| Some(found[0]["id"].as_str()?.to_owned()));
+    let Some(supervisor) = victim.map(|id| RunDirectory::new(&runs, &id).supervisor()).transpose()?.flatten() else {
+        return Ok(());
+    };
+    supervisor.signal(libc::SIGKILL)?;
+    soon("conmon ends", || Ok(!supervisor.lives()?))
+}
+
+/// `ps` says what became of the victim; whatever is left of it, it can be started, and removed.
+fn told_truly(host: &Host, point: Point, supervisor_dies: bool) -> Outcome {
+    if matches!(point, Point::RemoveRow | Point::RemoveHome) {
+        expect!(row(host, "victim").is_err(), "its row is gone");
+        return Ok(());
+    }
     let expected: &[&str] = match point {
+        // Let go, and not its own program yet: whoever comes now may take it for one that waits.
+        Point::RunOpened => &["running", "exited"],
         Point::RunBegun => &["running"],
         // Told to stop, it is up to the container.
         Point::StopAsked => &["running", "exited"],
@@ -53,27 +143,9 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         Point::RunNoted => &["created", "exited"],
         _ => &["created"],
     };
-    if point == Point::RemoveHome {
-        expect!(row(host, "victim").is_err(), "its row is gone");
-    } else {
-        let state = row(host, "victim")?["state"].as_str().unwrap_or_default().to_owned();
-        expect!(expected.contains(&state.as_str()), "{state}, expected {expected:?}");
-        // Whatever is left of it, it can be started, and removed.
-        host.ok(&["start", "victim"])?;
-        expect_eq!(row(host, "victim")?["state"], "running");
-        host.ok(&["rm", "-f", "victim"])?;
-    }
-    host.ok(&start)?;
-    // Its supervisor dies: it goes on, nobody notes its end, and that is told.
-    let id = host.json(&["inspect", "victim"])?[0]["id"].as_str().ok_or("an ID")?.to_owned();
-    let runs = lamina::runtime::runs_of(&host.root().canonicalize()?);
-    let supervisor: i32 = fs::read_to_string(runs.join(&id).join("conmon.pid"))?.trim().parse()?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL)?;
+    let state = row(host, "victim")?["state"].as_str().unwrap_or_default().to_owned();
+    expect!(expected.contains(&state.as_str()), "{state}, expected {expected:?} ({supervisor_dies})");
+    host.ok(&["start", "victim"])?;
     expect_eq!(row(host, "victim")?["state"], "running");
-    host.ok(&["stop", "-t", "0", "victim"])?;
-    soon("it has ended", || Ok(row(host, "victim")?["status"] == "Exited (255)"))?;
-    host.ok(&["rm", "victim"])?;
-    host.ok(&["rm", "-f", "bystander"])?;
-    host.check()?;
-    nothing_left(host, &[id])
+    host.ok(&["rm", "-f", "-v", "victim"]).map(drop)
 }

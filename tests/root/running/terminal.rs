@@ -74,6 +74,21 @@ pub fn a_terminal_is_one(host: &Host) -> Outcome {
     expect_eq!(child.wait()?.code(), Some(0));
     expect_eq!(format!("{:?}", tcgetattr(&slave)?), before);
     expect_eq!(row(host, "typed")?["state"], "running");
+    // A signal is no key: the command ends with the terminal as it was, however many come, and the container goes on.
+    let mut command = host.command(&["attach", "typed"]);
+    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
+    let mut child = command.spawn()?;
+    screen.type_in("echo he\"\"re\n")?;
+    screen.until("here\r\n")?;
+    expect!(format!("{:?}", tcgetattr(&slave)?) != before, "it is raw meanwhile");
+    let command = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+    for _ in 0..2 {
+        // Until it is waited for, its number is its own.
+        nix::sys::signal::kill(command, nix::sys::signal::Signal::SIGTERM)?;
+    }
+    expect_eq!(child.wait()?.code(), Some(143));
+    expect_eq!(format!("{:?}", tcgetattr(&slave)?), before);
+    expect_eq!(row(host, "typed")?["state"], "running");
     // Come back and end it.
     let mut command = host.command(&["attach", "typed"]);
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);

@@ -1,8 +1,14 @@
 //! Volumes, copies and limits of containers that run.
 
-use std::fs;
+use std::{fs, io::Write as _, process::Stdio};
 
-use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+use lamina::driver::DriverKind;
+
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, write_tar},
+    pool::Outcome,
+};
 
 use super::base;
 
@@ -41,9 +47,79 @@ pub fn volumes_are_filled_shared_and_outlive(host: &Host) -> Outcome {
     host.ok(&["volume", "rm", "data"]).map(drop)
 }
 
+/// `cp` sees volumes and directories of the host, of a container that was never started, runs, or has ended; and the
+/// container's own tree, whatever its first process calls its root. What is no file is not opened.
+fn copies_see_what_the_process_sees(host: &Host) -> Outcome {
+    let (shared, file, out) = (host.file("shared"), host.file("file"), host.file("out"));
+    fs::create_dir_all(&shared)?;
+    fs::write(shared.join("host"), "the host's")?;
+    fs::write(&file, "copied")?;
+    let (bind, text) = (format!("{}:/far/bind", shared.display()), file.to_string_lossy());
+    let frozen = format!("{}:/frozen:ro", shared.display());
+    let jail = "mkdir -p /jail/bin /jail/etc /jail/srv; dd if=/bin/busybox of=/jail/bin/busybox 2>/dev/null; \
+                busybox chmod 755 /jail/bin/busybox; echo www:x:1:1::/: > /jail/etc/passwd; busybox mkfifo /srv/pipe; \
+                mkdir /jail/ready; exec busybox chroot /jail /bin/busybox sleep 1000";
+    let args = ["-v", "data:/data", "-v", &bind, "-v", &frozen, "--tmpfs", "/memory", "base:1", "sh", "-c", jail];
+    host.ok(&[&["create", "--name", "seen"][..], &args].concat())?;
+    let read = |path: &str| -> Outcome<String> {
+        host.ok(&["cp", &format!("seen:{path}"), &out.to_string_lossy()])?;
+        Ok(fs::read_to_string(&out)?)
+    };
+    let both = |round: &str| -> Outcome {
+        expect_eq!(read("/far/bind/host")?, "the host's", "{round}");
+        host.ok(&["cp", &text, &format!("seen:/data/{round}")])?;
+        host.ok(&["cp", &text, &format!("seen:/far/bind/{round}")])?;
+        host.ok(&["cp", &text, &format!("seen:/srv/{round}")])?;
+        expect_eq!(fs::read_to_string(host.root().join("volumes/data/_data").join(round))?, "copied");
+        expect_eq!(fs::read_to_string(shared.join(round))?, "copied");
+        host.fails(&["cp", &text, "seen:/frozen/new"], "Read-only file system")?;
+        expect_eq!(read(&format!("/srv/{round}"))?, "copied");
+        let diff = host.ok(&["diff", "seen"])?;
+        let own = diff.contains(&format!("A /srv/{round}")) && !diff.contains("/far") && !diff.contains("/data");
+        expect!(own, "{round}: {diff}");
+        Ok(())
+    };
+    both("created")?;
+    host.ok(&["start", "seen"])?;
+    super::soon("it has its own root", || Ok(host.run(&["exec", "seen", "stat", "/jail/ready"])?.code == Some(0)))?;
+    super::soon("it is in it", || Ok(host.ok(&["top", "seen"])?.contains("sleep 1000")))?;
+    both("running")?;
+    expect_eq!(host.ok(&["exec", "-u", "www", "seen", "id", "-u"])?, "33", "the image's users, not the jail's");
+    expect_eq!(read("/etc/hostname")?, host.ok(&["exec", "seen", "hostname"])? + "\n");
+    let tree = host.file("tree");
+    host.ok(&["cp", "-a", "seen:/srv", &tree.to_string_lossy()])?;
+    expect!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::symlink_metadata(tree.join("pipe"))?.file_type()), "a fifo");
+    // A copy that outlives the run: overlayfs could not mount it a second time, the others can.
+    let mut copying = host.spawn(&["cp", "-", "seen:/srv"], Stdio::piped())?;
+    let mut stdin = copying.stdin.take().ok_or("a pipe")?;
+    let archive = host.file("first.tar");
+    write_tar(&archive, &[("first", b"1"), ("second", &vec![0; 12_000_000])])?;
+    let bytes = fs::read(&archive)?;
+    stdin.write_all(&bytes[..8_000_000])?;
+    super::soon("it copies", || Ok(host.run(&["exec", "seen", "stat", "/srv/first"])?.code == Some(0)))?;
+    host.ok(&["stop", "-t", "0", "seen"])?;
+    if host.driver == DriverKind::Overlay {
+        host.fails(&["start", "seen"], "a command still copies")?;
+    }
+    stdin.write_all(&bytes[8_000_000..])?;
+    drop(stdin);
+    expect_eq!(copying.wait()?.code(), Some(0));
+    host.ok(&["start", "seen"])?;
+    host.ok(&["stop", "-t", "0", "seen"])?;
+    both("stopped")?;
+    host.ok(&["rm", "seen"])?;
+    // What is not to be written in is not written in by copies either.
+    host.ok(&["create", "--name", "seen", "--read-only", "-v", "data:/data", "base:1", "true"])?;
+    host.fails(&["cp", &text, "seen:/srv/new"], "Read-only file system")?;
+    host.ok(&["cp", &text, "seen:/data/read-only"])?;
+    host.ok(&["rm", "seen"])?;
+    host.ok(&["volume", "rm", "data"]).map(drop)
+}
+
 /// Copies see what the process sees, and a limit holds for it alone.
 pub fn copies_and_limits(host: &Host) -> Outcome {
     base(host)?;
+    copies_see_what_the_process_sees(host)?;
     host.ok(&["run", "-d", "--name", "box", "base:1", "sh", "-c", "echo inside > /srv/file; sleep 1000"])?;
     super::soon("the file is there", || Ok(host.run(&["exec", "box", "cat", "/srv/file"])?.code == Some(0)))?;
     let out = host.file("out");

@@ -1,0 +1,311 @@
+//! What is asked while containers come and go, runtimes and supervisors that die, and hosts that lack them.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use lamina::{
+    program::{CONMON, Program},
+    runtime::OciRuntime,
+};
+
+use super::{base, followed, nothing_left, row};
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, Said},
+    pool::Outcome,
+};
+
+/// `ps` and `inspect` while containers start and end: never an error, and no state that it was not in.
+pub fn listings_are_true_while_they_come_and_go(host: &Host) -> Outcome {
+    base(host)?;
+    host.ok(&["run", "-d", "--name", "stays", "base:1", "sleep", "1000"])?;
+    let done = AtomicBool::new(false);
+    let asked = thread::scope(|scope| -> Outcome<u32> {
+        let asking = scope.spawn(|| ask_all_the_time(host, &done).map_err(|fault| fault.0));
+        let runs = || -> Outcome {
+            for number in 0..20 {
+                let name = format!("brief-{number}");
+                let rm: &[&str] = if number % 2 == 0 { &["--rm"] } else { &[] };
+                let args = [&["run", "--name", &name], rm, &["base:1", "sh", "-c", "exit 3"]].concat();
+                expect_eq!(host.run(&args)?.code, Some(3));
+                // Stopped for an instant on some drivers, which is not paused.
+                host.ok(&["diff", "stays"])?;
+            }
+            Ok(())
+        };
+        let ran = runs();
+        done.store(true, Ordering::Relaxed);
+        let asked = asking.join().map_err(|_| "a thread panicked")?;
+        ran.and(asked.map_err(Into::into))
+    })?;
+    expect!(asked > 20, "asked {asked} times only");
+    let rows = host.json(&["ps", "-a"])?;
+    expect_eq!(rows.as_array().map(Vec::len), Some(11));
+    // A pool that is taken down stays down, whatever the supervisors of what has just ended have still to do.
+    host.ok(&["rm", "-f", "stays"])?;
+    host.ok(&["run", "-d", "--name", "last", "base:1", "true"])?;
+    host.ok(&["wait", "last"])?;
+    if host.has_device() {
+        super::soon("it goes down", || Ok(host.run(&["pool", "down"])?.code == Some(0)))?;
+        let runs = lamina::runtime::runs_of(&host.root().canonicalize()?);
+        for id in lamina::runtime::runs_in(&runs)? {
+            let run = lamina::runtime::RunDirectory::new(&runs, &id);
+            super::soon("its supervisor ends", || Ok(run.supervisor()?.is_none()))?;
+        }
+        expect!(host.run(&["pool", "down"])?.err.contains("was down already"), "it came up by itself");
+    }
+    for row in host.json(&["ps", "-a"])?.as_array().into_iter().flatten() {
+        expect_eq!((&row["state"], &row["name"] == "last" || row["exit_code"] == 3), (&"exited".into(), true), "{row}");
+        host.ok(&["rm", row["name"].as_str().unwrap_or_default()])?;
+    }
+    nothing_left(host, &[])
+}
+
+fn ask_all_the_time(host: &Host, done: &AtomicBool) -> Outcome<u32> {
+    let mut asked = 0;
+    while !done.load(Ordering::Relaxed) {
+        for row in host.json(&["ps", "-a"])?.as_array().into_iter().flatten() {
+            let (state, status) = (row["state"].as_str(), row["status"].as_str().unwrap_or_default());
+            let true_to_life = match state {
+                _ if row["name"] == "stays" => state == Some("running") && status.starts_with("Up "),
+                Some("created") => status == "Created",
+                Some("running") => status.starts_with("Up "),
+                Some("exited") => row["exit_code"] == 3 && status.starts_with("Exited (3) "),
+                _ => false,
+            };
+            expect!(true_to_life, "{row}");
+            let said = host.run(&["inspect", row["id"].as_str().unwrap_or_default()])?;
+            let gone = said.err.contains("no such") && row["name"] != "stays";
+            expect!(said.code == Some(0) || gone, "{said:?}");
+        }
+        asked += 1;
+    }
+    Ok(asked)
+}
+
+/// A directory with a program of that name that does what `script` says; `$REAL` is the real one.
+fn instead(host: &Host, name: &str, real: &Path, script: &str) -> Outcome<PathBuf> {
+    let directory = host.file(&format!("instead-{name}"));
+    fs::create_dir_all(&directory)?;
+    let program = directory.join(name);
+    fs::write(&program, format!("#!/bin/sh\nREAL={}\n{script}\n", real.display()))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    Ok(directory)
+}
+
+fn with_path(host: &Host, directory: &Path, args: &[&str]) -> Outcome<Said> {
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH")?);
+    Ok(host.command(args).env("PATH", path).output()?.into())
+}
+
+/// Runtime and supervisor killed at each step of a start: the command tells, and nothing is left but what can be started
+/// again and removed.
+pub fn runtimes_and_supervisors_die(host: &Host) -> Outcome {
+    base(host)?;
+    let runtime = OciRuntime::find()?.program();
+    let verb = |verb: &str, then: &str| format!("case \" $* \" in *' {verb} '*) {then};; esac; exec $REAL \"$@\"");
+    let fakes: [(Program, String); 5] = [
+        (runtime, verb("create", "kill -9 $$")),
+        // Half way: the process is about to be made.
+        (runtime, verb("create", "$REAL \"$@\" & sleep 0.02; kill -9 $!; kill -9 $$")),
+        // Made, and the runtime's word about it lost.
+        (runtime, verb("create", "$REAL \"$@\"; kill -9 $$")),
+        (CONMON, "kill -9 $$".to_owned()),
+        // conmon makes a process of its own, which is killed once the container is made.
+        (
+            CONMON,
+            "$REAL \"$@\"; f=; for a; do [ \"$f\" = --conmon-pidfile ] && kill -9 $(cat $a); f=$a; done".to_owned(),
+        ),
+    ];
+    let mut ids = Vec::new();
+    for (at, (program, script)) in fakes.iter().enumerate() {
+        let directory = instead(host, program.name, &program.find()?, script)?;
+        let said =
+            with_path(host, &directory, &["run", "--name", "victim", "-v", "/anonymous", "base:1", "sleep", "1000"])?;
+        expect!(said.code == Some(125) || said.code == Some(255), "{at}: {said:?}");
+        host.check()?;
+        let found = row(host, "victim")?;
+        expect!(["created", "exited"].iter().any(|state| found["state"] == *state), "{at}: {found}");
+        ids.push(found["id"].as_str().ok_or("an ID")?.to_owned());
+        // Once more, with all of them alive.
+        host.ok(&["start", "victim"])?;
+        expect_eq!(row(host, "victim")?["state"], "running", "{at}");
+        host.ok(&["rm", "-f", "-v", "victim"])?;
+        fs::remove_dir_all(directory)?;
+    }
+    expect_eq!(host.ok(&["volume", "ls", "-q"])?, "");
+    host.check()?;
+    nothing_left(host, &ids)?;
+    runtimes_are_chosen(host)
+}
+
+/// Each runtime that works here runs, one that does not says why, and so does a host without any.
+fn runtimes_are_chosen(host: &Host) -> Outcome {
+    let info = host.json(&["info"])?;
+    let mut default = None;
+    for (runtime, unusable) in OciRuntime::all() {
+        let name = runtime.program().name;
+        let told = info["runtimes"].as_array().into_iter().flatten().find(|row| row["name"] == name);
+        let told = told.ok_or_else(|| format!("{name} is not in {info}"))?;
+        match unusable {
+            None => {
+                default = default.or(Some(name));
+                expect!(told["missing"].is_null(), "{told}");
+                host.ok(&[
+                    "run",
+                    "-d",
+                    "--name",
+                    "chosen",
+                    "--runtime",
+                    name,
+                    "base:1",
+                    "sh",
+                    "-c",
+                    "echo up; sleep 1000",
+                ])?;
+                followed(host, "chosen", 1)?;
+                expect_eq!(host.ok(&["exec", "chosen", "echo", "in"])?, "in");
+                host.ok(&["pause", "chosen"])?;
+                host.ok(&["unpause", "chosen"])?;
+                host.ok(&["stop", "-t", "0", "chosen"])?;
+                expect_eq!(row(host, "chosen")?["exit_code"], 137);
+                host.ok(&["rm", "chosen"])?;
+                expect_eq!(
+                    host.run(&["run", "--rm", "--runtime", name, "base:1", "sh", "-c", "exit 4"])?.code,
+                    Some(4)
+                );
+                let said = host.run(&["run", "--rm", "--runtime", name, "base:1", "nosuch"])?;
+                expect_eq!(said.code, Some(127), "{said:?}");
+            }
+            Some(reason) => {
+                expect_eq!(told["missing"], reason.to_string());
+                let said = host.run(&["run", "--rm", "--runtime", name, "base:1", "true"])?;
+                expect!(said.code == Some(125) && said.err.contains(&reason.to_string()), "{said:?}");
+            }
+        }
+    }
+    expect_eq!(info["runtime"].as_str(), default);
+    // Neither is installed: hidden from the command in a mount namespace of its own.
+    let mut hide = String::new();
+    for (runtime, _) in OciRuntime::all() {
+        if let Ok(path) = runtime.program().find() {
+            hide.push_str(&format!("mount --bind /dev/null {} && ", path.canonicalize()?.display()));
+        }
+    }
+    let run = host.command(&["run", "--rm", "base:1", "true"]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &format!("{hide} exec \"$@\""), "sh"]).arg(run.get_program()).args(run.get_args());
+    let said: Said = command.output()?.into();
+    expect!(
+        said.code == Some(125)
+            && said.err.contains("apt-get install crun")
+            && said.err.contains("apt-get install runc"),
+        "{said:?}"
+    );
+    expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
+    Ok(())
+}
+
+/// What is masked, read-only to its depth, limited, counted and refused, as Docker has it.
+pub fn what_is_seen_and_allowed_is_dockers(host: &Host) -> Outcome {
+    base(host)?;
+    let sh = |options: &[&str], script: &str| {
+        host.ok(&[&["run", "--rm"], options, &["base:1", "sh", "-c", script]].concat())
+    };
+    // A masked file is empty, a masked directory too; /proc/sys is seen and not written.
+    expect_eq!(
+        sh(
+            &[],
+            "cat /proc/timer_list /proc/keys /proc/kcore /proc/interrupts; for d in /sys/firmware /proc/acpi; do ls $d 2>/dev/null; done; true"
+        )?,
+        ""
+    );
+    let said = host.run(&["run", "--rm", "base:1", "sh", "-c", "echo 1 > /proc/sys/kernel/panic"])?;
+    expect!(said.code == Some(1) && said.err.contains("Read-only file system"), "{said:?}");
+    // Read-only means what is mounted below, too.
+    let shared = host.file("shared");
+    fs::create_dir_all(shared.join("below"))?;
+    nix::mount::mount(
+        Some("tmpfs"),
+        &shared.join("below"),
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some("size=1m"),
+    )?;
+    let bind = format!("{}:/data:ro", shared.display());
+    let said = host.run(&["run", "--rm", "-v", &bind, "base:1", "touch", "/data/below/new"]);
+    lamina::fs::unmount(&shared.join("below"))?;
+    let said = said?;
+    expect!(said.code == Some(1) && said.err.contains("Read-only file system"), "{said:?}");
+    // As much swap as memory, where the kernel counts it.
+    let id = host.ok(&["run", "-d", "--name", "limited", "--memory", "32M", "-v", "/a", "base:1", "sleep", "1000"])?;
+    for (file, wanted) in [("memory.memsw.limit_in_bytes", 64 << 20), ("memory.swap.max", 32 << 20)] {
+        for parent in ["/sys/fs/cgroup/memory/lamina", "/sys/fs/cgroup/lamina"] {
+            if let Ok(limit) = fs::read_to_string(Path::new(parent).join(&id).join(file)) {
+                expect_eq!(limit.trim().parse::<u64>()?, wanted, "{file}");
+            }
+        }
+    }
+    let inspected = &host.json(&["inspect", "limited"])?[0];
+    expect!(inspected["volumes"].is_null(), "volumes are told twice: {inspected}");
+    let source = inspected["Mounts"][0]["Source"].as_str().ok_or("a source")?;
+    let mode = |path: &Path| fs::metadata(path).map(|found| found.permissions().mode() & 0o7777);
+    let above = Path::new(source).parent().ok_or("a directory above")?;
+    expect_eq!((mode(Path::new(source))?, mode(above)?, mode(&host.root().join("volumes"))?), (0o755, 0o701, 0o701));
+    // Logs and configuration have rows of their own.
+    host.ok(&["run", "--name", "wordy", "base:1", "echo", "0123456789"])?;
+    let (logs, files) = (host.space_of("Logs")?, host.space_of("Configuration")?);
+    expect!(logs["size_bytes"].as_u64() >= Some(11) && logs["reclaimable_bytes"] == logs["size_bytes"], "{logs}");
+    expect!(logs["total"] == 2 && logs["active"] == 1 && files["size_bytes"].as_u64() > Some(4096), "{logs} {files}");
+    expect_eq!(host.json(&["ps", "-a", "-s", "--filter", "name=wordy"])?[0]["size_rw_bytes"], 0);
+    host.fails(&["ps", "--filter", "status=bogus"], "it is one of created, mounted, running, paused, exited")?;
+    host.fails(&["ps", "--filter", "bogus=1"], "it is one of id, name")?;
+    host.ok(&["rm", "-f", "-v", "limited", "wordy"])?;
+    bad_values_are_told(host)?;
+    nothing_left(host, &[id])
+}
+
+/// Each option that `run` and `create` share, with a value that it cannot have: told by its name, and nothing is made.
+fn bad_values_are_told(host: &Host) -> Outcome {
+    let long = "a".repeat(64);
+    for (option, value, words) in [
+        ("--name", "k", "only [a-zA-Z0-9]"),
+        ("--network", "bridge", "is not one of none, host"),
+        ("--memory", "1M", "minimum memory limit"),
+        ("--memory", "-1", "--memory"),
+        ("--cpus", "0", "the fewest processors"),
+        ("--cpus", "100000", "there are only"),
+        ("--cpus", "1.x", "is not a number of processors"),
+        ("--hostname", "a_b", "invalid hostname format"),
+        ("--hostname", &long, "invalid hostname format"),
+        ("--runtime", "runq", "is not one of crun, runc"),
+        ("--stop-signal", "BOGUS", "invalid signal"),
+        ("--stop-timeout", "-1", "--stop-timeout"),
+        ("--storage-opt", "bogus=1", "is not size=SIZE"),
+        ("--storage-opt", "size=1K", "the smallest is"),
+        ("--tmpfs", "rel", "is not an absolute path"),
+        ("--tmpfs", "/x:bogus", "invalid tmpfs option 'bogus'"),
+        ("--tmpfs", "/x:size=many", "invalid tmpfs option"),
+        ("--volume", "/a:/b:bogus", "the only options are ro and rw"),
+        ("--volume", "/a:/", "must be an absolute path"),
+        ("--env", "=x", "invalid environment variable"),
+        ("--env-file", "/does/not/exist", "read /does/not/exist"),
+        ("--workdir", "rel", "needs to be an absolute path"),
+        ("--cidfile", "/proc/nosuch/file", "make the container ID file"),
+    ] {
+        for (verb, code) in [("run", 125), ("create", 1)] {
+            let said = host.run(&[verb, &format!("{option}={value}"), "base:1", "true"])?;
+            let failed = said.code == Some(code) || verb == "create" && said.code == Some(2);
+            expect!(failed && said.err.contains(words) && said.out.is_empty(), "{verb} {option}={value}: {said:?}");
+        }
+    }
+    expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
+    expect_eq!(host.ok(&["volume", "ls", "-q"])?, "");
+    Ok(())
+}
