@@ -1,9 +1,9 @@
 //! What is said of a series of samples: order statistics, because a busy machine makes outliers on one side only.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The samples of one side, in the workload's unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many there were.
     pub samples: usize,
@@ -29,6 +29,13 @@ impl Summary {
             upper: quantile(&sorted, 3)?,
             mean: sorted.iter().sum::<f64>() / count(sorted.len()),
         })
+    }
+
+    /// Those of its samples that lie more than one and a half times the distance of the quartiles outside them (Tukey).
+    pub(super) fn outliers(&self, samples: &[f64]) -> Vec<f64> {
+        let fence = 1.5 * (self.upper - self.lower);
+        let far = |value: &&f64| **value < self.lower - fence || **value > self.upper + fence;
+        samples.iter().filter(far).copied().collect()
     }
 }
 
@@ -59,6 +66,7 @@ mod tests {
         );
         let summary = Summary::of(&[10.0, 20.0, 30.0, 40.0, 1000.0]).unwrap();
         assert_eq!((summary.lower, summary.median, summary.upper, summary.mean), (20.0, 30.0, 40.0, 220.0));
+        assert_eq!(summary.outliers(&[10.0, 20.0, 30.0, 40.0, 1000.0]), [1000.0]);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::{ffi::OsStr, fs, path::Path};
 
-use super::{Claim, Sampled, Workload, seconds};
+use super::{
+    held::{Claim, Held, Sampled},
+    seconds,
+};
 use crate::{
     bench::{
         Limit, Options, Unit,
@@ -17,9 +20,10 @@ use crate::{
     runtime::OciRuntime,
 };
 
-pub(in crate::bench) const REBUILD: Workload = Workload {
+pub(in crate::bench) const REBUILD: Held = Held {
     name: "rebuild",
     about: "two commands that build two images again, the second on the first, every step of which is cached",
+    tests: "Docker already has all the layers from the first image, so it does not need to pull them again.",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[BUSYBOX],
