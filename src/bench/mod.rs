@@ -7,9 +7,12 @@
 
 mod building;
 mod command;
+mod compare;
 mod ground;
+mod html;
 mod machine;
 mod progress;
+mod ranks;
 mod registry;
 mod report;
 mod rows;
@@ -23,9 +26,10 @@ mod workload;
 
 use std::path::PathBuf;
 
+pub use compare::{Change, Comparison, Pair, Saved};
 pub use machine::Machine;
 pub use report::{About, Absent, Claimed, Limit, Outcome, Report, Series, Unit};
-pub use rows::{ROWS, Row, Stage, rows};
+pub use rows::{PEERS, ROWS, Row, Stage, peers, rows};
 pub use samples::Samples;
 pub use scale::Scale;
 pub use session::Step;
@@ -69,7 +73,11 @@ impl Options {
     }
 
     fn rows_of(&self, across: &dyn Across) -> Vec<&'static dyn Row> {
-        self.rows.iter().copied().filter(|row| self.named || across.includes(*row)).collect()
+        self.rows.iter().copied().filter(|row| self.asks(across, *row)).collect()
+    }
+
+    fn asks(&self, across: &dyn Across, row: &dyn Row) -> bool {
+        if row.is_peer() { across.asks_peers() } else { self.named || across.includes(row) }
     }
 
     /// The drivers among the rows, each once.
@@ -88,7 +96,21 @@ impl Options {
 pub const SCALES: [&Scale; 3] = [&scale::TINY, &scale::QUICK, &scale::FULL];
 
 /// The workloads that run on every row, in that order.
-pub const ACROSS: [&dyn Workload; 2] = [&workload::COPY_UP, &workload::METADATA];
+pub const ACROSS: [&dyn Workload; 13] = [
+    &workload::COPY_UP,
+    &workload::METADATA,
+    &workload::DEPTH,
+    &workload::TREES,
+    &workload::CONTAINERS,
+    &workload::CHANGES,
+    &workload::PAGE_CACHE,
+    &workload::VOLUME,
+    &workload::IO,
+    &workload::UNPACK,
+    &workload::SQLITE,
+    &workload::CHECKOUT,
+    &workload::COMPILE,
+];
 
 /// The workloads that Lamina is held to, in the order in which they run.
 pub const HELD: [&dyn Workload; 13] = [

@@ -9,6 +9,10 @@ pub struct Scale {
     pub name: &'static str,
     /// Runs that count, unless another number is asked for.
     pub runs: usize,
+    /// Whether a run before them warms up.
+    pub warms_up: bool,
+    /// Whether caches are dropped where 'cold' is said, of the whole machine.
+    pub is_cold: bool,
     /// Size of the disk, a sparse file, that each row gets.
     pub disk: Bytes,
     /// Sizes of the files that are written to for the first time.
@@ -45,10 +49,12 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// To try whether everything runs; its numbers say little.
+/// To try whether everything runs; its numbers say little, and its caches are never cold.
 pub(super) const TINY: Scale = Scale {
     name: "tiny",
     runs: 1,
+    warms_up: false,
+    is_cold: false,
     disk: Bytes::gib(2),
     files: &[4 * KIB, MIB],
     large: Bytes::mib(1),
@@ -70,6 +76,8 @@ pub(super) const TINY: Scale = Scale {
 pub(super) const QUICK: Scale = Scale {
     name: "quick",
     runs: 5,
+    warms_up: true,
+    is_cold: true,
     disk: Bytes::gib(16),
     files: &[4 * KIB, 64 * KIB, MIB, 16 * MIB, 128 * MIB],
     large: Bytes::mib(32),
@@ -91,6 +99,8 @@ pub(super) const QUICK: Scale = Scale {
 pub(super) const FULL: Scale = Scale {
     name: "full",
     runs: 11,
+    warms_up: true,
+    is_cold: true,
     disk: Bytes::gib(64),
     files: &[4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 4 * GIB],
     large: Bytes::gib(1),

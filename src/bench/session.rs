@@ -66,7 +66,7 @@ impl Session<'_> {
             });
             lanes.push(lane);
         }
-        for run in 0..=self.runs {
+        for run in usize::from(!self.scale.warms_up)..=self.runs {
             for turn in 0..lanes.len() {
                 let place = (run + turn) % lanes.len();
                 self.run_one(workload, across, &mut lanes[place], run);

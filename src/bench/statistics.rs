@@ -27,7 +27,7 @@ impl Summary {
             median: quantile(&sorted, 2)?,
             lower: quantile(&sorted, 1)?,
             upper: quantile(&sorted, 3)?,
-            mean: sorted.iter().sum::<f64>() / count(sorted.len()),
+            mean: sorted.iter().sum::<f64>() / count(sorted.len() as u64),
         })
     }
 
@@ -45,11 +45,12 @@ fn quantile(sorted: &[f64], quarters: usize) -> Option<f64> {
     let (at, rest) = (last * quarters / 4, last * quarters % 4);
     let below = sorted[at];
     let above = sorted[(at + 1).min(last)];
-    Some(below + (above - below) * count(rest) / 4.0)
+    Some(below + (above - below) * count(rest as u64) / 4.0)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "numbers of samples are small")]
-fn count(number: usize) -> f64 {
+/// For people; exact far beyond what is counted here.
+#[expect(clippy::cast_precision_loss, reason = "numbers here are far below 2^53")]
+pub(super) fn count(number: u64) -> f64 {
     number as f64
 }
 

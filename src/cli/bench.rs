@@ -1,5 +1,6 @@
 //! `lamina bench`.
 
+mod comparison;
 mod summary;
 
 use std::{
@@ -14,7 +15,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use super::output;
 use crate::{
-    bench::{self, ACROSS, Options, Outcome, ROWS, Report, Row, SCALES, Scale, Step, Workload},
+    bench::{self, ACROSS, Options, Outcome, ROWS, Report, Row, SCALES, Saved, Scale, Step, Workload},
     error::Act as _,
     units::Bytes,
 };
@@ -30,9 +31,13 @@ pub(super) struct Args {
     /// Only try whether everything runs; the numbers say little
     #[arg(long, group = "scale")]
     tiny: bool,
-    /// Rows to measure: a driver, or one of thin/ext4, thin/xfs, btrfs, overlay/ext4, overlay/xfs, overlay/btrfs, vfs, bare
+    /// Rows to measure: a driver, or one of thin/ext4, thin/xfs, btrfs, overlay/ext4, overlay/xfs, overlay/btrfs,
+    /// btrfs+overlay, vfs, bare
     #[arg(long = "driver", value_delimiter = ',', value_name = "LIST")]
     rows: Vec<String>,
+    /// Other programs that do the same beside them: podman, docker, containerd
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    peers: Vec<String>,
     /// What to measure: workloads by name, 'rows' for all that run on every row (the default), 'held' for what Lamina is
     /// held to
     #[arg(long = "workload", value_delimiter = ',', value_name = "LIST")]
@@ -52,6 +57,12 @@ pub(super) struct Args {
     /// Write the numbers as CSV into a file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Write everything with charts as one HTML file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Tell which changes between two JSON files are outside the noise, and measure nothing
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], exclusive = true)]
+    compare: Vec<PathBuf>,
     /// Size of the file that 'first-write' writes into; 'memory' has a layer of twice that
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     file_size: Bytes,
@@ -62,6 +73,9 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self) -> Result<()> {
+        if let [old, new] = self.compare.as_slice() {
+            return comparison::print(&Saved::read(old)?, &Saved::read(new)?);
+        }
         let options = self.options()?;
         let bar = bar();
         let report = bench::run(&options, &mut |step, left| tell(&bar, step, left));
@@ -88,10 +102,17 @@ impl Args {
         for name in &self.workloads {
             workloads.extend(bench::workloads(name)?);
         }
+        let named = !rows.is_empty();
+        if !named {
+            rows.extend(ROWS);
+        }
+        for name in &self.peers {
+            rows.extend(bench::peers(name)?);
+        }
         Ok(Options {
             directory: self.directory.clone(),
-            named: !rows.is_empty(),
-            rows: if rows.is_empty() { ROWS.to_vec() } else { rows },
+            named,
+            rows,
             workloads: if workloads.is_empty() { ACROSS.to_vec() } else { workloads },
             scale: self.scale(),
             runs: self.runs,
@@ -114,6 +135,9 @@ impl Args {
     fn write(&self, report: &Report) -> Result<()> {
         if let Some(path) = &self.csv {
             report.write_csv(create(path)?).act(|| format!("write {}", path.display()))?;
+        }
+        if let Some(path) = &self.report {
+            report.write_html(create(path)?).act(|| format!("write {}", path.display()))?;
         }
         match &self.json {
             Some(path) if path.as_os_str() == "-" => return output::json(report),

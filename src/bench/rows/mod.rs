@@ -1,6 +1,9 @@
 //! Rows: the ways of keeping an image and its containers that are laid side by side.
 
 mod layered;
+mod missing;
+mod podman;
+mod shared;
 
 use std::{
     fmt,
@@ -10,6 +13,11 @@ use std::{
 
 pub(super) use layered::{BARE, BTRFS, OVERLAY_BTRFS, OVERLAY_EXT4, OVERLAY_XFS, THIN_EXT4, THIN_XFS, VFS};
 
+pub(super) use self::{
+    missing::{CONTAINERD_ROW, DOCKER},
+    podman::{PODMAN_OVERLAY, PODMAN_VFS},
+    shared::BTRFS_OVERLAY,
+};
 use crate::{
     driver::DriverKind,
     error::{Error, Kind, Result},
@@ -30,6 +38,11 @@ pub trait Row: fmt::Debug + Sync {
     /// Whether it is measured unless others are named.
     fn is_usual(&self) -> bool {
         true
+    }
+
+    /// Whether it is another program, of which only some workloads are asked.
+    fn is_peer(&self) -> bool {
+        false
     }
 
     /// Whether it can run here.
@@ -129,21 +142,37 @@ pub trait Stage: fmt::Debug {
 }
 
 /// All rows, in the order of tables and charts.
-pub const ROWS: [&dyn Row; 8] =
-    [&THIN_EXT4, &THIN_XFS, &BTRFS, &OVERLAY_EXT4, &OVERLAY_XFS, &OVERLAY_BTRFS, &VFS, &BARE];
+pub const ROWS: [&dyn Row; 9] =
+    [&THIN_EXT4, &THIN_XFS, &BTRFS, &OVERLAY_EXT4, &OVERLAY_XFS, &OVERLAY_BTRFS, &BTRFS_OVERLAY, &VFS, &BARE];
+
+/// Other programs that do the same, measured when they are asked for.
+pub const PEERS: [&dyn Row; 4] = [&PODMAN_OVERLAY, &PODMAN_VFS, &DOCKER, &CONTAINERD_ROW];
 
 /// The rows that `name` means: one by its own name, or all of a driver.
 ///
 /// # Errors
 /// `Invalid` with the names there are.
 pub fn rows(name: &str) -> Result<Vec<&'static dyn Row>> {
-    let found: Vec<_> = ROWS
-        .into_iter()
+    find(&ROWS, "row", name)
+}
+
+/// The rows that the peer `name` means.
+///
+/// # Errors
+/// `Invalid` with the names there are.
+pub fn peers(name: &str) -> Result<Vec<&'static dyn Row>> {
+    find(&PEERS, "peer", name)
+}
+
+fn find(all: &[&'static dyn Row], kind: &str, name: &str) -> Result<Vec<&'static dyn Row>> {
+    let found: Vec<_> = all
+        .iter()
+        .copied()
         .filter(|row| row.name() == name || row.name().split_once('/').is_some_and(|(driver, _)| driver == name))
         .collect();
     if found.is_empty() {
-        let names: Vec<_> = ROWS.iter().map(|row| row.name()).collect();
-        return Err(Error::new(Kind::Invalid, format!("row '{name}' is not one of {}", names.join(", "))));
+        let names: Vec<_> = all.iter().map(|row| row.name()).collect();
+        return Err(Error::new(Kind::Invalid, format!("{kind} '{name}' is not one of {}", names.join(", "))));
     }
     Ok(found)
 }

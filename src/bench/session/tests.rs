@@ -7,7 +7,7 @@ use std::{
 
 use super::{Came, Session};
 use crate::{
-    bench::{Across, How, Row, Samples, Scale, Stage, Unit, Workload, scale::TINY},
+    bench::{Across, How, Row, Samples, Scale, Stage, Unit, Workload, scale::QUICK},
     driver::DriverKind,
     error::{Error, Kind, Result},
     units::Bytes,
@@ -136,7 +136,7 @@ static MISSING: Fake = Fake("missing", None);
 fn measure(rows: Vec<&'static dyn Row>) -> Came {
     ORDER.with_borrow_mut(Vec::clear);
     let mut steps = 0;
-    let mut session = Session { directory: Path::new(""), scale: &TINY, runs: 3, rows, tell: &mut |_| steps += 1 };
+    let mut session = Session { directory: Path::new(""), scale: &QUICK, runs: 3, rows, tell: &mut |_| steps += 1 };
     session.measure(&Counting, &Counting)
 }
 

@@ -6,7 +6,7 @@ use super::{Across, How, Workload};
 use crate::{
     bench::{
         Unit,
-        rows::{Stage, inside, with_container},
+        rows::{BTRFS_OVERLAY, Row, Stage, inside, with_container},
         samples::Samples,
         scale::Scale,
         tree,
@@ -45,6 +45,14 @@ impl Workload for CopyUp {
 const BLOCK: u64 = 4096;
 
 impl Across for CopyUp {
+    fn includes(&self, row: &dyn Row) -> bool {
+        row.is_usual() || row.name() == BTRFS_OVERLAY.name()
+    }
+
+    fn asks_peers(&self) -> bool {
+        true
+    }
+
     fn room(&self, scale: &Scale) -> Bytes {
         Bytes(scale.files.iter().sum::<u64>() * 2)
     }
@@ -64,7 +72,6 @@ impl Across for CopyUp {
 
     fn run(&self, stage: &dyn Stage, scale: &Scale, run: usize, samples: &mut Samples) -> Result<()> {
         with_container(stage, ("writer", "files"), || {
-            rustix::fs::sync();
             inside(stage, "writer", |root| {
                 scale.files.iter().try_for_each(|size| write(stage, root, *size, run, samples))
             })

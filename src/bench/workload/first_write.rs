@@ -149,7 +149,7 @@ impl Side {
                 self.ground.inside(&view, |mounted| super::read_through(&mounted.path().join(FILE)))?;
                 store.remove(&view)
             }
-            Cache::Cold => super::drop_caches(),
+            Cache::Cold => super::empty_caches(),
         }
     }
 }

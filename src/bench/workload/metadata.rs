@@ -81,7 +81,6 @@ impl Across for Metadata {
 
     fn run(&self, stage: &dyn Stage, scale: &Scale, _: usize, samples: &mut Samples) -> Result<()> {
         with_container(stage, ("changer", "metadata"), || {
-            rustix::fs::sync();
             inside(stage, "changer", |root| {
                 let at = format!("file of {}", scale.large);
                 for (what, change) in CHANGES {

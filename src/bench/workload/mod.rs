@@ -1,45 +1,68 @@
 //! What a workload is; each lies in a file of its own, as one value.
 
+mod changes;
+mod containers;
 mod copy_step;
 mod copy_up;
 mod creates;
+mod depth;
 mod diff;
 mod first_write;
 mod held;
 mod import;
+mod io;
+mod job_checkout;
+mod job_compile;
+mod job_sqlite;
+mod job_unpack;
 mod memory;
 mod metadata;
+mod page_cache;
 mod prepare;
 mod pull;
 mod rebuild;
 mod run;
 mod space;
+mod trees;
+mod volume;
 
 use std::{fmt, fs::File, io::Read as _, path::Path, time::Instant};
 
 pub use self::held::{Claim, Held};
 pub(super) use self::{
+    changes::CHANGES,
+    containers::CONTAINERS,
     copy_step::COPY_STEP,
     copy_up::COPY_UP,
     creates::CREATES,
+    depth::DEPTH,
     diff::DIFF,
     first_write::{FIRST_WRITE, FIRST_WRITE_COLD},
     import::IMPORT,
+    io::IO,
+    job_checkout::CHECKOUT,
+    job_compile::COMPILE,
+    job_sqlite::SQLITE,
+    job_unpack::UNPACK,
     memory::MEMORY,
     metadata::METADATA,
+    page_cache::PAGE_CACHE,
     prepare::PREPARE,
     pull::{PULL, PULL_PODMAN},
     rebuild::REBUILD,
     run::RUN,
     space::SPACE,
+    trees::TREES,
+    volume::VOLUME,
 };
 use super::{
     rows::{Row, Stage},
     samples::Samples,
     scale::Scale,
+    statistics::count as number,
 };
 use crate::{
-    error::{Act as _, Result},
+    error::{Act as _, Error, Kind, Result},
     interrupt,
     program::Program,
     units::Bytes,
@@ -81,6 +104,11 @@ pub trait Across: fmt::Debug + Sync {
         row.is_usual()
     }
 
+    /// Whether it is asked of other programs, too.
+    fn asks_peers(&self) -> bool {
+        false
+    }
+
     /// What it writes on one row at most, images and containers together.
     fn room(&self, scale: &Scale) -> Bytes;
 
@@ -112,11 +140,6 @@ fn seconds_for(bytes: Bytes, rate: f64) -> f64 {
     number(bytes.0) / rate
 }
 
-#[expect(clippy::cast_precision_loss, reason = "sizes and numbers here are far below 2^53")]
-fn number(value: u64) -> f64 {
-    value as f64
-}
-
 /// Reads a file to its end.
 fn read_through(path: &Path) -> Result<()> {
     let act = || format!("read {}", path.display());
@@ -134,8 +157,21 @@ fn write_out(root: &Path) -> Result<()> {
     rustix::fs::syncfs(File::open(root).act(act)?).act(act)
 }
 
-/// Empties the caches of pages, inodes and names, with nothing left to be written.
-fn drop_caches() -> Result<()> {
-    rustix::fs::sync();
+/// Empties the caches of pages, inodes and names, with nothing of the file system of `root` left to be written. Other
+/// file systems are not waited for: pools and disks are read and written past the cache of the one below.
+fn drop_caches(scale: &Scale, root: &Path) -> Result<()> {
+    write_out(root)?;
+    if scale.is_cold { empty_caches() } else { Ok(()) }
+}
+
+fn empty_caches() -> Result<()> {
     std::fs::write("/proc/sys/vm/drop_caches", "3").act(|| "drop caches by /proc/sys/vm/drop_caches")
+}
+
+/// What was counted must be what was made, or a number was measured of something else.
+fn expect_number(found: usize, expected: usize, what: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Corrupt, format!("{found} {what} were found, and {expected} were made")))
 }

@@ -69,7 +69,7 @@ fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
 }
 
 /// A root file system with a shell.
-fn shell() -> Result<Vec<u8>> {
+pub(super) fn shell() -> Result<Vec<u8>> {
     let act = || "make a tar";
     let path = BUSYBOX.find()?;
     let mut program = fs::File::open(&path).act(|| format!("open {}", path.display()))?;
