@@ -92,8 +92,8 @@ impl Options {
     }
 }
 
-/// The sizes for `--tiny`, `--quick` and `--full`.
-pub const SCALES: [&Scale; 3] = [&scale::TINY, &scale::QUICK, &scale::FULL];
+/// The sizes for `--tiny`, `--small`, `--quick` and `--full`.
+pub const SCALES: [&Scale; 4] = [&scale::TINY, &scale::SMALL, &scale::QUICK, &scale::FULL];
 
 /// The workloads that run on every row, in that order.
 pub const ACROSS: [&dyn Workload; 13] = [

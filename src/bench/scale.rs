@@ -72,6 +72,29 @@ pub(super) const TINY: Scale = Scale {
     sources: 1,
 };
 
+/// For an emulated machine, which takes ten to thirty times as long.
+pub(super) const SMALL: Scale = Scale {
+    name: "small",
+    runs: 3,
+    warms_up: true,
+    is_cold: true,
+    disk: Bytes::gib(4),
+    files: &[4 * KIB, MIB, 32 * MIB],
+    large: Bytes::mib(4),
+    directory: 100,
+    depths: &[1, 8, 24],
+    tree: 300,
+    containers: &[1, 5],
+    image: 500,
+    changed: &[1, 50],
+    shared: Bytes::mib(8),
+    readers: &[1, 5],
+    bulk: Bytes::mib(4),
+    database: Bytes::mib(2),
+    packages: 2,
+    sources: 2,
+};
+
 /// Under three minutes on an ordinary machine.
 pub(super) const QUICK: Scale = Scale {
     name: "quick",

@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// Measure all sizes and numbers; that takes hours and 80 GiB of disk
     #[arg(long, group = "scale")]
     full: bool,
+    /// Measure less than --quick does, for an emulated machine
+    #[arg(long, group = "scale")]
+    small: bool,
     /// Only try whether everything runs; the numbers say little
     #[arg(long, group = "scale")]
     tiny: bool,
@@ -123,10 +126,11 @@ impl Args {
     }
 
     fn scale(&self) -> &'static Scale {
-        let [tiny, quick, full] = SCALES;
-        match (self.tiny, self.full) {
-            (true, _) => tiny,
-            (_, true) => full,
+        let [tiny, small, quick, full] = SCALES;
+        match (self.tiny, self.small, self.full) {
+            (true, ..) => tiny,
+            (_, true, _) => small,
+            (.., true) => full,
             _ => quick,
         }
     }

@@ -86,22 +86,23 @@ fn sentence(report: &Report, (workload, what, beginning): (&str, &str, &str)) ->
     })?;
     let here = || measured.iter().copied().filter(|series| series.at == at);
     let best = here().filter(is_block).min_by(|one, other| one.summary.median.total_cmp(&other.summary.median))?;
-    let files: Vec<_> = here().filter(is_file).collect();
-    let numbers: Vec<_> = here()
-        .filter(|series| is_block(series) || is_file(series))
-        .map(|series| format!("{} {}", series.row, series.unit.show(series.summary.median)))
-        .collect();
+    let mut files: Vec<_> = here().filter(is_file).collect();
+    files.sort_by(|one, other| one.summary.median.total_cmp(&other.summary.median));
+    let (least, most) = (*files.first()?, *files.last()?);
     let winner = winner(best, &files);
-    let worst = files.iter().max_by(|one, other| one.summary.median.total_cmp(&other.summary.median))?;
+    let mut told = vec![best, least];
+    if most != least {
+        told.push(most);
+    }
+    told.sort_by(|one, other| one.summary.median.total_cmp(&other.summary.median));
+    let numbers: Vec<_> =
+        told.iter().map(|series| format!("{} {}", series.row, series.unit.show(series.summary.median))).collect();
     let ratio = match winner {
-        Winner::Nobody => String::new(),
-        Winner::File => {
-            let least = files.iter().min_by(|one, other| one.summary.median.total_cmp(&other.summary.median))?;
-            times(&least.row, &best.row, best, least)
-        }
-        _ => times(&best.row, &worst.row, worst, best),
+        Winner::Nobody => None,
+        Winner::File => times(best, least),
+        Winner::Block | Winner::Below => times(most, best),
     };
-    Some((winner, format!("{}: {}{ratio}", beginning.replacen("{}", at, 1), numbers.join(", "))))
+    Some((winner, format!("{}: {}{}", beginning.replacen("{}", at, 1), numbers.join(", "), ratio.unwrap_or_default())))
 }
 
 /// Differences count where the quartiles do not overlap.
@@ -116,23 +117,28 @@ fn winner(block: &Series, files: &[&Series]) -> Winner {
     }
 }
 
-fn times(less: &str, more: &str, large: &Series, small: &Series) -> String {
+/// How many times the one is the other; of zero nothing is a multiple.
+fn times(large: &Series, small: &Series) -> Option<String> {
     let (large, small) = (large.summary.median, small.summary.median);
-    if small <= 0.0 {
-        return String::new();
-    }
-    let ratio = large / small;
-    let shown = if ratio < 9.95 { format!("{ratio:.1}") } else { format!("{ratio:.0}") };
-    format!(". {more} needs {shown} times what {less} needs")
+    let ratio = (small > 0.0).then(|| large / small)?;
+    Some(if ratio < 9.95 { format!(": {ratio:.1} times") } else { format!(": {ratio:.0} times") })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Series, Winner, winner};
+    use super::{Series, Winner, times, winner};
     use crate::bench::Unit;
 
     fn series(row: &str, values: [f64; 3]) -> Series {
         Series::of("copy-up", row, ("first write", ""), Unit::Seconds, values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_ratio_is_of_medians_and_there_is_none_of_zero() {
+        let of = |value: f64| series("btrfs", [value; 3]);
+        assert_eq!(times(&of(1434.0), &of(1.4)).as_deref(), Some(": 1024 times"));
+        assert_eq!(times(&of(3.0), &of(2.0)).as_deref(), Some(": 1.5 times"));
+        assert_eq!(times(&of(3.0), &of(0.0)), None);
     }
 
     #[test]
