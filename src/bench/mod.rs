@@ -11,6 +11,7 @@ mod compare;
 mod ground;
 mod html;
 mod machine;
+mod namespace;
 mod progress;
 mod ranks;
 mod registry;
@@ -150,12 +151,14 @@ pub fn workloads(name: &str) -> Result<Vec<&'static dyn Workload>> {
 /// What tells of the progress: what comes next, and, once something was measured, how many seconds are left.
 pub type Tell<'a> = dyn FnMut(Step, Option<f64>) + 'a;
 
-/// Measures. What cannot run here, or fails, is told with its reason; after a signal, what was measured until then.
+/// Measures, in a mount namespace that the calling thread enters for good. What cannot run here, or fails, is told with its
+/// reason; after a signal, what was measured until then.
 ///
 /// # Errors
 /// `Full` if the disk is too small; when nothing is known of the machine.
 pub fn run(options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
     require_room(options)?;
+    namespace::enter()?;
     let mut report = empty(options)?;
     let mut clock = progress::Clock::new(options);
     for workload in &options.workloads {
@@ -207,7 +210,7 @@ fn empty(options: &Options) -> Result<Report> {
 fn require_room(options: &Options) -> Result<()> {
     let room = |workload: &&'static dyn Workload| match workload.how() {
         How::Across(across) => Bytes(across.room(options.scale).0 * options.rows_of(across).len() as u64),
-        How::Held(_) => Bytes(options.file_size.0 * 4),
+        How::Held(held) => Bytes(options.file_size.0.saturating_mul(held.files)),
     };
     let wanted = options.workloads.iter().map(room).max().unwrap_or_default() + crate::driver::BACKING_RESERVE;
     let free = free_space(&options.directory)?;

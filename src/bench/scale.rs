@@ -103,7 +103,7 @@ pub(super) const QUICK: Scale = Scale {
     is_cold: true,
     disk: Bytes::gib(16),
     files: &[4 * KIB, 64 * KIB, MIB, 16 * MIB, 128 * MIB],
-    large: Bytes::mib(32),
+    large: Bytes::mib(16),
     directory: 500,
     depths: &[1, 8, 32],
     tree: 1000,
@@ -114,7 +114,7 @@ pub(super) const QUICK: Scale = Scale {
     readers: &[1, 10],
     bulk: Bytes::mib(16),
     database: Bytes::mib(8),
-    packages: 5,
+    packages: 3,
     sources: 3,
 };
 

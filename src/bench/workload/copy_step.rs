@@ -24,6 +24,7 @@ pub(in crate::bench) const COPY_STEP: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[Claim {
         what: "COPY on many files",
         against: Some("on 10 files"),

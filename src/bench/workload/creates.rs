@@ -20,6 +20,7 @@ pub(in crate::bench) const CREATES: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[Claim {
         what: "last tenth of creates",
         against: Some("first tenth"),

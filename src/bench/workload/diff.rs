@@ -24,6 +24,7 @@ pub(in crate::bench) const DIFF: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[
         Claim {
             what: "walk comparing metadata",

@@ -25,6 +25,7 @@ pub(in crate::bench) const FIRST_WRITE: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 4,
     claims: &[
         Claim {
             what: "overlay's first write",

@@ -28,6 +28,8 @@ pub struct Held {
     pub drivers: &'static [DriverKind],
     /// The programs that it cannot do without.
     pub needs: &'static [Program],
+    /// How many files of `--file-size` it has on the disk at a time, at most.
+    pub files: u64,
     /// The rows it gives, in this order.
     pub claims: &'static [Claim],
     /// Gives the samples of each claim.

@@ -25,6 +25,7 @@ pub(in crate::bench) const IMPORT: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[TAR],
+    files: 0,
     claims: &[Claim { what: "import", against: Some("tar -x + sync"), limit: |_| Some(Limit::RatioAtMost(1.25)) }],
     run,
 };

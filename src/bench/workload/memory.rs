@@ -26,6 +26,7 @@ pub(in crate::bench) const MEMORY: Held = Held {
     unit: Unit::Bytes,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[DOCKER_REGISTRY, TIME],
+    files: 14,
     claims: &[
         Claim { what: "build, COPY", against: None, limit },
         Claim { what: "save, plain", against: None, limit },

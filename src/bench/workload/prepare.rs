@@ -28,6 +28,7 @@ pub(in crate::bench) const PREPARE: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[Claim {
         what: "store.prepare",
         against: Some("snapshot + fsync"),

@@ -31,6 +31,7 @@ pub(in crate::bench) const PULL: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[DOCKER_REGISTRY, SKOPEO, UMOCI],
+    files: 2,
     claims: &[Claim { what: "pull", against: Some("skopeo + umoci"), limit: |_| Some(Limit::RatioAtMost(1.0)) }],
     run: |options, driver| run(options, driver, with_umoci),
 };

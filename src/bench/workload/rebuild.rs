@@ -27,6 +27,7 @@ pub(in crate::bench) const REBUILD: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[BUSYBOX],
+    files: 0,
     claims: &[Claim { what: "both, all cached", against: None, limit: |_| Some(Limit::TimeAtMost(0.1)) }],
     run,
 };

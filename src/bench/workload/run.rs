@@ -28,6 +28,7 @@ pub(in crate::bench) const RUN: Held = Held {
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs, DriverKind::Overlay],
     needs: &[CONMON],
+    files: 0,
     claims: &[Claim {
         what: "run --rm",
         against: Some("runtime alone"),

@@ -20,6 +20,7 @@ pub(in crate::bench) const SPACE: Held = Held {
     unit: Unit::Bytes,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[
         Claim { what: "created, by pool", against: None, limit: created },
         Claim { what: "created, by usage", against: None, limit: created },
