@@ -82,17 +82,17 @@ pub(super) const SMALL: Scale = Scale {
     files: &[4 * KIB, MIB, 32 * MIB],
     large: Bytes::mib(4),
     directory: 100,
-    depths: &[1, 8, 24],
-    tree: 300,
-    containers: &[1, 5],
-    image: 500,
+    depths: &[1, 8],
+    tree: 200,
+    containers: &[1, 4],
+    image: 300,
     changed: &[1, 50],
     shared: Bytes::mib(8),
     readers: &[1, 5],
     bulk: Bytes::mib(4),
     database: Bytes::mib(2),
-    packages: 2,
-    sources: 2,
+    packages: 1,
+    sources: 1,
 };
 
 /// Under three minutes on an ordinary machine.
