@@ -109,7 +109,11 @@ impl Saved {
             (old != new).then(|| format!("{name}: {old} and {new}"))
         });
         let scale = (self.scale != new.scale).then(|| format!("scale: {} and {}", self.scale, new.scale));
-        of_machine.chain(scale).collect()
+        let load = |saved: &Self| saved.machine["load"].as_f64();
+        // What else ran is no noise within either run, and looks like a change.
+        let load = load(self).zip(load(new)).filter(|(old, new)| (old - new).abs() > 1.0);
+        let load = load.map(|(old, new)| format!("load: {old} and {new}"));
+        of_machine.chain(scale).chain(load).collect()
     }
 }
 
