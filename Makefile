@@ -28,7 +28,7 @@ vm: ## A root shell in the virtual machine with lamina installed
 vm-test: ## Root tests in the virtual machine: make vm-test CASES="thin crash::btrfs"
 	@scripts/vm-test $(CASES)
 
-bench: ## Measure what Lamina is held to; thin in the virtual machine if need be
+bench: ## Measure all drivers in one kernel, in the virtual machine if need be; report in target/bench.html
 	@scripts/bench
 
 install: ## Install lamina into PREFIX/bin (/usr/local/bin)

@@ -67,6 +67,23 @@ pub const PRLIMIT: Program = Program { name: "prlimit", package: "util-linux", v
 /// A shell and its commands in one file without libraries, for images of the benchmark.
 pub const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static", version: "--help" };
 
+/// Docker's daemon, for the benchmark to compare with.
+pub const DOCKERD: Program = Program { name: "dockerd", package: "docker.io", version: "--version" };
+/// containerd, for the benchmark to compare with.
+pub const CONTAINERD: Program = Program { name: "containerd", package: "containerd", version: "--version" };
+/// Reads and writes in bulk, for the benchmark.
+pub const FIO: Program = Program { name: "fio", package: "fio", version: "--version" };
+/// Unpacks packages, for the benchmark.
+pub const DPKG: Program = Program { name: "dpkg", package: "dpkg", version: "--version" };
+/// Packs packages, for the benchmark.
+pub const DPKG_DEB: Program = Program { name: "dpkg-deb", package: "dpkg", version: "--version" };
+/// Tells what is installed, for the benchmark.
+pub const DPKG_QUERY: Program = Program { name: "dpkg-query", package: "dpkg", version: "--version" };
+/// Switches between versions of a tree, for the benchmark.
+pub const GIT: Program = Program { name: "git", package: "git", version: "--version" };
+/// Compiles, for the benchmark.
+pub const CC: Program = Program { name: "cc", package: "gcc", version: "--version" };
+
 impl Program {
     /// Those that pools and containers need.
     pub const ALL: [Self; 11] =

@@ -29,10 +29,18 @@ pub(super) fn other<S: AsRef<OsStr>>(program: Program, arguments: &[S]) -> Resul
 }
 
 /// Runs it to its end.
-pub(super) fn succeed(mut command: Command) -> Result<()> {
+pub(super) fn succeed(command: Command) -> Result<()> {
+    output(command).map(drop)
+}
+
+/// Runs it to its end; tells what it said.
+pub(super) fn output(mut command: Command) -> Result<String> {
     command.stdin(Stdio::null());
     let output = command.output().act(|| format!("run {}", shown(&command)))?;
-    if output.status.success() { Ok(()) } else { Err(failed(&command, &output.stderr)) }
+    if !output.status.success() {
+        return Err(failed(&command, &output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs this program on `root` to its end; tells the most memory that it had resident at a time, in bytes, as the kernel

@@ -3,7 +3,7 @@
 //! Invariant: pool and directory go when this is dropped; the store, whose files keep the pool busy, goes first.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -11,9 +11,11 @@ use std::{
 };
 
 use crate::{
+    block::LoopFile,
     driver::DriverKind,
     error::{Act as _, Kind, Result},
-    fs::{Mounted, mounts_below, remove_tree, unmount},
+    fs::{Access, BlockFs, MountSpec, Mounted, mounts_below, remove_tree, unmount},
+    program::{MKFS_BTRFS, MKFS_EXT4, MKFS_XFS},
     store::{Key, PoolOptions, Store},
     units::Bytes,
 };
@@ -29,7 +31,7 @@ impl Ground {
     pub(super) fn new(below: &Path, driver: DriverKind) -> Result<Self> {
         let directory = Directory::new(below, driver.name())?;
         let options = PoolOptions { driver: Some(driver), ..PoolOptions::default() };
-        let (store, _) = Store::open_or_make(&directory.0, &options)?;
+        let (store, _) = Store::open_or_make(&directory.path, &options)?;
         Ok(Self { store, directory })
     }
 
@@ -80,9 +82,24 @@ impl Ground {
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A directory, and whatever pool or mounts are in it.
+/// Does `act` again while somebody else keeps busy what it needs: any new mount namespace on this machine has all mounts
+/// in it, until it ends.
+pub(super) fn patiently<T>(mut act: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut tries = 0..TRIES;
+    loop {
+        match act() {
+            Err(error) if error.kind() == Kind::InUse && tries.next().is_some() => thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+}
+
+/// A directory, and whatever pool, disk or mounts are in it.
 #[derive(Debug)]
-pub(super) struct Directory(PathBuf);
+pub(super) struct Directory {
+    path: PathBuf,
+    disk: Option<LoopFile>,
+}
 
 impl Directory {
     /// A fresh one below `below`; `what` is part of its name.
@@ -91,36 +108,69 @@ impl Directory {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = below.join(format!("lamina-bench-{what}-{}-{number}", std::process::id()));
         fs::create_dir(&path).act(|| format!("make directory {}", path.display()))?;
-        Ok(Self(path))
+        Ok(Self { path, disk: None })
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    fn pool(&self) -> PathBuf {
+        self.path.join("pool")
+    }
+
+    /// Mounts a fresh file system of `size`, as its mkfs makes it by itself, on a sparse file, where a pool will be made.
+    pub(super) fn add_disk(&mut self, fs: BlockFs, size: Bytes) -> Result<()> {
+        let file = self.path.join("disk");
+        let act = || format!("make a disk of {size} in {}", file.display());
+        fs::File::create_new(&file).and_then(|file| file.set_len(size.0)).act(act)?;
+        fs::create_dir(self.pool()).act(act)?;
+        let attached = LoopFile::attach(&file)?;
+        let device = attached.device().to_owned();
+        self.disk = Some(attached);
+        let name = device.to_string_lossy();
+        match fs {
+            BlockFs::Ext4 => MKFS_EXT4.succeed(&["-q", "-F", &name]),
+            BlockFs::Xfs => MKFS_XFS.succeed(&["-q", "-f", "-m", "reflink=1", &name]),
+            BlockFs::Btrfs => MKFS_BTRFS.succeed(&["-q", "-f", &name]),
+        }
+        .act(act)?;
+        let spec = MountSpec::Device { device, fs, options: Vec::new(), access: Access::ReadWrite };
+        Mounted::detached(&spec)?.attach(&self.pool())?;
+        match fs::remove_dir(self.pool().join("lost+found")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).act(act),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes away what is mounted, the pool or the disk, and all files.
+    fn remove(&mut self) -> Result<()> {
+        let pool = self.pool();
+        // Another program's; what it mounted lies on top of what is to be removed.
+        for mount in mounts_below(&self.path)?.iter().filter(|mount| !mount.target.starts_with(&pool)) {
+            unmount(&mount.target)?;
+        }
+        let Some(disk) = self.disk.take() else {
+            match patiently(|| Store::destroy_pool(&self.path, &|| Ok(()))) {
+                Err(error) if error.kind() != Kind::NotFound => return Err(error),
+                _ => return remove_directory(&self.path),
+            }
+        };
+        for mount in mounts_below(&pool)? {
+            patiently(|| unmount(&mount.target))?;
+        }
+        let file = self.path.join("disk");
+        patiently(|| LoopFile::on(disk.device(), &file)?.map_or(Ok(()), LoopFile::detach))?;
+        remove_directory(&self.path)
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let remove = || -> Result<()> {
-            // Another program's; what it mounted lies on top of what is to be removed.
-            for mount in mounts_below(&self.0)?.iter().filter(|mount| !mount.target.starts_with(self.0.join("pool"))) {
-                unmount(&mount.target)?;
-            }
-            let mut tries = 0..TRIES;
-            loop {
-                match Store::destroy_pool(&self.0, &|| Ok(())) {
-                    // Any new mount namespace on this machine has the pool's mount in it, until it ends.
-                    Err(error) if error.kind() == Kind::InUse && tries.next().is_some() => thread::sleep(PAUSE),
-                    Err(error) if error.kind() == Kind::NotFound => break,
-                    destroyed => break destroyed?,
-                }
-            }
-            remove_directory(&self.0)
-        };
-        if let Err(error) = remove() {
+        if let Err(error) = self.remove() {
             tracing::warn!(
                 "remove {0}: {error}; remove it with 'lamina --root {0} pool destroy --yes' and 'rm -r'",
-                self.0.display()
+                self.path.display()
             );
         }
     }

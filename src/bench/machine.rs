@@ -5,8 +5,9 @@ use std::{fs, path::Path, thread};
 use serde::Serialize;
 
 use crate::{
-    error::{Act as _, Result},
+    error::{Act as _, Error, Kind, Result},
     fs::mount_table,
+    program::{CC, DPKG, FIO, GIT, PODMAN, Program},
 };
 
 /// The machine and the place of the pools.
@@ -24,8 +25,16 @@ pub struct Machine {
     pub processor: String,
     /// How many of it there are.
     pub processors: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Processes that ran or waited, on average over the last minute before (getloadavg(3)).
+    pub load: f64,
     /// The file system that the pools' files lie on.
     pub filesystem: String,
+    /// Its mount options.
+    pub mount_options: String,
+    /// Helper programs that are installed, as they tell their versions.
+    pub programs: Vec<String>,
 }
 
 impl Machine {
@@ -35,6 +44,8 @@ impl Machine {
     /// When `directory` is not there or the kernel does not tell.
     pub fn here(directory: &Path) -> Result<Self> {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").act(|| "read /proc/cpuinfo")?;
+        let system = rustix::system::sysinfo();
+        let (filesystem, mount_options) = filesystem(directory)?;
         Ok(Self {
             date: crate::store::now(),
             lamina: env!("CARGO_PKG_VERSION"),
@@ -46,7 +57,11 @@ impl Machine {
                 .into_owned(),
             processor: processor(&cpuinfo).to_owned(),
             processors: thread::available_parallelism().act(|| "count the processors")?.get(),
-            filesystem: filesystem(directory)?,
+            memory: system.totalram * u64::from(system.mem_unit),
+            load: load()?,
+            filesystem,
+            mount_options,
+            programs: programs()?,
         })
     }
 }
@@ -56,8 +71,21 @@ fn processor(cpuinfo: &str) -> &str {
     cpuinfo.lines().find(|line| line.starts_with("model name")).map_or("unknown", |line| line[value(line)..].trim())
 }
 
-/// The type of the file system that holds `directory`.
-fn filesystem(directory: &Path) -> Result<String> {
+fn load() -> Result<f64> {
+    let act = || "read /proc/loadavg";
+    let text = fs::read_to_string("/proc/loadavg").act(act)?;
+    let first = text.split_whitespace().next().unwrap_or_default();
+    first.parse().map_err(|error| Error::with_source(Kind::Io, act(), error))
+}
+
+fn programs() -> Result<Vec<String>> {
+    let all = Program::ALL.into_iter().chain([PODMAN, FIO, DPKG, GIT, CC]);
+    let versions: Vec<_> = all.map(Program::version).collect::<Result<_>>()?;
+    Ok(versions.into_iter().flatten().collect())
+}
+
+/// The type and the mount options of the file system that holds `directory`.
+fn filesystem(directory: &Path) -> Result<(String, String)> {
     let path = directory.canonicalize().act(|| format!("find {}", directory.display()))?;
     let table = mount_table()?;
     // The longest mount point that leads there; of several at one place the last is the visible one.
@@ -65,7 +93,15 @@ fn filesystem(directory: &Path) -> Result<String> {
         .iter()
         .filter(|mount| path.starts_with(&mount.target))
         .max_by_key(|mount| mount.target.components().count());
-    Ok(found.map_or_else(|| "unknown".to_owned(), |mount| mount.fstype.clone()))
+    let unknown = || "unknown".to_owned();
+    let Some(found) = found else { return Ok((unknown(), unknown())) };
+    // Their options are the last field of the last line for that place (proc_pid_mountinfo(5)).
+    let lines = fs::read_to_string("/proc/self/mountinfo").act(|| "read /proc/self/mountinfo")?;
+    let target = found.target.to_string_lossy();
+    let mut fields = lines.lines().rev().map(|line| line.split(' ').collect::<Vec<_>>());
+    let line = fields.find(|fields| fields.get(4) == Some(&&*target));
+    let options = line.and_then(|fields| Some(format!("{},{}", fields.get(5)?, fields.last()?)));
+    Ok((found.fstype.clone(), options.unwrap_or_else(unknown)))
 }
 
 #[cfg(test)]

@@ -1,47 +1,68 @@
-//! The measurements that Lamina holds itself to: workloads, statistics, and a report that is data.
+//! Measurements: what block-level and file-level copy-on-write cost on this machine, and what Lamina holds itself to.
 //!
-//! A workload is one value in one file: its name, what it does, its unit, and what it is held to. What it compares it
-//! measures in one run, in turn, so that a busy machine slows both sides. It makes pools of its own in fresh
-//! directories named `lamina-bench-…`, which are gone afterwards, also after an error or a signal.
+//! A workload is one value in one file: its name, what it does, which sentence of Docker's page about storage drivers it
+//! tests. A row is a way of keeping images and containers. Most workloads run on every row, in turn, run by run; others
+//! are held to a ratio of two sides that take turns on one row. Either way a busy machine slows all alike. All is made in
+//! fresh directories named `lamina-bench-…`, which are gone afterwards, also after an error or a signal.
 
 mod building;
 mod command;
+mod compare;
 mod ground;
+mod html;
 mod machine;
+mod namespace;
+mod progress;
+mod ranks;
 mod registry;
 mod report;
+mod rows;
+mod samples;
+mod scale;
+mod session;
 mod statistics;
+mod table;
 mod tree;
 mod workload;
 
 use std::path::PathBuf;
 
+pub use compare::{Change, Comparison, Pair, Saved};
 pub use machine::Machine;
-pub use report::{Limit, Outcome, Report, Row, Unit};
+pub use report::{About, Absent, Claimed, Limit, Outcome, Report, Series, Unit};
+pub use rows::{PEERS, ROWS, Row, Stage, peers, rows};
+pub use samples::Samples;
+pub use scale::Scale;
+pub use session::Step;
 pub use statistics::Summary;
-pub use workload::{Claim, Workload};
+pub use workload::{Across, Claim, Held, How, Workload};
 
 use crate::{
     driver::{DriverKind, pool},
     error::{Error, Kind, Result},
+    fs::free_space,
     interrupt,
     units::Bytes,
 };
 
 /// What to measure, and with how much.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
-    /// Where the pools are made.
+    /// Where pools and disks are made.
     pub directory: PathBuf,
-    /// Of which drivers.
-    pub drivers: Vec<DriverKind>,
+    /// On which rows; of those that are not usual, only the workloads that are about them, unless they were named.
+    pub rows: Vec<&'static dyn Row>,
+    /// Whether the rows were named.
+    pub named: bool,
     /// What.
-    pub workloads: Vec<&'static Workload>,
-    /// How many samples of each side; `None` leaves it to each workload.
+    pub workloads: Vec<&'static dyn Workload>,
+    /// Sizes and numbers of workloads that run on every row.
+    pub scale: &'static Scale,
+    /// How many samples of each side; `None` leaves it to the scale or the workload.
     pub runs: Option<usize>,
     /// A root file system tar, for `import` and `pull`.
     pub tar: Option<PathBuf>,
-    /// Size of the file that `first-write` writes into; files of other workloads are a part of it or twice as large.
+    /// Size of the file that `first-write` writes into; files of other held workloads are a part of it or twice as large.
     pub file_size: Bytes,
     /// Number of files in the image of `diff` and `copy-step`.
     pub files: usize,
@@ -51,10 +72,49 @@ impl Options {
     fn samples(&self, default: usize) -> usize {
         self.runs.unwrap_or(default).max(1)
     }
+
+    fn rows_of(&self, across: &dyn Across) -> Vec<&'static dyn Row> {
+        self.rows.iter().copied().filter(|row| self.asks(across, *row)).collect()
+    }
+
+    fn asks(&self, across: &dyn Across, row: &dyn Row) -> bool {
+        if row.is_peer() { across.asks_peers() } else { self.named || across.includes(row) }
+    }
+
+    /// The drivers among the rows, each once.
+    fn drivers(&self) -> Vec<DriverKind> {
+        let mut drivers = Vec::new();
+        for driver in self.rows.iter().filter_map(|row| row.driver()) {
+            if !drivers.contains(&driver) {
+                drivers.push(driver);
+            }
+        }
+        drivers
+    }
 }
 
-/// All workloads, in the order in which they run.
-pub const WORKLOADS: [&Workload; 13] = [
+/// The sizes for `--tiny`, `--small`, `--quick` and `--full`.
+pub const SCALES: [&Scale; 4] = [&scale::TINY, &scale::SMALL, &scale::QUICK, &scale::FULL];
+
+/// The workloads that run on every row, in that order.
+pub const ACROSS: [&dyn Workload; 13] = [
+    &workload::COPY_UP,
+    &workload::METADATA,
+    &workload::DEPTH,
+    &workload::TREES,
+    &workload::CONTAINERS,
+    &workload::CHANGES,
+    &workload::PAGE_CACHE,
+    &workload::VOLUME,
+    &workload::IO,
+    &workload::UNPACK,
+    &workload::SQLITE,
+    &workload::CHECKOUT,
+    &workload::COMPILE,
+];
+
+/// The workloads that Lamina is held to, in the order in which they run.
+pub const HELD: [&dyn Workload; 13] = [
     &workload::PREPARE,
     &workload::CREATES,
     &workload::RUN,
@@ -70,37 +130,115 @@ pub const WORKLOADS: [&Workload; 13] = [
     &workload::MEMORY,
 ];
 
-/// The workload named `name`.
+/// The workloads that `name` means: one by its name, or a group, `rows` or `held`.
 ///
 /// # Errors
 /// `Invalid` with the names there are.
-pub fn workload(name: &str) -> Result<&'static Workload> {
-    WORKLOADS.into_iter().find(|workload| workload.name == name).ok_or_else(|| {
-        let names: Vec<_> = WORKLOADS.iter().map(|workload| workload.name).collect();
-        Error::new(Kind::Invalid, format!("workload '{name}' is not one of {}", names.join(", ")))
+pub fn workloads(name: &str) -> Result<Vec<&'static dyn Workload>> {
+    match name {
+        "rows" => return Ok(ACROSS.to_vec()),
+        "held" => return Ok(HELD.to_vec()),
+        _ => {}
+    }
+    let all = || ACROSS.into_iter().chain(HELD);
+    all().find(|workload| workload.name() == name).map(|workload| vec![workload]).ok_or_else(|| {
+        let names: Vec<_> = all().map(|workload| workload.name()).collect();
+        let what = format!("workload '{name}' is not one of {}, nor the group 'rows' or 'held'", names.join(", "));
+        Error::new(Kind::Invalid, what)
     })
 }
 
-/// Measures; `begin` is told what comes next. A workload that cannot run here, or fails, gives rows that say why.
+/// What tells of the progress: what comes next, and, once something was measured, how many seconds are left.
+pub type Tell<'a> = dyn FnMut(Step, Option<f64>) + 'a;
+
+/// Measures, in a mount namespace that the calling thread enters for good. What cannot run here, or fails, is told with its
+/// reason; after a signal, what was measured until then.
 ///
 /// # Errors
-/// `Interrupted`; when nothing is known of the machine.
-pub fn run(options: &Options, begin: &mut dyn FnMut(&Workload, DriverKind)) -> Result<Report> {
-    let machine = Machine::here(&options.directory)?;
-    let mut rows = Vec::new();
+/// `Full` if the disk is too small; when nothing is known of the machine.
+pub fn run(options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
+    require_room(options)?;
+    namespace::enter()?;
+    let mut report = empty(options)?;
+    let mut clock = progress::Clock::new(options);
     for workload in &options.workloads {
-        for driver in options.drivers.iter().filter(|driver| workload.drivers.contains(driver)) {
-            interrupt::check()?;
-            begin(workload, *driver);
-            let has_all = || workload.needs.iter().try_for_each(|program| program.find().map(drop));
-            let measured =
-                pool::supported(*driver).and_then(|()| has_all()).and_then(|()| (workload.run)(options, *driver));
-            match measured {
-                Ok(sampled) => rows.extend(workload.rows(*driver, sampled)),
-                Err(error) if error.kind() == Kind::Interrupted => return Err(error),
-                Err(error) => rows.extend(workload.unmeasured(*driver, &error)),
+        match workload.how() {
+            How::Held(held) => measure_held(options, held, &mut report, &mut |step| tell(step, None)),
+            How::Across(across) => {
+                let mut session = session::Session {
+                    directory: &options.directory,
+                    scale: options.scale,
+                    runs: report.runs,
+                    rows: options.rows_of(across),
+                    tell: &mut |step| tell(step, clock.step(across)),
+                };
+                let came = session.measure(*workload, across);
+                report.series.extend(came.series);
+                report.absent.extend(came.absent);
             }
         }
+        if interrupt::asked() {
+            report.complete = false;
+            break;
+        }
     }
-    Ok(Report { machine, rows })
+    Ok(report)
+}
+
+fn empty(options: &Options) -> Result<Report> {
+    let rows = options.rows.iter().map(|row| About { name: row.name(), about: row.about(), tests: None });
+    let workloads = options.workloads.iter().map(|workload| About {
+        name: workload.name(),
+        about: workload.about(),
+        tests: Some(workload.tests()),
+    });
+    Ok(Report {
+        version: report::VERSION,
+        complete: true,
+        scale: options.scale.name,
+        runs: options.samples(options.scale.runs),
+        machine: Machine::here(&options.directory)?,
+        rows: rows.collect(),
+        workloads: workloads.collect(),
+        series: Vec::new(),
+        absent: Vec::new(),
+        claims: Vec::new(),
+    })
+}
+
+/// Refuses to begin what the disk cannot hold: some hours later it would be lost.
+fn require_room(options: &Options) -> Result<()> {
+    let room = |workload: &&'static dyn Workload| match workload.how() {
+        How::Across(across) => Bytes(across.room(options.scale).0 * options.rows_of(across).len() as u64),
+        How::Held(held) => Bytes(options.file_size.0.saturating_mul(held.files)),
+    };
+    let wanted = options.workloads.iter().map(room).max().unwrap_or_default() + crate::driver::BACKING_RESERVE;
+    let free = free_space(&options.directory)?;
+    if free < wanted {
+        let what = format!(
+            "measure in {}: that takes up to {wanted} and {free} are free; choose another --dir, fewer rows with --driver, \
+             or less with --quick or --file-size",
+            options.directory.display()
+        );
+        return Err(Error::new(Kind::Full, what));
+    }
+    Ok(())
+}
+
+fn measure_held(options: &Options, held: &'static Held, report: &mut Report, tell: &mut dyn FnMut(Step)) {
+    for driver in options.drivers().into_iter().filter(|driver| held.drivers.contains(driver)) {
+        tell(Step { workload: held.name, row: driver.name(), run: 0 });
+        let has_all = || held.needs.iter().try_for_each(|program| program.find().map(drop));
+        let measured = interrupt::check()
+            .and_then(|()| pool::supported(driver))
+            .and_then(|()| has_all())
+            .and_then(|()| (held.run)(options, driver));
+        match measured {
+            Ok(sampled) => report.claims.extend(held.claimed(driver, &sampled)),
+            Err(error) => report.claims.extend(held.unmeasured(driver, &error)),
+        }
+        if interrupt::asked() {
+            return;
+        }
+    }
 }

@@ -1,24 +1,110 @@
-//! The results as data: one row per claim, and on which machine.
+//! The results as data: numbers, what is missing and why, what they are held to, and on which machine.
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{machine::Machine, statistics::Summary};
 use crate::{driver::DriverKind, units::Bytes};
 
-/// All rows of one run.
+/// Of the JSON; it grows when a reader of the last one would be misled.
+pub(super) const VERSION: u32 = 1;
+
+/// All that one run gave. Its fields are described in docs/benchmarks.md.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Whether everything that was asked for was tried; not after Ctrl-C.
+    pub complete: bool,
+    /// Name of the scale.
+    pub scale: &'static str,
+    /// Runs that count of the workloads that run on every row.
+    pub runs: usize,
     /// Where it ran.
     pub machine: Machine,
-    /// In the order in which they were measured.
-    pub rows: Vec<Row>,
+    /// What was compared.
+    pub rows: Vec<About>,
+    /// What was measured, in that order.
+    pub workloads: Vec<About>,
+    /// The numbers.
+    pub series: Vec<Series>,
+    /// What gave no numbers, and why.
+    pub absent: Vec<Absent>,
+    /// What Lamina is held to.
+    pub claims: Vec<Claimed>,
+}
+
+/// A row or a workload in words.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is or does.
+    pub about: &'static str,
+    /// The sentence of Docker's page about storage drivers that a workload tests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tests: Option<&'static str>,
+}
+
+/// The samples of one measure of one workload on one row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// Name of the workload.
+    pub workload: String,
+    /// Name of the row.
+    pub row: String,
+    /// What was measured.
+    pub what: String,
+    /// At which size or number, where that varies.
+    pub at: String,
+    /// Of all numbers in it.
+    pub unit: Unit,
+    /// What is said of the samples.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Those far outside the quartiles (Tukey: more than one and a half times their distance).
+    pub outliers: Vec<f64>,
+    /// All of them, in the order in which they were taken.
+    pub values: Vec<f64>,
+}
+
+impl Series {
+    /// Of at least one sample.
+    pub(super) fn of(
+        workload: &str,
+        row: &str,
+        (what, at): (&str, &str),
+        unit: Unit,
+        values: Vec<f64>,
+    ) -> Option<Self> {
+        let summary = Summary::of(&values)?;
+        let outliers = summary.outliers(&values);
+        let [workload, row, what, at] = [workload, row, what, at].map(str::to_owned);
+        Some(Self { workload, row, what, at, unit, summary, outliers, values })
+    }
+}
+
+/// A workload, or a measure of it, that gave no numbers on a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Absent {
+    /// Name of the workload.
+    pub workload: &'static str,
+    /// Name of the row.
+    pub row: &'static str,
+    /// Which measure; empty if it is the whole workload.
+    pub what: String,
+    /// At which size or number.
+    pub at: String,
+    /// Whether it should have run.
+    pub failed: bool,
+    /// Why it did not.
+    pub reason: String,
 }
 
 /// One claim, measured.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct Claimed {
     /// Name of the workload.
     pub workload: &'static str,
     /// Of which driver.
@@ -64,13 +150,15 @@ pub enum Outcome {
 }
 
 /// What numbers count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// Time.
     Seconds,
     /// Space.
     Bytes,
+    /// Throughput, where more is better.
+    BytesPerSecond,
 }
 
 /// What a claim is held to.
@@ -115,7 +203,9 @@ impl Unit {
     pub fn show(self, value: f64) -> String {
         let steps: &[(f64, &str)] = match self {
             Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us")],
-            Self::Bytes => &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
+            Self::Bytes | Self::BytesPerSecond => {
+                &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")]
+            }
         };
         let last = steps.len() - 1;
         let (step, name) = steps[steps.iter().position(|(step, _)| value.abs() >= *step).unwrap_or(last)];
@@ -125,7 +215,17 @@ impl Unit {
             n if n >= 9.995 => 1,
             _ => 2,
         };
-        format!("{number:.decimals$} {name}")
+        let per = if self == Self::BytesPerSecond { "/s" } else { "" };
+        format!("{number:.decimals$} {name}{per}")
+    }
+
+    /// The name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+            Self::BytesPerSecond => "bytes-per-second",
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What is said of a series of samples: order statistics, because a busy machine makes outliers on one side only.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The samples of one side, in the workload's unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many there were.
     pub samples: usize,
@@ -27,8 +27,15 @@ impl Summary {
             median: quantile(&sorted, 2)?,
             lower: quantile(&sorted, 1)?,
             upper: quantile(&sorted, 3)?,
-            mean: sorted.iter().sum::<f64>() / count(sorted.len()),
+            mean: sorted.iter().sum::<f64>() / count(sorted.len() as u64),
         })
+    }
+
+    /// Those of its samples that lie more than one and a half times the distance of the quartiles outside them (Tukey).
+    pub(super) fn outliers(&self, samples: &[f64]) -> Vec<f64> {
+        let fence = 1.5 * (self.upper - self.lower);
+        let far = |value: &&f64| **value < self.lower - fence || **value > self.upper + fence;
+        samples.iter().filter(far).copied().collect()
     }
 }
 
@@ -38,11 +45,12 @@ fn quantile(sorted: &[f64], quarters: usize) -> Option<f64> {
     let (at, rest) = (last * quarters / 4, last * quarters % 4);
     let below = sorted[at];
     let above = sorted[(at + 1).min(last)];
-    Some(below + (above - below) * count(rest) / 4.0)
+    Some(below + (above - below) * count(rest as u64) / 4.0)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "numbers of samples are small")]
-fn count(number: usize) -> f64 {
+/// For people; exact far beyond what is counted here.
+#[expect(clippy::cast_precision_loss, reason = "numbers here are far below 2^53")]
+pub(super) fn count(number: u64) -> f64 {
     number as f64
 }
 
@@ -59,6 +67,7 @@ mod tests {
         );
         let summary = Summary::of(&[10.0, 20.0, 30.0, 40.0, 1000.0]).unwrap();
         assert_eq!((summary.lower, summary.median, summary.upper, summary.mean), (20.0, 30.0, 40.0, 220.0));
+        assert_eq!(summary.outliers(&[10.0, 20.0, 30.0, 40.0, 1000.0]), [1000.0]);
     }
 
     #[test]

@@ -38,37 +38,74 @@ pub(super) fn fill(root: &Path, files: usize) -> Result<()> {
     Ok(())
 }
 
-/// A tar of what [`fill`] makes, as it is read. If it cannot be written to its end, its reader sees it cut off.
+/// A tar of what [`fill`] makes, as it is read.
 pub(super) fn archive(files: usize) -> Result<PipeReader> {
+    stream(move |tar| small_files(tar, Path::new(""), files))
+}
+
+/// A tar that `pack` fills while it is read. If it cannot be written to its end, its reader sees it cut off.
+pub(super) fn stream(pack: impl FnOnce(&mut Packer) -> io::Result<()> + Send + 'static) -> Result<PipeReader> {
     let (reader, writer) = io::pipe().act(|| "make a pipe")?;
     thread::spawn(move || {
-        // The reader has gone, and says itself why.
-        let _ = pack(io::BufWriter::with_capacity(1 << 18, writer), files);
+        let mut tar = tar::Builder::new(io::BufWriter::with_capacity(1 << 18, writer));
+        // If that fails, the reader has gone, and says itself why.
+        let _ = pack(&mut tar).and_then(|()| tar.into_inner()?.flush());
     });
     Ok(reader)
 }
 
-fn pack(out: impl Write, files: usize) -> io::Result<()> {
-    let mut archive = tar::Builder::new(out);
+/// Where a tar is written to.
+pub(super) type Packer = tar::Builder<io::BufWriter<io::PipeWriter>>;
+
+/// Adds what [`fill`] makes below `at`.
+pub(super) fn small_files(tar: &mut Packer, at: &Path, files: usize) -> io::Result<()> {
     let mut random = SmallRng::seed_from_u64(1);
     let mut content = [0u8; FILE];
-    let mut header = tar::Header::new_gnu();
-    header.set_mtime(1_700_000_000);
     for number in 0..files {
-        let path = nth(number);
+        let path = at.join(nth(number));
         if let Some(directory) = path.parent().filter(|_| number % WIDTH == 0) {
-            header.set_entry_type(tar::EntryType::Directory);
-            header.set_mode(0o755);
-            header.set_size(0);
-            archive.append_data(&mut header, directory, io::empty())?;
+            add_directory(tar, directory)?;
         }
         random.fill_bytes(&mut content);
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(0o644);
-        header.set_size(FILE as u64);
-        archive.append_data(&mut header, path, content.as_slice())?;
+        add_file(tar, &path, FILE as u64, content.as_slice())?;
     }
-    archive.into_inner()?.flush()
+    Ok(())
+}
+
+/// Adds a directory.
+pub(super) fn add_directory(tar: &mut Packer, path: &Path) -> io::Result<()> {
+    let mut header = header(tar::EntryType::Directory, 0o755, 0);
+    tar.append_data(&mut header, path, io::empty())
+}
+
+/// Adds a file of the first `size` bytes of `content`.
+pub(super) fn add_file(tar: &mut Packer, path: &Path, size: u64, content: impl io::Read) -> io::Result<()> {
+    let mut header = header(tar::EntryType::Regular, 0o644, size);
+    tar.append_data(&mut header, path, content.take(size))
+}
+
+/// Adds a file of random bytes.
+pub(super) fn add_noise(tar: &mut Packer, path: &Path, size: Bytes) -> io::Result<()> {
+    add_file(tar, path, size.0, Noise(SmallRng::seed_from_u64(size.0)))
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mtime(1_700_000_000);
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header
+}
+
+/// Random bytes without end: nothing on the way can compress or deduplicate them.
+struct Noise(SmallRng);
+
+impl io::Read for Noise {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.fill_bytes(buffer);
+        Ok(buffer.len())
+    }
 }
 
 /// The path of file `number` of [`fill`].

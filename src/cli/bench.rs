@@ -1,38 +1,71 @@
 //! `lamina bench`.
 
-use std::{fs::File, io, path::PathBuf};
+mod comparison;
+mod summary;
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use super::output;
 use crate::{
-    bench::{self, Machine, Options, Outcome, Report, Row, Summary, Unit, WORKLOADS, Workload},
-    driver::DriverKind,
+    bench::{self, ACROSS, Options, Outcome, ROWS, Report, Row, SCALES, Saved, Scale, Step, Workload},
     error::Act as _,
     units::Bytes,
 };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Drivers to measure
-    #[arg(long = "driver", value_delimiter = ',', value_name = "LIST", default_value = "thin,btrfs")]
-    drivers: Vec<DriverKind>,
-    /// What to measure: prepare, creates, import, first-write, first-write-cold, diff, space, pull, pull-podman, copy-step,
-    /// rebuild, memory; all if none is named
-    #[arg(long = "workload", value_delimiter = ',', value_name = "LIST", value_parser = bench::workload)]
-    workloads: Vec<&'static Workload>,
-    /// Samples of each side, instead of as many as each workload needs
+    /// Measure little, in less than three minutes on an ordinary machine (this is the default)
+    #[arg(long, group = "scale")]
+    quick: bool,
+    /// Measure all sizes and numbers; that takes hours and 80 GiB of disk
+    #[arg(long, group = "scale")]
+    full: bool,
+    /// Measure less than --quick does, for an emulated machine
+    #[arg(long, group = "scale")]
+    small: bool,
+    /// Only try whether everything runs; the numbers say little
+    #[arg(long, group = "scale")]
+    tiny: bool,
+    /// Rows to measure: a driver, or one of thin/ext4, thin/xfs, btrfs, overlay/ext4, overlay/xfs, overlay/btrfs,
+    /// btrfs+overlay, vfs, bare
+    #[arg(long = "driver", value_delimiter = ',', value_name = "LIST")]
+    rows: Vec<String>,
+    /// Other programs that do the same beside them: podman, docker, containerd
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    peers: Vec<String>,
+    /// What to measure: workloads by name, 'rows' for all that run on every row (the default), 'held' for what Lamina is
+    /// held to
+    #[arg(long = "workload", value_delimiter = ',', value_name = "LIST")]
+    workloads: Vec<String>,
+    /// Samples of each, instead of as many as the scale or the workload says
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
     /// A root file system tar for 'import' and 'pull'
     #[arg(long, value_name = "FILE")]
     tar: Option<PathBuf>,
-    /// Where to make pools, which are gone afterwards
+    /// Where to make pools and disks, which are gone afterwards
     #[arg(long = "dir", value_name = "DIR", default_value = "/var/tmp")]
     directory: PathBuf,
-    /// Write the report as JSON into a file; '-' is standard output, instead of the table
+    /// Write everything as JSON into a file; '-' is standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the numbers as CSV into a file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write everything with charts as one HTML file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Tell which changes between two JSON files are outside the noise, and measure nothing
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], exclusive = true)]
+    compare: Vec<PathBuf>,
     /// Size of the file that 'first-write' writes into; 'memory' has a layer of twice that
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     file_size: Bytes,
@@ -43,79 +76,104 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self) -> Result<()> {
-        let options = Options {
+        if let [old, new] = self.compare.as_slice() {
+            return comparison::print(&Saved::read(old)?, &Saved::read(new)?);
+        }
+        let options = self.options()?;
+        let bar = bar();
+        let report = bench::run(&options, &mut |step, left| tell(&bar, step, left));
+        bar.finish_and_clear();
+        let report = report?;
+        self.write(&report)?;
+        let claims = report.claims.iter().filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count();
+        let failed = report.absent.iter().filter(|absent| absent.failed).count() + claims;
+        if !report.complete {
+            bail!("interrupted; what was measured until then is told");
+        }
+        if failed > 0 {
+            bail!("{failed} measurements failed");
+        }
+        Ok(())
+    }
+
+    fn options(&self) -> Result<Options> {
+        let mut rows: Vec<&'static dyn Row> = Vec::new();
+        for name in &self.rows {
+            rows.extend(bench::rows(name)?);
+        }
+        let mut workloads: Vec<&'static dyn Workload> = Vec::new();
+        for name in &self.workloads {
+            workloads.extend(bench::workloads(name)?);
+        }
+        let named = !rows.is_empty();
+        if !named {
+            rows.extend(ROWS);
+        }
+        for name in &self.peers {
+            rows.extend(bench::peers(name)?);
+        }
+        Ok(Options {
             directory: self.directory.clone(),
-            drivers: self.drivers.clone(),
-            workloads: if self.workloads.is_empty() { WORKLOADS.to_vec() } else { self.workloads.clone() },
+            named,
+            rows,
+            workloads: if workloads.is_empty() { ACROSS.to_vec() } else { workloads },
+            scale: self.scale(),
             runs: self.runs,
             tar: self.tar.clone(),
             file_size: self.file_size,
             files: self.files,
-        };
-        let report = bench::run(&options, &mut |workload, driver| {
-            eprintln!("lamina: {} on {driver}: {}", workload.name, workload.about);
-        })?;
+        })
+    }
+
+    fn scale(&self) -> &'static Scale {
+        let [tiny, small, quick, full] = SCALES;
+        match (self.tiny, self.small, self.full) {
+            (true, ..) => tiny,
+            (_, true, _) => small,
+            (.., true) => full,
+            _ => quick,
+        }
+    }
+
+    /// All files are written before anything is said of them.
+    fn write(&self, report: &Report) -> Result<()> {
+        if let Some(path) = &self.csv {
+            report.write_csv(create(path)?).act(|| format!("write {}", path.display()))?;
+        }
+        if let Some(path) = &self.report {
+            report.write_html(create(path)?).act(|| format!("write {}", path.display()))?;
+        }
         match &self.json {
-            Some(path) if path.as_os_str() == "-" => output::json(&report)?,
+            Some(path) if path.as_os_str() == "-" => return output::json(report),
             Some(path) => {
                 let act = || format!("write {}", path.display());
-                let file = File::create(path).act(act)?;
-                serde_json::to_writer_pretty(file, &report).map_err(io::Error::from).act(act)?;
-                print(&report)?;
+                serde_json::to_writer_pretty(create(path)?, report).map_err(io::Error::from).act(act)?;
             }
-            None => print(&report)?,
+            None => {}
         }
-        let failed = report.rows.iter().filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count();
-        if failed > 0 {
-            bail!("{failed} of {} rows could not be measured", report.rows.len());
-        }
-        Ok(())
+        summary::print(report)
     }
 }
 
-fn print(report: &Report) -> Result<()> {
-    let Machine { date, lamina, debug_build, kernel, processor, processors, filesystem } = &report.machine;
-    let build = if *debug_build { ", debug build" } else { "" };
-    output::line(format_args!(
-        "lamina {lamina}{build}, {date}, Linux {kernel}, {processors} x {processor}, pools on {filesystem}"
-    ))?;
-    let header =
-        ["WORKLOAD", "DRIVER", "WHAT", "MEDIAN (QUARTILES)", "AGAINST", "MEDIAN (QUARTILES)", "RATIO", "LIMIT", ""];
-    output::table(&header, report.rows.iter().map(cells))
+fn create(path: &Path) -> Result<File> {
+    Ok(File::create(path).act(|| format!("create {}", path.display()))?)
 }
 
-fn cells(row: &Row) -> Vec<String> {
-    let mut cells = vec![row.workload.to_owned(), row.driver.to_string(), row.what.to_owned()];
-    let limit = row.limit.map(|limit| limit.to_string()).unwrap_or_default();
-    let against = row.against.unwrap_or_default().to_owned();
-    cells.extend(match &row.outcome {
-        Outcome::Measured { subject, base, ratio, met } => {
-            let verdict = match met {
-                Some(true) => "met",
-                Some(false) => "MISSED",
-                None => "",
-            };
-            let base = base.map(|base| spread(row.unit, &base)).unwrap_or_default();
-            let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-            [spread(row.unit, subject), against, base, ratio, limit, verdict.to_owned()]
-        }
-        Outcome::NotRun { reason } => told(against, limit, format!("not run: {reason}")),
-        Outcome::Failed { reason } => told(against, limit, format!("FAILED: {reason}")),
-    });
-    cells
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
-fn told(against: String, limit: String, verdict: String) -> [String; 6] {
-    let dash = || "-".to_owned();
-    [dash(), against, dash(), dash(), limit, verdict]
-}
-
-/// The mean stands for space, which comes in lumps.
-fn spread(unit: Unit, summary: &Summary) -> String {
-    let shown = |value| unit.show(value);
-    let quartiles = format!("({} .. {})", shown(summary.lower), shown(summary.upper));
-    match unit {
-        Unit::Seconds => format!("{} {quartiles}", shown(summary.median)),
-        Unit::Bytes => format!("{} {quartiles}, mean {}", shown(summary.median), shown(summary.mean)),
+/// On a terminal a line that changes; else a line when another workload begins.
+fn tell(bar: &ProgressBar, Step { workload, row, run }: Step, left: Option<f64>) {
+    let left = left.map(|seconds| HumanDuration(Duration::from_secs_f64(seconds)));
+    let left = left.map(|left| format!(", about {left} left")).unwrap_or_default();
+    let what = if run == 0 { "warming up".to_owned() } else { format!("run {run}") };
+    let text = format!("{workload} on {row}: {what}{left}");
+    if bar.is_hidden() && bar.message().split(' ').next() != Some(workload) {
+        eprintln!("lamina: {workload}{left}");
     }
+    bar.set_message(text);
 }

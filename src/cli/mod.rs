@@ -180,7 +180,7 @@ enum Verb {
     System(system::Verb),
     /// Show driver, pool, kernel features and helper programs
     Info(info::Args),
-    /// Measure what Lamina is held to, in pools of its own
+    /// Measure block-level against file-level copy-on-write on this machine, in pools of its own
     Bench(bench::Args),
     #[command(hide = true)]
     Enter(hidden::EnterArgs),

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use super::{Claim, Sampled, Workload, in_turn, seconds};
+use super::{
+    held::{Claim, Held, Sampled, in_turn},
+    seconds,
+};
 use crate::{
     bench::{
         Limit, Options, Unit, building,
@@ -14,12 +17,14 @@ use crate::{
     image::import::import,
 };
 
-pub(in crate::bench) const COPY_STEP: Workload = Workload {
+pub(in crate::bench) const COPY_STEP: Held = Held {
     name: "copy-step",
     about: "a build of one COPY of one file, never the same, on an image of many files, against the same on one of ten",
+    tests: "The COPY command adds some files from your Docker client’s current directory.",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[Claim {
         what: "COPY on many files",
         against: Some("on 10 files"),

@@ -1,6 +1,9 @@
 //! Whether many containers make the next one slower.
 
-use super::{Claim, Sampled, Workload, seconds};
+use super::{
+    held::{Claim, Held, Sampled},
+    seconds,
+};
 use crate::{
     bench::{Limit, Options, Unit, ground::Ground},
     container::Containers,
@@ -10,12 +13,14 @@ use crate::{
     interrupt,
 };
 
-pub(in crate::bench) const CREATES: Workload = Workload {
+pub(in crate::bench) const CREATES: Held = Held {
     name: "creates",
     about: "the last tenth of many containers made of one image, against the first tenth",
+    tests: "multiple containers can share access to the same underlying image and yet have their own data state",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[Claim {
         what: "last tenth of creates",
         against: Some("first tenth"),

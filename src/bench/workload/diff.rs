@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use super::{Claim, Sampled, Workload, seconds};
+use super::{
+    held::{Claim, Held, Sampled},
+    seconds,
+};
 use crate::{
     bench::{Limit, Options, Unit, ground::Ground, tree},
     driver::{Access, ChangeKind, DriverKind},
@@ -13,13 +16,15 @@ use crate::{
     units::Bytes,
 };
 
-pub(in crate::bench) const DIFF: Workload = Workload {
+pub(in crate::bench) const DIFF: Held = Held {
     name: "diff",
     about: "walking and comparing the trees of container and image, by stat and by content, against the store's diff \
             of one changed file among many",
+    tests: "Each layer is only a set of differences from the layer before it.",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[
         Claim {
             what: "walk comparing metadata",

@@ -1,13 +1,12 @@
 //! The first write into a large file of the image, in a fresh container: where copying files and copying blocks
 //! differ most.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _},
-    os::unix::fs::FileExt as _,
-};
+use std::{fs::OpenOptions, io, os::unix::fs::FileExt as _};
 
-use super::{Claim, Sampled, Workload, seconds};
+use super::{
+    held::{Claim, Held, Sampled},
+    seconds,
+};
 use crate::{
     bench::{Limit, Options, Unit, ground::Ground, tree},
     driver::{Access, DriverKind},
@@ -18,13 +17,15 @@ use crate::{
     store::Key,
 };
 
-pub(in crate::bench) const FIRST_WRITE: Workload = Workload {
+pub(in crate::bench) const FIRST_WRITE: Held = Held {
     name: "first-write",
     about: "open, write 4 KiB, fsync in a large file of the image in a fresh container, its blocks in the page cache: \
             overlay against this driver, and this driver against the same in a snapshot that no store made",
+    tests: "A copy_up operation can incur a noticeable performance overhead.",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 4,
     claims: &[
         Claim {
             what: "overlay's first write",
@@ -36,7 +37,7 @@ pub(in crate::bench) const FIRST_WRITE: Workload = Workload {
     run: |options, driver| run(options, driver, Cache::Warm),
 };
 
-pub(in crate::bench) const FIRST_WRITE_COLD: Workload = Workload {
+pub(in crate::bench) const FIRST_WRITE_COLD: Held = Held {
     name: "first-write-cold",
     about: "the same with empty page, inode and dentry caches",
     claims: &[
@@ -146,22 +147,12 @@ impl Side {
                 let view: Key = "view".parse()?;
                 let store = self.ground.store();
                 store.view(&view, &self.image)?;
-                self.ground.inside(&view, |mounted| read_through(&mounted.path().join(FILE)))?;
+                self.ground.inside(&view, |mounted| super::read_through(&mounted.path().join(FILE)))?;
                 store.remove(&view)
             }
-            Cache::Cold => {
-                std::fs::write("/proc/sys/vm/drop_caches", "3").act(|| "drop caches by /proc/sys/vm/drop_caches")
-            }
+            Cache::Cold => super::empty_caches(),
         }
     }
 }
 
 const BLOCK: u64 = 4096;
-
-fn read_through(path: &std::path::Path) -> Result<()> {
-    let act = || format!("read {}", path.display());
-    let mut file = File::open(path).act(act)?;
-    let mut buffer = vec![0; 1 << 20];
-    while file.read(&mut buffer).act(act)? > 0 {}
-    Ok(())
-}

@@ -2,7 +2,10 @@
 
 use std::{fs::File, io, os::fd::AsRawFd as _, path::Path};
 
-use super::{Claim, Sampled, Workload, in_turn, seconds};
+use super::{
+    held::{Claim, Held, Sampled, in_turn},
+    seconds,
+};
 use crate::{
     bench::{Limit, Options, Unit, ground::Ground},
     driver::DriverKind,
@@ -14,13 +17,15 @@ use crate::{
     units::Bytes,
 };
 
-pub(in crate::bench) const IMPORT: Workload = Workload {
+pub(in crate::bench) const IMPORT: Held = Held {
     name: "import",
     about: "import of a root file system tar into a fresh pool, against 'tar -x' of it into an empty volume of a fresh \
             pool of the same driver, and sync",
+    tests: "each layer is pulled down separately, and stored in Docker’s local storage area",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[TAR],
+    files: 0,
     claims: &[Claim { what: "import", against: Some("tar -x + sync"), limit: |_| Some(Limit::RatioAtMost(1.25)) }],
     run,
 };

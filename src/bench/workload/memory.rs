@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Claim, Sampled, Workload};
+use super::held::{Claim, Held, Sampled};
 use crate::{
     bench::{
         Limit, Options, Unit,
@@ -18,13 +18,15 @@ use crate::{
     units::Bytes,
 };
 
-pub(in crate::bench) const MEMORY: Workload = Workload {
+pub(in crate::bench) const MEMORY: Held = Held {
     name: "memory",
     about: "peak resident memory of commands with a layer of one file, twice as large as --file-size says, that does \
             not compress",
+    tests: "This minimizes I/O and the size of each of the subsequent layers.",
     unit: Unit::Bytes,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[DOCKER_REGISTRY, TIME],
+    files: 14,
     claims: &[
         Claim { what: "build, COPY", against: None, limit },
         Claim { what: "save, plain", against: None, limit },

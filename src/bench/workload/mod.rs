@@ -1,159 +1,177 @@
-//! What a workload is; each lies in a file of its own.
+//! What a workload is; each lies in a file of its own, as one value.
 
+mod changes;
+mod containers;
 mod copy_step;
+mod copy_up;
 mod creates;
+mod depth;
 mod diff;
 mod first_write;
+mod held;
 mod import;
+mod io;
+mod job_checkout;
+mod job_compile;
+mod job_sqlite;
+mod job_unpack;
 mod memory;
+mod metadata;
+mod page_cache;
 mod prepare;
 mod pull;
 mod rebuild;
 mod run;
 mod space;
+mod trees;
+mod volume;
 
-use std::time::Instant;
+use std::{fmt, fs::File, io::Read as _, path::Path, time::Instant};
 
+pub use self::held::{Claim, Held};
 pub(super) use self::{
+    changes::CHANGES,
+    containers::CONTAINERS,
     copy_step::COPY_STEP,
+    copy_up::COPY_UP,
     creates::CREATES,
+    depth::DEPTH,
     diff::DIFF,
     first_write::{FIRST_WRITE, FIRST_WRITE_COLD},
     import::IMPORT,
+    io::IO,
+    job_checkout::CHECKOUT,
+    job_compile::COMPILE,
+    job_sqlite::SQLITE,
+    job_unpack::UNPACK,
     memory::MEMORY,
+    metadata::METADATA,
+    page_cache::PAGE_CACHE,
     prepare::PREPARE,
     pull::{PULL, PULL_PODMAN},
     rebuild::REBUILD,
     run::RUN,
     space::SPACE,
+    trees::TREES,
+    volume::VOLUME,
 };
 use super::{
-    Options,
-    report::{Limit, Outcome, Row, Unit},
-    statistics::Summary,
+    rows::{Row, Stage},
+    samples::Samples,
+    scale::Scale,
+    statistics::count as number,
 };
 use crate::{
-    driver::DriverKind,
-    error::{Error, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     interrupt,
     program::Program,
+    units::Bytes,
 };
 
 /// Something to measure.
-#[derive(Debug)]
-pub struct Workload {
+pub trait Workload: fmt::Debug + Sync {
     /// Its name on the command line.
-    pub name: &'static str,
-    /// What it does and what it holds against what, in a sentence.
-    pub about: &'static str,
-    /// Of its numbers.
-    pub unit: Unit,
-    /// The drivers that it makes sense for.
-    pub drivers: &'static [DriverKind],
+    fn name(&self) -> &'static str;
+
+    /// What it does, in a sentence.
+    fn about(&self) -> &'static str;
+
+    /// The sentence of Docker's page about storage drivers that it tests.
+    fn tests(&self) -> &'static str;
+
     /// The programs that it cannot do without.
-    pub needs: &'static [Program],
-    /// The rows it gives, in this order.
-    pub claims: &'static [Claim],
-    /// Gives the samples of each claim.
-    pub(super) run: fn(&Options, DriverKind) -> Result<Vec<Sampled>>,
+    fn needs(&self) -> &'static [Program] {
+        &[]
+    }
+
+    /// How it is measured.
+    fn how(&self) -> How<'_>;
 }
 
-/// One row of a workload.
+/// How a workload is measured.
 #[derive(Debug)]
-pub struct Claim {
-    /// What is measured.
-    pub what: &'static str,
-    /// Against what.
-    pub against: Option<&'static str>,
-    /// What it is held to with a driver.
-    pub limit: fn(DriverKind) -> Option<Limit>,
+pub enum How<'a> {
+    /// One row after the other, two sides in turn, held to a ratio.
+    Held(&'a Held),
+    /// Run by run, in which the rows take turns.
+    Across(&'a dyn Across),
 }
 
-/// The samples of one claim.
-#[derive(Debug, Default)]
-pub(super) struct Sampled {
-    pub(super) subject: Vec<f64>,
-    pub(super) base: Vec<f64>,
-}
-
-impl Workload {
-    pub(super) fn rows(&'static self, driver: DriverKind, sampled: Vec<Sampled>) -> Vec<Row> {
-        let mut sampled = sampled.into_iter();
-        self.each(driver, |limit| {
-            let sampled = sampled.next().unwrap_or_default();
-            let Some(subject) = Summary::of(&sampled.subject) else {
-                return Outcome::Failed { reason: "it gave no samples".to_owned() };
-            };
-            let base = Summary::of(&sampled.base);
-            let ratio = base.map(|base| subject.median / base.median);
-            Outcome::Measured { subject, base, ratio, met: limit.and_then(|limit| limit.is_met(&subject, ratio)) }
-        })
+/// A workload that is the same on every row, so that its numbers can be laid side by side.
+pub trait Across: fmt::Debug + Sync {
+    /// Whether it makes sense for a row that is not measured unless it is named.
+    fn includes(&self, row: &dyn Row) -> bool {
+        row.is_usual()
     }
 
-    pub(super) fn unmeasured(&'static self, driver: DriverKind, error: &Error) -> Vec<Row> {
-        let reason = error.to_string();
-        self.each(driver, |_| match error.kind() {
-            Kind::Unsupported | Kind::MissingProgram => Outcome::NotRun { reason: reason.clone() },
-            _ => Outcome::Failed { reason: reason.clone() },
-        })
+    /// Whether it is asked of other programs, too.
+    fn asks_peers(&self) -> bool {
+        false
     }
 
-    fn each(&'static self, driver: DriverKind, mut outcome: impl FnMut(Option<Limit>) -> Outcome) -> Vec<Row> {
-        let row = |claim: &Claim| {
-            let limit = (claim.limit)(driver);
-            let Claim { what, against, .. } = *claim;
-            Row { workload: self.name, driver, what, against, unit: self.unit, limit, outcome: outcome(limit) }
-        };
-        self.claims.iter().map(row).collect()
-    }
-}
+    /// What it writes on one row at most, images and containers together.
+    fn room(&self, scale: &Scale) -> Bytes;
 
-/// Takes samples of both sides in turn, each first every other time, so that what drifts or comes in waves meets both.
-/// Each closure is told the number of its sample.
-fn in_turn(
-    samples: usize,
-    mut subject: impl FnMut(usize) -> Result<f64>,
-    mut base: impl FnMut(usize) -> Result<f64>,
-) -> Result<Sampled> {
-    let mut sampled = Sampled::default();
-    for number in 0..samples {
-        interrupt::check()?;
-        if number % 2 == 0 {
-            sampled.subject.push(subject(number)?);
-            sampled.base.push(base(number)?);
-        } else {
-            sampled.base.push(base(number)?);
-            sampled.subject.push(subject(number)?);
-        }
-    }
-    Ok(sampled)
+    /// Seconds that one run takes on one row of an ordinary machine, to tell the time left.
+    fn cost(&self, scale: &Scale) -> f64;
+
+    /// Makes the images that every run needs.
+    ///
+    /// # Errors
+    /// Whatever keeps this row from being measured.
+    fn prepare(&self, stage: &dyn Stage, scale: &Scale) -> Result<()>;
+
+    /// One run, number `run`: makes its containers, takes its samples, and removes the containers.
+    ///
+    /// # Errors
+    /// Whatever ends this row's measurement.
+    fn run(&self, stage: &dyn Stage, scale: &Scale, run: usize, samples: &mut Samples) -> Result<()>;
 }
 
 /// How many seconds `work` takes.
-fn seconds<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
+pub(super) fn seconds<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed().as_secs_f64())
 }
 
-#[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
+/// Seconds for `bytes` at so many bytes a second.
+fn seconds_for(bytes: Bytes, rate: f64) -> f64 {
+    number(bytes.0) / rate
+}
 
-    use super::in_turn;
-
-    #[test]
-    fn sides_take_turns_in_going_first() {
-        let order = RefCell::new(String::new());
-        let note = |side| {
-            let order = &order;
-            move |_| {
-                order.borrow_mut().push(side);
-                Ok(1.0)
-            }
-        };
-        let sampled = in_turn(3, note('s'), note('b')).unwrap();
-        assert_eq!(*order.borrow(), "sbbssb");
-        assert_eq!((sampled.subject.len(), sampled.base.len()), (3, 3));
+/// Reads a file to its end.
+fn read_through(path: &Path) -> Result<()> {
+    let act = || format!("read {}", path.display());
+    let mut file = File::open(path).act(act)?;
+    let mut buffer = vec![0; 1 << 20];
+    while file.read(&mut buffer).act(act)? > 0 {
+        interrupt::check()?;
     }
+    Ok(())
+}
+
+/// Writes out the file system that `root` lies in.
+fn write_out(root: &Path) -> Result<()> {
+    let act = || format!("write out {}", root.display());
+    rustix::fs::syncfs(File::open(root).act(act)?).act(act)
+}
+
+/// Empties the caches of pages, inodes and names, with nothing of the file system of `root` left to be written. Other
+/// file systems are not waited for: pools and disks are read and written past the cache of the one below.
+fn drop_caches(scale: &Scale, root: &Path) -> Result<()> {
+    write_out(root)?;
+    if scale.is_cold { empty_caches() } else { Ok(()) }
+}
+
+fn empty_caches() -> Result<()> {
+    std::fs::write("/proc/sys/vm/drop_caches", "3").act(|| "drop caches by /proc/sys/vm/drop_caches")
+}
+
+/// What was counted must be what was made, or a number was measured of something else.
+fn expect_number(found: usize, expected: usize, what: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Corrupt, format!("{found} {what} were found, and {expected} were made")))
 }

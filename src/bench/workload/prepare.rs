@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Claim, Sampled, Workload, in_turn, seconds};
+use super::{
+    held::{Claim, Held, Sampled, in_turn},
+    seconds,
+};
 use crate::{
     bench::{Limit, Options, Unit, ground::Ground, tree},
     driver::DriverKind,
@@ -17,13 +20,15 @@ use crate::{
     units::Bytes,
 };
 
-pub(in crate::bench) const PREPARE: Workload = Workload {
+pub(in crate::bench) const PREPARE: Held = Held {
     name: "prepare",
     about: "store.prepare of a container in-process, against its floor on the same pool: the driver's snapshot and one \
             synced write of 4 KiB beside the database",
+    tests: "When you create a new container, you add a new writable layer on top of the underlying layers.",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[Claim {
         what: "store.prepare",
         against: Some("snapshot + fsync"),

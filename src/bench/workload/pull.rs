@@ -4,7 +4,10 @@ use std::{fs, io::Write as _, path::Path};
 
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 
-use super::{Claim, Sampled, Workload, in_turn, seconds};
+use super::{
+    held::{Claim, Held, Sampled, in_turn},
+    seconds,
+};
 use crate::{
     bench::{
         Limit, Options, Unit, building,
@@ -20,18 +23,20 @@ use crate::{
     units::Bytes,
 };
 
-pub(in crate::bench) const PULL: Workload = Workload {
+pub(in crate::bench) const PULL: Held = Held {
     name: "pull",
     about: "pull of an image of five layers from a registry on loopback into a fresh pool, against 'skopeo copy' to a \
             directory and 'umoci unpack' of that",
+    tests: "each layer is pulled down separately, and stored in Docker’s local storage area",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[DOCKER_REGISTRY, SKOPEO, UMOCI],
+    files: 2,
     claims: &[Claim { what: "pull", against: Some("skopeo + umoci"), limit: |_| Some(Limit::RatioAtMost(1.0)) }],
     run: |options, driver| run(options, driver, with_umoci),
 };
 
-pub(in crate::bench) const PULL_PODMAN: Workload = Workload {
+pub(in crate::bench) const PULL_PODMAN: Held = Held {
     name: "pull-podman",
     about: "the same pull, against 'podman pull' into fresh overlay directories",
     needs: &[DOCKER_REGISTRY, PODMAN],

@@ -2,7 +2,10 @@
 
 use std::{ffi::OsStr, fs, path::Path};
 
-use super::{Claim, Sampled, Workload, seconds};
+use super::{
+    held::{Claim, Held, Sampled},
+    seconds,
+};
 use crate::{
     bench::{
         Limit, Options, Unit,
@@ -17,12 +20,14 @@ use crate::{
     runtime::OciRuntime,
 };
 
-pub(in crate::bench) const REBUILD: Workload = Workload {
+pub(in crate::bench) const REBUILD: Held = Held {
     name: "rebuild",
     about: "two commands that build two images again, the second on the first, every step of which is cached",
+    tests: "Docker already has all the layers from the first image, so it does not need to pull them again.",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[BUSYBOX],
+    files: 0,
     claims: &[Claim { what: "both, all cached", against: None, limit: |_| Some(Limit::TimeAtMost(0.1)) }],
     run,
 };
@@ -65,7 +70,7 @@ fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
 }
 
 /// A root file system with a shell.
-fn shell() -> Result<Vec<u8>> {
+pub(super) fn shell() -> Result<Vec<u8>> {
     let act = || "make a tar";
     let path = BUSYBOX.find()?;
     let mut program = fs::File::open(&path).act(|| format!("open {}", path.display()))?;

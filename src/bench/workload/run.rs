@@ -7,7 +7,10 @@ use std::{
     process::{Command as Program, Stdio},
 };
 
-use super::{Claim, Sampled, Workload, in_turn, seconds};
+use super::{
+    held::{Claim, Held, Sampled, in_turn},
+    seconds,
+};
 use crate::{
     bench::{Limit, Options, Unit, ground::Ground},
     driver::DriverKind,
@@ -18,12 +21,14 @@ use crate::{
     runtime::{Command, Limits, Network, OciRuntime, write_config},
 };
 
-pub(in crate::bench) const RUN: Workload = Workload {
+pub(in crate::bench) const RUN: Held = Held {
     name: "run",
     about: "'lamina run --rm IMAGE true' from end to end, against the OCI runtime on an unpacked bundle of that image",
+    tests: "Copying makes containers efficient: when you start a container, a thin writable container layer is added on top of the other layers.",
     unit: Unit::Seconds,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs, DriverKind::Overlay],
     needs: &[CONMON],
+    files: 0,
     claims: &[Claim {
         what: "run --rm",
         against: Some("runtime alone"),

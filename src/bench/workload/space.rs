@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Claim, Sampled, Workload};
+use super::held::{Claim, Held, Sampled};
 use crate::{
     bench::{Limit, Options, Unit, ground::Ground, tree},
     driver::DriverKind,
@@ -12,13 +12,15 @@ use crate::{
     units::Bytes,
 };
 
-pub(in crate::bench) const SPACE: Workload = Workload {
+pub(in crate::bench) const SPACE: Held = Held {
     name: "space",
     about: "bytes in the pool for a container just made, one with a small file written, and a layer of one small file: \
             by how much the pool's used space grows, and by the driver's usage",
+    tests: "This means that the writable layer is as small as possible.",
     unit: Unit::Bytes,
     drivers: &[DriverKind::Thin, DriverKind::Btrfs],
     needs: &[],
+    files: 0,
     claims: &[
         Claim { what: "created, by pool", against: None, limit: created },
         Claim { what: "created, by usage", against: None, limit: created },

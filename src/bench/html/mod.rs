@@ -1,0 +1,267 @@
+//! The report as one HTML file that needs nothing else: a verdict in words, a chart per measure with its numbers, method.
+//!
+//! Invariant: every number on the page is one of the report's `series`, and stands there in full as `data-median`.
+
+mod chart;
+mod verdict;
+
+use std::{
+    fmt::{self, Display, Write as _},
+    io,
+};
+
+use super::report::{About, Absent, Outcome, Report, Series};
+
+/// Text as it stands in HTML.
+struct Text<'a>(&'a str);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                other => f.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of one measure: a line per size or number that varies, a column per row.
+struct Panel<'a> {
+    what: &'a str,
+    ats: Vec<&'a str>,
+    rows: Vec<&'a str>,
+    series: Vec<&'a Series>,
+}
+
+impl<'a> Panel<'a> {
+    fn at(&self, row: &str, at: &str) -> Option<&'a Series> {
+        self.series.iter().find(|series| series.row == row && series.at == at).copied()
+    }
+}
+
+fn push_new<'a>(list: &mut Vec<&'a str>, name: &'a str) {
+    if !list.contains(&name) {
+        list.push(name);
+    }
+}
+
+impl Report {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn write_html(&self, mut out: impl io::Write) -> io::Result<()> {
+        let mut page = String::new();
+        self.page(&mut page).map_err(io::Error::other)?;
+        out.write_all(page.as_bytes())
+    }
+
+    fn page(&self, page: &mut String) -> fmt::Result {
+        write!(
+            page,
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
+             <title>Block-level against file-level copy-on-write</title>\n<style>\n{}{}</style>\n</head>\n<body>\n<main>\n",
+            include_str!("style.css"),
+            chart::style(&self.rows)
+        )?;
+        let machine = &self.machine;
+        writeln!(
+            page,
+            "<h1>Block-level against file-level copy-on-write</h1>\n<p class=\"where\">{}, Linux {}, {} × {}, disks on {}; \
+             scale {}, {} run{}{}</p>",
+            Text(&machine.date),
+            Text(&machine.kernel),
+            machine.processors,
+            Text(&machine.processor),
+            Text(&machine.filesystem),
+            self.scale,
+            self.runs,
+            if self.runs == 1 { "" } else { "s" },
+            if self.complete { "" } else { ", interrupted" }
+        )?;
+        verdict::write(page, self)?;
+        for workload in &self.workloads {
+            self.workload(page, workload)?;
+        }
+        self.claims(page)?;
+        self.method(page)?;
+        page.push_str("</main>\n</body>\n</html>\n");
+        Ok(())
+    }
+
+    fn panels(&self, workload: &str) -> Vec<Panel<'_>> {
+        let of_workload = || self.series.iter().filter(|series| series.workload == workload);
+        let mut whats = Vec::new();
+        of_workload().for_each(|series| push_new(&mut whats, &series.what));
+        let panel = |what| {
+            let series: Vec<_> = of_workload().filter(|series| series.what == what).collect();
+            let mut ats = Vec::new();
+            series.iter().for_each(|series| push_new(&mut ats, &series.at));
+            let names = self.rows.iter().map(|row| row.name);
+            let rows = names.filter(|name| series.iter().any(|series| series.row == *name)).collect();
+            Panel { what, ats, rows, series }
+        };
+        whats.into_iter().map(panel).collect()
+    }
+
+    fn workload(&self, page: &mut String, workload: &About) -> fmt::Result {
+        let panels = self.panels(workload.name);
+        let absent: Vec<_> = self.absent.iter().filter(|absent| absent.workload == workload.name).collect();
+        if panels.is_empty() && absent.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            page,
+            "<section id=\"{0}\">\n<h2>{0}</h2>\n<p>{1}</p>\n<blockquote>{2}</blockquote>",
+            workload.name,
+            Text(workload.about),
+            Text(workload.tests.unwrap_or_default())
+        )?;
+        page.push_str("<div class=\"panels\">\n");
+        for (number, panel) in panels.iter().enumerate() {
+            self.panel(page, &format!("chart-{}-{number}", workload.name), panel)?;
+        }
+        page.push_str("</div>\n");
+        self.absent(page, &absent)?;
+        page.push_str("</section>\n");
+        Ok(())
+    }
+
+    fn panel(&self, page: &mut String, id: &str, panel: &Panel<'_>) -> fmt::Result {
+        writeln!(page, "<figure id=\"{id}\">\n<figcaption>{}</figcaption>", Text(panel.what))?;
+        page.push_str(&chart::draw(panel, &self.rows).map_err(|_| fmt::Error)?);
+        page.push_str("<ul class=\"legend\">");
+        for row in &panel.rows {
+            write!(page, "<li class=\"r{}\">{}</li>", chart::place(&self.rows, row), Text(row))?;
+        }
+        page.push_str("</ul>\n<div class=\"scroll\"><table>\n<thead><tr><th></th>");
+        for at in &panel.ats {
+            write!(page, "<th scope=\"col\">{}</th>", Text(at))?;
+        }
+        page.push_str("</tr></thead>\n<tbody>\n");
+        for row in &panel.rows {
+            write!(page, "<tr><th scope=\"row\">{}</th>", Text(row))?;
+            for at in &panel.ats {
+                match panel.at(row, at) {
+                    Some(series) => cell(page, series)?,
+                    None => page.push_str("<td>–</td>"),
+                }
+            }
+            page.push_str("</tr>\n");
+        }
+        page.push_str("</tbody></table></div>\n</figure>\n");
+        Ok(())
+    }
+
+    fn absent(&self, page: &mut String, absent: &[&Absent]) -> fmt::Result {
+        if absent.is_empty() {
+            return Ok(());
+        }
+        page.push_str("<details><summary>Not measured, and why</summary><ul>\n");
+        for one in absent {
+            let verdict = if one.failed { "failed" } else { "not run" };
+            let parts = [one.row, &one.what, &one.at].into_iter().filter(|part| !part.is_empty());
+            let place = parts.collect::<Vec<_>>().join(", ");
+            writeln!(page, "<li>{}: {verdict}: {}</li>", Text(&place), Text(&one.reason))?;
+        }
+        page.push_str("</ul></details>\n");
+        Ok(())
+    }
+
+    fn claims(&self, page: &mut String) -> fmt::Result {
+        if self.claims.is_empty() {
+            return Ok(());
+        }
+        page.push_str(
+            "<section id=\"held\">\n<h2>What Lamina is held to</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>Workload</th>\
+             <th>Driver</th><th>Measured</th><th>Median</th><th>Against</th><th>Median</th><th>Ratio</th><th>Limit</th><th></th>\
+             </tr></thead>\n<tbody>\n",
+        );
+        for claim in &self.claims {
+            write!(page, "<tr><td>{}</td><td>{}</td><td>{}</td>", claim.workload, claim.driver, Text(claim.what))?;
+            let against = claim.against.unwrap_or_default();
+            let limit = claim.limit.map(|limit| limit.to_string()).unwrap_or_default();
+            match &claim.outcome {
+                Outcome::Measured { subject, base, ratio, met } => {
+                    let base = base.map(|base| claim.unit.show(base.median)).unwrap_or_default();
+                    let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+                    let met = met.map_or("", |met| if met { "met" } else { "missed" });
+                    let median = claim.unit.show(subject.median);
+                    let cells = [&median, against, &base, &ratio, &limit, met];
+                    cells.iter().try_for_each(|cell| write!(page, "<td>{}</td>", Text(cell)))?;
+                }
+                Outcome::NotRun { reason } | Outcome::Failed { reason } => {
+                    write!(page, "<td colspan=\"6\">{}</td>", Text(reason))?;
+                }
+            }
+            page.push_str("</tr>\n");
+        }
+        page.push_str("</tbody></table></div>\n</section>\n");
+        Ok(())
+    }
+
+    fn method(&self, page: &mut String) -> fmt::Result {
+        let machine = &self.machine;
+        page.push_str(
+            "<section id=\"method\">\n<h2>Method</h2>\n<p>Each row has a sparse file of the same size on the same disk, and on it a \
+             fresh pool or file system. Each run makes its containers anew and takes one sample of each measure. Within a run the \
+             rows take turns, and each run begins with another row; one run before warms up and is thrown away. Clocks are \
+             inside the process; where durability is claimed, <code>fsync</code> or <code>syncfs</code> is within the time; \
+             ‘cold’ means that the caches were dropped just before. Dots are medians, lines the quartiles; axes of values are \
+             logarithmic, and zero lies at their end. Outliers (samples farther from the quartiles than one and a half \
+             times their distance) are counted below the medians. Where a difference is called one, the quartiles of the \
+             two do not overlap.</p>\n<h3>Rows</h3>\n<dl>\n",
+        );
+        for row in &self.rows {
+            writeln!(
+                page,
+                "<dt class=\"r{}\">{}</dt><dd>{}</dd>",
+                chart::place(&self.rows, row.name),
+                row.name,
+                Text(row.about)
+            )?;
+        }
+        page.push_str("</dl>\n<h3>Machine</h3>\n<dl>\n");
+        let build = if machine.debug_build { " (debug build: its own part of the times means little)" } else { "" };
+        let facts = [
+            ("Lamina", format!("{}{build}", machine.lamina)),
+            ("Kernel", machine.kernel.clone()),
+            ("Processor", format!("{} × {}", machine.processors, machine.processor)),
+            ("Memory", super::Unit::Bytes.show(super::statistics::count(machine.memory))),
+            ("Load before", machine.load.to_string()),
+            ("Disks on", format!("{} ({})", machine.filesystem, machine.mount_options)),
+            ("Programs", machine.programs.join("; ")),
+        ];
+        for (name, fact) in &facts {
+            writeln!(page, "<dt>{name}</dt><dd>{}</dd>", Text(fact))?;
+        }
+        page.push_str("</dl>\n</section>\n");
+        Ok(())
+    }
+}
+
+fn cell(page: &mut String, series: &Series) -> fmt::Result {
+    let shown = |value| series.unit.show(value);
+    let summary = &series.summary;
+    let outliers = match series.outliers.len() {
+        0 => String::new(),
+        number => format!("; {number} of {} far out", summary.samples),
+    };
+    write!(
+        page,
+        "<td data-row=\"{}\" data-at=\"{}\" data-median=\"{}\"><b>{}</b><small>{} … {}{outliers}</small></td>",
+        Text(&series.row),
+        Text(&series.at),
+        summary.median,
+        shown(summary.median),
+        shown(summary.lower),
+        shown(summary.upper)
+    )
+}

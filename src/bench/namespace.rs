@@ -1,0 +1,20 @@
+//! A mount namespace of the benchmark's own.
+//!
+//! Invariant: what is mounted after [`enter`] is seen by this process and those that it starts, and by nobody else. So no
+//! container that somebody starts meanwhile takes a copy of these mounts with it, which would keep disks and pools
+//! busy until it ends; and if this process is killed, its mounts go with it.
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+use crate::error::{Act as _, Result};
+
+/// Takes the calling thread, which is to be the program's first, and all that it starts later into one.
+pub(super) fn enter() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).act(|| "make a mount namespace")?;
+    // What others unmount is unmounted here too, but nothing goes the other way.
+    let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).act(|| "keep mounts from going out of the namespace")
+}

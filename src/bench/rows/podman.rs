@@ -1,0 +1,167 @@
+//! podman, as the distribution packages it, with its storage on a disk like the others'.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{Row, Stage};
+use crate::{
+    bench::{
+        command::{other, output, succeed},
+        ground::Directory,
+    },
+    driver::DriverKind,
+    error::{Act as _, Error, Kind, Result},
+    fs::BlockFs,
+    program::{PODMAN, PRLIMIT, Program},
+    units::Bytes,
+};
+
+/// One of its storage drivers.
+#[derive(Debug)]
+pub(in crate::bench) struct Podman {
+    name: &'static str,
+    about: &'static str,
+    storage: &'static str,
+}
+
+/// With overlayfs.
+pub(in crate::bench) const PODMAN_OVERLAY: Podman =
+    Podman { name: "podman/overlay", about: "podman with its overlay driver, on ext4", storage: "overlay" };
+/// With copies.
+pub(in crate::bench) const PODMAN_VFS: Podman =
+    Podman { name: "podman/vfs", about: "podman with its vfs driver, on ext4", storage: "vfs" };
+
+impl Row for Podman {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn driver(&self) -> Option<DriverKind> {
+        None
+    }
+
+    fn is_usual(&self) -> bool {
+        false
+    }
+
+    fn is_peer(&self) -> bool {
+        true
+    }
+
+    fn usable(&self) -> Result<()> {
+        PODMAN.find().map(drop)
+    }
+
+    fn stage(&self, below: &Path, size: Bytes) -> Result<Box<dyn Stage>> {
+        let mut disk = Directory::new(below, &self.name.replace('/', "-"))?;
+        disk.add_disk(BlockFs::Ext4, size)?;
+        // It refuses a longer path there.
+        let stage = PodmanStage { storage: self.storage, state: Directory::new(Path::new("/run"), "podman")?, disk };
+        // Makes its database and directories, too.
+        succeed(stage.command(&["info"])?)
+            .map_err(|error| Error::with_source(Kind::Unsupported, "podman does not run here", error))?;
+        Ok(Box::new(stage))
+    }
+}
+
+#[derive(Debug)]
+struct PodmanStage {
+    storage: &'static str,
+    disk: Directory,
+    state: Directory,
+}
+
+impl PodmanStage {
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let (root, state) = (self.disk.path().join("pool/root"), self.state.path());
+        // It wants to raise the limit otherwise, which not everybody may.
+        let Program { name, .. } = PODMAN;
+        let mut command = other(PRLIMIT, &["--nofile=1024:1024", name])?;
+        command.arg("--root").arg(root).arg("--runroot").arg(state);
+        command.arg("--storage-driver").arg(self.storage).arg("--cgroup-manager=cgroupfs");
+        // What the machine's storage.conf says is about other drivers' options.
+        command.env("STORAGE_OPTS", "").args(arguments);
+        Ok(command)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String> {
+        output(self.command(arguments)?)
+    }
+}
+
+fn reference(name: &str) -> String {
+    format!("localhost/bench/{name}:latest")
+}
+
+impl Stage for PodmanStage {
+    fn import(&self, name: &str, tar: &mut (dyn Read + Send)) -> Result<()> {
+        let act = || format!("podman import of {name}");
+        let mut command = self.command(&["import", "--quiet", "-", &reference(name)])?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().act(act)?;
+        let sent = child.stdin.take().map_or(Ok(0), |mut to| io::copy(tar, &mut to));
+        let output = child.wait_with_output().act(act)?;
+        if output.status.success() {
+            return sent.map(drop).act(act);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Error::new(Kind::Io, format!("{}: {}", act(), said.trim())))
+    }
+
+    fn build(&self, _: &str, _: &str, _: &Path) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "builds of podman are not measured"))
+    }
+
+    fn create(&self, name: &str, image: &str) -> Result<()> {
+        self.run(&["create", "--network=none", "--name", name, &reference(image), "true"]).map(drop)
+    }
+
+    fn mount(&self, name: &str) -> Result<PathBuf> {
+        self.run(&["mount", name]).map(|said| PathBuf::from(said.trim()))
+    }
+
+    fn unmount(&self, name: &str) -> Result<()> {
+        self.run(&["unmount", name]).map(drop)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.run(&["rm", name]).map(drop)
+    }
+
+    fn changes(&self, name: &str) -> Result<usize> {
+        self.run(&["diff", name]).map(|said| said.lines().count())
+    }
+
+    fn commit(&self, name: &str, image: &str) -> Result<()> {
+        self.run(&["commit", "--quiet", name, &reference(image)]).map(drop)
+    }
+
+    fn remove_image(&self, name: &str) -> Result<()> {
+        self.run(&["rmi", &reference(name)]).map(drop)
+    }
+
+    fn used(&self) -> Result<Bytes> {
+        let pool = self.disk.path().join("pool");
+        let stat = rustix::fs::statvfs(&pool).act(|| format!("look at the file system of {}", pool.display()))?;
+        Ok(Bytes((stat.f_blocks - stat.f_bfree) * stat.f_frsize))
+    }
+
+    fn volume(&self) -> Result<PathBuf> {
+        let path = self.disk.path().join("pool/volumes");
+        fs::create_dir_all(&path).act(|| format!("make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// A run leaves a process behind that cleans up, and mounts its storage for that, some time after.
+    fn runner(&self, _: &str, _: &[&str]) -> Result<Command> {
+        Err(Error::new(Kind::Unsupported, "runs of podman are not measured"))
+    }
+}

@@ -1,0 +1,132 @@
+//! Bulk input and output with fio, in files of the image and in new ones.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{Across, How, Workload};
+use crate::{
+    bench::{
+        Unit,
+        rows::{Stage, inside, with_container},
+        samples::Samples,
+        scale::Scale,
+        tree,
+    },
+    error::{Error, Kind, Result},
+    program::{FIO, Program},
+    units::Bytes,
+};
+
+#[derive(Debug)]
+pub(in crate::bench) struct InputOutput;
+
+/// See the module's comment.
+pub(in crate::bench) const IO: InputOutput = InputOutput;
+
+impl Workload for InputOutput {
+    fn name(&self) -> &'static str {
+        "io"
+    }
+
+    fn about(&self) -> &'static str {
+        "fio reads and writes, in order by 1 MiB and at random by 4 KiB, with fsync at the end, in a file of the image, whose \
+         first write that is, and in a new file; its cache is empty before"
+    }
+
+    fn tests(&self) -> &'static str {
+        "Containers that write a lot of data will consume more space than containers that do not. … Note: for write-heavy \
+         applications, you should not store the data in the container."
+    }
+
+    fn needs(&self) -> &'static [Program] {
+        &[FIO]
+    }
+
+    fn how(&self) -> How<'_> {
+        How::Across(self)
+    }
+}
+
+/// What it is called, on what, the file, and fio's words for it: kind, block size, which part of the size is transferred.
+type Job = (&'static str, &'static str, &'static str, &'static str, &'static str, u64);
+
+const IMAGE: &str = "file of the image";
+const NEW: &str = "new file";
+
+const JOBS: [Job; 6] = [
+    ("read by 1 MiB", IMAGE, "read", "read", "1M", 1),
+    ("read by 4 KiB at random", IMAGE, "randread", "randread", "4k", 8),
+    ("write by 1 MiB", IMAGE, "write", "write", "1M", 1),
+    ("write by 4 KiB at random", IMAGE, "randwrite", "randwrite", "4k", 8),
+    ("write by 1 MiB", NEW, "new-write", "write", "1M", 1),
+    ("write by 4 KiB at random", NEW, "new-randwrite", "randwrite", "4k", 8),
+];
+
+impl Across for InputOutput {
+    fn room(&self, scale: &Scale) -> Bytes {
+        Bytes(scale.bulk.0 * 2 * JOBS.len() as u64)
+    }
+
+    fn cost(&self, scale: &Scale) -> f64 {
+        0.6 + super::seconds_for(scale.bulk, 0.02e9)
+    }
+
+    fn prepare(&self, stage: &dyn Stage, scale: &Scale) -> Result<()> {
+        let size = scale.bulk;
+        let mut tar = tree::stream(move |tar| {
+            let files = JOBS.iter().filter(|(_, at, ..)| *at == IMAGE);
+            files.into_iter().try_for_each(|(_, _, file, ..)| tree::add_noise(tar, Path::new(file), size))
+        })?;
+        stage.import("bulk", &mut tar)
+    }
+
+    fn run(&self, stage: &dyn Stage, scale: &Scale, _: usize, samples: &mut Samples) -> Result<()> {
+        with_container(stage, ("worker", "bulk"), || {
+            let rates = inside(stage, "worker", |root| fio(root, scale.bulk))?;
+            for ((what, at, ..), rate) in JOBS.into_iter().zip(rates) {
+                samples.add(what, at, Unit::BytesPerSecond, rate);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Bytes a second of each job, by fio's own clock. One process does all of them, one after the other: it takes a while to
+/// start.
+fn fio(root: &Path, size: Bytes) -> Result<Vec<f64>> {
+    let mut arguments = vec![
+        format!("--size={}", size.0),
+        "--ioengine=psync".to_owned(),
+        "--fallocate=none".to_owned(),
+        "--end_fsync=1".to_owned(),
+        "--invalidate=1".to_owned(),
+        "--randseed=1".to_owned(),
+        "--thread".to_owned(),
+        "--output-format=json".to_owned(),
+    ];
+    for (number, (.., file, rw, block, part)) in JOBS.into_iter().enumerate() {
+        arguments.extend([
+            format!("--name=job{number}"),
+            "--stonewall".to_owned(),
+            format!("--filename={}", root.join(file).display()),
+            format!("--rw={rw}"),
+            format!("--bs={block}"),
+            format!("--io_size={}", (size.0 / part).max(4096)),
+        ]);
+    }
+    let (succeeded, said) = FIO.run(&arguments)?;
+    let told = || Error::new(Kind::Io, format!("fio: {said}"));
+    if !succeeded {
+        return Err(told());
+    }
+    // A note may come before.
+    let json = said.find('{').map_or("", |at| &said[at..]);
+    let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
+    let report = values.next().ok_or_else(told)?.map_err(|_| told())?;
+    let rate = |(number, (.., rw, _, _)): (usize, (_, _, _, &str, _, _))| {
+        let side = if rw.ends_with("write") { "write" } else { "read" };
+        report["jobs"][number][side]["bw_bytes"].as_f64().filter(|rate| *rate > 0.0).ok_or_else(told)
+    };
+    JOBS.into_iter().enumerate().map(rate).collect()
+}
