@@ -26,11 +26,14 @@ use crate::{
     registry::server::{Layer, Server},
 };
 
+type Case = fn(&Host) -> Outcome;
+
+const CASES: [(&str, Case); 2] =
+    [("what_was_told_is_kept", what_was_told_is_kept), ("images_are_kept", images_are_kept)];
+
 pub fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn(&Host) -> Outcome); 2] =
-        [("what_was_told_is_kept", what_was_told_is_kept), ("images_are_kept", images_are_kept)];
     let of = |driver| {
-        cases.map(|(name, case)| {
+        CASES.map(|(name, case)| {
             Trial::ignorable_test(format!("power::{driver}::{name}"), move || with_flaky_host(driver, case))
         })
     };
