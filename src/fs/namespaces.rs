@@ -24,7 +24,7 @@ use super::mount_table::{MountEntry, parse_table};
 use crate::error::{Act as _, Result};
 
 /// How long others are waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A mount, and whose it is.
 #[derive(Debug)]

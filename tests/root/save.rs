@@ -97,6 +97,7 @@ pub fn tree(host: &Host, image: &str) -> Outcome<BTreeMap<Vec<u8>, String>> {
 pub fn commit_something(host: &Host) -> Outcome<String> {
     let base = Tarball::default().dir("etc").file("etc/old", "old").file("etc/same", "same").file("gone", "gone");
     let base = base.dir("away").file("away/inside", "x").symlink("link", "etc/old").hard_link("hard", "etc/same");
+    let base = base.dir("kept").file("kept/one", "one").file("kept/two", "two");
     fs::write(host.file("base.tar"), base.end())?;
     host.ok(&["import", &path(host, "base.tar"), "base:1"])?;
     host.ok(&["create", "--name", "box", "base:1"])?;
@@ -108,6 +109,10 @@ pub fn commit_something(host: &Host) -> Outcome<String> {
     fs::create_dir_all(root.join("deep/er"))?;
     fs::write(root.join("deep/er/file"), "deep")?;
     fs::hard_link(root.join("big"), root.join("deep/big"))?;
+    // Further names of files that did not change, of which one had two before.
+    fs::hard_link(root.join("kept/one"), root.join("kept/other"))?;
+    fs::hard_link(root.join("kept/two"), root.join("deep/two"))?;
+    fs::hard_link(root.join("etc/same"), root.join("third"))?;
     std::os::unix::fs::symlink("nowhere", root.join("broken"))?;
     std::os::unix::fs::lchown(root.join("deep"), Some(1000), Some(3_000_000))?;
     everything::put_everything(&root)?;

@@ -5,6 +5,7 @@
 //! members); unpacked onto a copy of the parent, the archive gives the child.
 
 mod header;
+mod links;
 mod tree;
 
 use std::{
@@ -20,7 +21,7 @@ use rustix::{
     io::Errno,
 };
 
-use self::header::Entry;
+use self::{header::Entry, links::Links};
 pub(crate) use self::header::{Entry as Header, padding};
 pub use self::tree::{Owners, TreePacker};
 use super::{shown, xattr::is_content};
@@ -57,7 +58,8 @@ pub fn pack<'c>(
 ) -> Result<Packed> {
     let out = Hashing::new(out);
     let mut packer = Packer { root, out, parent: None, links: HashMap::new(), size: 0, buffer: vec![0; BUFFER] };
-    for change in changes {
+    let (changes, mut more) = (changes.into_iter().collect(), Vec::new());
+    for change in packer.with_other_names(changes, &mut more)? {
         interrupt::check()?;
         packer.change(change).act(|| format!("pack {}", shown(change.path.as_os_str().as_bytes())))?;
     }
@@ -77,11 +79,31 @@ struct Packer<'a, W> {
     buffer: Vec<u8>,
 }
 
+/// A path's directory and its name there.
+fn parted(path: &[u8]) -> (&[u8], &[u8]) {
+    let cut = path.iter().rposition(|byte| *byte == b'/');
+    cut.map_or((&b""[..], path), |cut| (&path[..cut], &path[cut + 1..]))
+}
+
 impl<W: Write> Packer<'_, W> {
+    /// The changes, and the other names of the files among them.
+    fn with_other_names<'c>(&mut self, changes: Vec<&'c Change>, more: &'c mut Vec<Change>) -> Result<Vec<&'c Change>> {
+        let mut links = Links::default();
+        for change in changes.iter().filter(|change| change.kind != ChangeKind::Deleted) {
+            let path = change.path.as_os_str().as_bytes();
+            let (parent, name) = parted(path);
+            let stat = self.enter(parent).and_then(|()| {
+                let Some((_, parent)) = &self.parent else { return Err(Errno::NOENT) };
+                fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            });
+            links.name(&stat.act(|| format!("look at {}", shown(path)))?);
+        }
+        links.complete(self.root, changes, more)
+    }
+
     fn change(&mut self, change: &Change) -> Result<()> {
         let path = change.path.as_os_str().as_bytes();
-        let cut = path.iter().rposition(|byte| *byte == b'/');
-        let (parent, name) = cut.map_or((&b""[..], path), |cut| (&path[..cut], &path[cut + 1..]));
+        let (parent, name) = parted(path);
         let deleted = change.kind == ChangeKind::Deleted;
         match self.enter(parent) {
             // The directory that held it made way for something else, and took it along.
@@ -93,7 +115,7 @@ impl<W: Write> Packer<'_, W> {
         }
         if deleted {
             let mut whiteout = parent.to_vec();
-            if cut.is_some() {
+            if !parent.is_empty() {
                 whiteout.push(b'/');
             }
             whiteout.extend_from_slice(b".wh.");
