@@ -246,7 +246,7 @@ impl Build<'_> {
     /// An image of this store, or of a registry.
     pub(super) fn image(&self, name: &str) -> Result<Image> {
         loop {
-            let found = match (Catalog::new(self.store).find(name), name.parse()) {
+            let found = match (Catalog::new(self.store).find_spelled_out(name), name.parse()) {
                 (Err(missing), Ok(reference)) if missing.kind() == Kind::NotFound => {
                     let got = self.options.source.get(self.store, &reference);
                     got.map_err(|error| error.within(format!("{missing}; pull it")))

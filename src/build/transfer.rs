@@ -181,8 +181,21 @@ impl Build<'_> {
     fn config_of(&self, name: &str, before: usize) -> Result<Config> {
         Ok(match self.stage_named(name, before) {
             Some(stage) => self.stage(stage)?.config().clone(),
-            None => self.image(name)?.config,
+            None if name.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let what = format!("no stage {name}: there are {before} before this one, numbered from 0");
+                return Err(Error::new(Kind::NotFound, what));
+            }
+            None => self.image(name).map_err(|error| self.explain(error, name, before))?.config,
         })
+    }
+
+    fn explain(&self, error: Error, name: &str, before: usize) -> Error {
+        let lower = name.to_lowercase();
+        let mut later = self.dockerfile().stages.iter().skip(before);
+        match later.any(|stage| stage.name.as_deref() == Some(lower.as_str())) {
+            true => error.within(format!("stage '{name}' does not come before this one, and no image has that name")),
+            false => error,
+        }
     }
 
     /// What the files of a stage or an image are known by.

@@ -170,6 +170,19 @@ impl<'store> Catalog<'store> {
     /// # Errors
     /// `NotFound`; `Invalid` if a beginning fits several images.
     pub fn find(&self, name: &str) -> Result<Image> {
+        self.find_with(name, 1)
+    }
+
+    /// As [`Catalog::find`], but the beginning of an ID has at least the 12 digits that listings print: a shorter one is a
+    /// word to whoever writes a file, and what it leads to would depend on what else is here.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn find_spelled_out(&self, name: &str) -> Result<Image> {
+        self.find_with(name, 12)
+    }
+
+    fn find_with(&self, name: &str, shortest: usize) -> Result<Image> {
         // A full ID is always the ID, whatever somebody has called an image.
         if let Ok(id) = name.parse::<ImageId>()
             && let Ok(image) = self.by_id(id)
@@ -185,7 +198,8 @@ impl<'store> Catalog<'store> {
             return self.by_id(id);
         }
         let prefix = name.strip_prefix("sha256:").unwrap_or(name);
-        let hexadecimal = !prefix.is_empty() && prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let hexadecimal =
+            prefix.len() >= shortest && prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let ids = if hexadecimal { self.ids_starting(prefix)? } else { Vec::new() };
         match ids.as_slice() {
             [id] => self.by_id(*id),

@@ -21,9 +21,9 @@ use rustix::{
     io::Errno,
 };
 
-use self::{header::Entry, links::Links};
 pub(crate) use self::header::{Entry as Header, padding};
 pub use self::tree::{Owners, TreePacker};
+use self::{header::Entry, links::Links};
 use super::{shown, xattr::is_content};
 use crate::{
     driver::{Change, ChangeKind},

@@ -22,7 +22,9 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
         ("FROM base\nUSER nobody-there\nRUN true\n", "no user 'nobody-there' in /etc/passwd of the image"),
         ("FROM 127.0.0.1:1/none\n", "Dockerfile:1:1: no such image: 127.0.0.1:1/none; pull it: reach registry"),
         ("FROM base AS one\nCOPY --from=one /x /\n", "takes from itself"),
+        ("FROM base\nCOPY --from=later /x /\nFROM base AS later\n", "stage 'later' does not come before this one"),
         ("FROM base\nCOPY --from=later /x /\nFROM base AS later\n", "no such image: later"),
+        ("FROM base\nCOPY --from=7 /x /\n", "Dockerfile:2:1: no stage 7: there are 0 before this one"),
         ("FROM base\nCOPY --chmod=99 Dockerfile /\n", "it is neither an octal mode"),
         ("FROM base\nEXPOSE eighty\n", "invalid containerPort: eighty"),
         ("FROM base\nSTOPSIGNAL FOO\n", "Dockerfile:2:1: invalid signal: FOO"),
@@ -41,6 +43,14 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
     }
     context(host, "FROM base\nRUN echo told; exit 3\n", &[])?;
     expect!(build(host, &[])?.err.contains("told\n"), "what the command said is shown");
+    // A word is not the beginning of some image's ID; what listings print is.
+    let ids = host.ok(&["images", "-q"])?;
+    let id = ids.lines().next().unwrap_or_default();
+    context(host, &format!("FROM {}\n", &id[..6]), &[])?;
+    expect!(build(host, &[])?.err.contains("no such image"), "{id}");
+    context(host, &format!("FROM {id}\n"), &[])?;
+    let said = build(host, &[])?;
+    expect!(said.code == Some(0), "{said:?}");
     let said = host.run(&["build", "/does/not/exist"])?;
     expect!(said.code == Some(1) && said.err.contains("/does/not/exist"), "{said:?}");
     context(host, "FROM base\n", &[])?;
