@@ -165,7 +165,7 @@ impl<'a> Job<'a> {
         }
         let hidden = self.build.store.layout().mounts();
         let root = mounted.root().try_clone_to_owned().act(|| "open the root file system")?;
-        let look = || draft.look_ahead(root.as_fd(), ROOM);
+        let look = || draft.look_ahead(root.as_fd(), &file_system, ROOM);
         let exit = runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden, &look)?;
         drop((root, caches, kept.held));
         if exit.code != 0 {

@@ -28,5 +28,5 @@ pub use namespaces::{Sighting, holders, lasting_mounts, mounts_everywhere};
 pub use remove::remove_tree;
 pub use scope::{Scope, Spot};
 pub use sparing::{SparingFile, spare};
-pub use usage::{allocated, apparent, apparent_tree, free_space, unwritten};
+pub use usage::{Unwritten, allocated, apparent, apparent_tree, free_space, unwritten, unwritten_of_all};
 pub use whole::WholeFile;
