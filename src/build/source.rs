@@ -78,6 +78,15 @@ impl Kept {
     }
 }
 
+/// A directory that comes with a match.
+#[derive(Debug)]
+pub(super) struct KeptDirectory {
+    /// Where it goes below the destination.
+    pub(super) below: PathBuf,
+    pub(super) stat: Stat,
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
 /// What was read of a match.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
@@ -115,25 +124,35 @@ impl Source<'_> {
     /// As [`Source::find`].
     pub(super) fn find_with_parents(&self, pattern: &str) -> Result<Vec<Match>> {
         let (pivot, below) = pattern.split_once("/./").unwrap_or(("", pattern));
-        let pivot: PathBuf = clean(pivot, &self.name)?.iter().map(|part| OsStr::from_bytes(part)).collect();
-        let whole = format!("{}/{below}", pivot.to_string_lossy());
+        if pivot.contains("**") {
+            let what = format!("'{pattern}': before '/./', where a path is cut, '**' cannot stand for any directories");
+            return Err(Error::new(Kind::Invalid, what));
+        }
+        // Each of its parts finds one name.
+        let cut = clean(pivot, &self.name)?.len();
+        let within = if cut == 0 { self.name.clone() } else { format!("'{pivot}' of {}", self.name) };
+        clean(below, &within)?;
+        let whole = format!("{pivot}/{below}");
         let paths = if below.contains("**") { self.tree_paths(&whole)? } else { self.paths(&whole)? };
         if paths.is_empty() && !has_magic(pattern.as_bytes()) {
             return Err(self.missing(pattern));
         }
         let found = paths.iter().map(|path| {
-            let below = path.strip_prefix(&pivot).unwrap_or(path).to_owned();
-            Ok(Match { kept: Some(Kept { pivot: pivot.clone(), below }), ..self.at(path)? })
+            let (pivot, below) = (path.iter().take(cut).collect(), path.iter().skip(cut).collect());
+            Ok(Match { kept: Some(Kept { pivot, below }), ..self.at(path)? })
         });
         found.collect()
     }
 
     /// The directories that come with a match, from above, and what they are.
-    pub(super) fn kept_directories(&self, found: &Match) -> Result<Vec<(PathBuf, Stat)>> {
+    pub(super) fn kept_directories(&self, found: &Match) -> Result<Vec<KeptDirectory>> {
         let Some(Kept { pivot, below }) = &found.kept else { return Ok(Vec::new()) };
         let above: Vec<&Path> = below.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
-        let stat = |above: &Path| Ok((above.to_owned(), self.stat(&pivot.join(above))?));
-        above.into_iter().rev().map(stat).collect()
+        let look = |above: &Path| {
+            let path = pivot.join(above);
+            Ok(KeptDirectory { below: above.to_owned(), stat: self.stat(&path)?, xattrs: self.xattrs(&path)? })
+        };
+        above.into_iter().rev().map(look).collect()
     }
 
     fn missing(&self, pattern: &str) -> Error {
@@ -378,7 +397,32 @@ fn is_directory(fd: &OwnedFd) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use std::{fs, os::fd::AsFd as _, path::Path};
+
+    use super::{Source, clean};
+
+    #[test]
+    fn what_is_kept_begins_behind_a_pattern_too() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in ["a1/d", "a2/d", "b/d"] {
+            fs::create_dir_all(directory.path().join(path)).unwrap();
+            fs::write(directory.path().join(path).join("x"), path).unwrap();
+        }
+        let root = fs::File::open(directory.path()).unwrap();
+        let name = "the build context".to_owned();
+        let source = Source { root: root.as_fd(), ignore: None, keeps_owners: false, name };
+        let found = source.find_with_parents("./a*/./d/x").unwrap();
+        assert_eq!(found.iter().map(|found| &*found.path).collect::<Vec<_>>(), ["a1/d/x", "a2/d/x"].map(Path::new));
+        for found in &found {
+            assert_eq!(found.kept.as_ref().unwrap().path(), Path::new("d/x"));
+            let kept = source.kept_directories(found).unwrap();
+            assert_eq!(kept.iter().map(|kept| &*kept.below).collect::<Vec<_>>(), [Path::new("d")]);
+        }
+        for (pattern, words) in [("**/./x", "'**/./x': before '/./'"), ("a1/./../b/d", "out of 'a1' of the build")] {
+            let error = source.find_with_parents(pattern).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
 
     #[test]
     fn paths_are_cleaned_and_stay_inside() {
