@@ -236,7 +236,7 @@ mod tests {
         thread,
     };
 
-    use super::{directory, prune, summary};
+    use super::{Making, directory, prune, summary};
     use crate::{
         build::dockerfile::{RunMount, Sharing},
         error::{Error, Kind},
@@ -298,19 +298,21 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_being_made_may_be_pruned_meanwhile() {
+    fn one_that_is_being_made_may_be_looked_at_and_pruned() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path()).unwrap();
-        let nothing = |_: &RunMount, _: BorrowedFd<'_>| Err(Error::new(Kind::Io, "nothing is to be put into these"));
+        fs::create_dir_all(layout.build_caches()).unwrap();
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    prune(&layout).unwrap();
-                }
-            });
-            let made =
-                (0..200).try_for_each(|_| super::take(&layout, &[cache("a", Sharing::Locked)], &nothing).map(drop));
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        summary(&layout).unwrap();
+                        prune(&layout).unwrap();
+                    }
+                });
+            }
+            let made = (0..5000).try_for_each(|_| Making::new(&layout.build_caches()).map(drop));
             done.store(true, Ordering::Relaxed);
             made.unwrap();
         });
