@@ -87,13 +87,13 @@ pub fn check() -> Result<()> {
     if asked() { Err(interrupted()) } else { Ok(()) }
 }
 
-/// Waits for the lock of an open file (flock(2)) that other processes take for as long as one act.
+/// Waits for the lock of an open file (flock(2)), shared or exclusive as `operation` says.
 ///
 /// # Errors
 /// `Interrupted` after a signal; the kernel's reason.
-pub fn wait_for_lock(file: impl AsFd) -> Result<()> {
+pub fn wait_for_lock(file: impl AsFd, operation: FlockOperation) -> Result<()> {
     loop {
-        match flock(&file, FlockOperation::LockExclusive) {
+        match flock(&file, operation) {
             Err(Errno::INTR) => check()?,
             locked => return locked.act(|| "wait for its lock"),
         }

@@ -6,7 +6,6 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use bzip2::bufread::MultiBzDecoder;
-use flate2::bufread::MultiGzDecoder;
 use liblzma::{
     bufread::XzDecoder,
     stream::{CONCATENATED, Stream},
@@ -14,14 +13,17 @@ use liblzma::{
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    image::{compression::Decoder, tar::is_header},
+    image::{
+        compression::{Compression, Decoder, decode_within},
+        tar::is_header,
+    },
 };
 
 /// `xz -9` needs 65 MiB, and no preset more.
 const XZ_MEMORY: u64 = 100 << 20;
 
-/// The window of `zstd --ultra -22`; `--long` goes beyond.
-const ZSTD_WINDOW_LOG: u32 = 27;
+/// 64 MiB, the window of `zstd --ultra -21`. `--ultra -22` and `--long` go beyond, for files larger than that.
+const ZSTD_WINDOW_LOG: u32 = 26;
 
 /// Whether `input`, called `name` in errors, is a tar: decoded, it begins with a tar's header.
 ///
@@ -49,20 +51,17 @@ pub(super) fn decoded<'a>(input: impl Read + Send + 'a) -> Result<Box<dyn Read +
     // A regular file gives all that fits.
     let start = input.fill_buf().act(|| "read the archive's first bytes")?;
     Ok(match start {
-        [0x1f, 0x8b, ..] => Box::new(Decoder::new(MultiGzDecoder::new(input), "gzip")),
         [b'B', b'Z', b'h', ..] => Box::new(Decoder::new(MultiBzDecoder::new(input), "bzip2")),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
             let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)
                 .map_err(|error| Error::with_source(Kind::Io, "start the xz decoder", io::Error::from(error)))?;
             Box::new(Decoder::new(XzDecoder::new_stream(input, stream), "xz"))
         }
-        // A frame, or a skippable frame before one (RFC 8878, 3.1).
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(input).act(|| "start the zstd decoder")?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).act(|| "limit the zstd decoder's memory")?;
-            Box::new(Decoder::new(decoder, "zstd"))
+        start => {
+            // What is known and cannot be decoded, as lz4, is a file like any other.
+            let compression = Compression::sniff(start).unwrap_or(Compression::None);
+            decode_within(compression, input, ZSTD_WINDOW_LOG)?
         }
-        _ => Box::new(input),
     })
 }
 
@@ -101,6 +100,15 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn zstd(data: &[u8], window_log: u32) -> Vec<u8> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        encoder.write_all(data).unwrap();
+        // Before its length is known, so that the frame asks for the whole window.
+        encoder.flush().unwrap();
+        encoder.finish().unwrap()
+    }
+
     fn bzip2(data: &[u8]) -> Vec<u8> {
         let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
         encoder.write_all(data).unwrap();
@@ -127,7 +135,7 @@ mod tests {
 
     #[test]
     fn only_a_tar_is_an_archive() {
-        for archive in [tar(), xz(&tar(), 1 << 20), bzip2(&tar()), zstd::encode_all(&tar()[..], 1).unwrap()] {
+        for archive in [tar(), xz(&tar(), 1 << 20), bzip2(&tar()), zstd(&tar(), 26)] {
             assert!(is_archive(&archive[..], "x").unwrap());
             let cut = archive.len().min(20);
             assert!(!is_archive(&archive[..cut], "x").unwrap());
@@ -137,7 +145,9 @@ mod tests {
             assert!(!is_archive(&other[..], "x").unwrap());
         }
         // Memory for it would be the file's to choose: it is neither unpacked nor taken for something else.
-        let error = is_archive(&xz(&tar(), 200 << 20)[..], "big.tar.xz").unwrap_err().to_string();
-        assert!(error.contains("big.tar.xz: decoding it takes too much memory"), "{error}");
+        for large in [xz(&tar(), 200 << 20), zstd(&tar(), 27)] {
+            let error = is_archive(&large[..], "big.tar").unwrap_err().to_string();
+            assert!(error.contains("big.tar: decoding it takes too much memory"), "{error}");
+        }
     }
 }

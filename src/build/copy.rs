@@ -18,7 +18,7 @@ use super::{
     fingerprint::Fingerprint,
     ignore::Ignore,
     permissions::Permissions,
-    source::{Entry, Match, Source},
+    source::{Entry, KeptDirectory, Match, Source},
     target::{Resolved, resolve},
 };
 use crate::{
@@ -178,10 +178,11 @@ impl<W: Write> Sender<'_, W> {
 
     /// Makes the directories that a match keeps, as the source has them.
     fn kept_directories(&mut self, found: &Match, target: &Path) -> Result<()> {
-        for (below, stat) in self.source.kept_directories(found)? {
+        for KeptDirectory { below, stat, xattrs } in self.source.kept_directories(found)? {
             let path = target.join(&below);
             self.directories_above(&path)?;
             let mut header = Header::new(path.as_os_str().as_bytes().to_vec(), &stat, FileType::Directory)?;
+            header.xattrs = xattrs;
             if !self.source.keeps_owners {
                 header.set_owner((0, 0));
             }

@@ -5,7 +5,7 @@
 use rustix::fs::{FileType, major, minor};
 use sha2::{Digest as _, Sha256};
 
-use super::source::{Entry, Match, Source};
+use super::source::{Entry, KeptDirectory, Match, Source};
 use crate::{error::Result, id::Digest};
 
 /// See the module's comment.
@@ -23,8 +23,9 @@ impl Fingerprint {
     pub(super) fn new(source: &Source<'_>, found: &Match) -> Result<Self> {
         let mut print = Self { hasher: Sha256::new(), keeps_owners: source.keeps_owners };
         print.field(&found.name);
-        for (below, stat) in source.kept_directories(found)? {
+        for KeptDirectory { below, stat, xattrs } in source.kept_directories(found)? {
             print.entry(&Entry { path: &below, below: &below, stat: &stat });
+            print.xattrs(&xattrs);
         }
         Ok(print)
     }

@@ -8,7 +8,7 @@ use super::{Build, cache::StepKey, settings::Settings};
 use crate::{
     driver::{Access, ChangeKind},
     error::{Act as _, Result},
-    fs::{Mounted, locate},
+    fs::{FileSystem, Mounted, locate},
     id::ChainId,
     image::{
         catalog::Image,
@@ -43,12 +43,12 @@ impl Draft<'_> {
         Filling::of(self.held, mounted)
     }
 
-    /// Sees to it, while a command writes below `root`, that half of `room` more fits, and that the disk below the pool
+    /// Sees to it, while a command writes below `root` of `file_system`, that half of `room` more fits, and that the disk below the pool
     /// does not end. Tells when to look again.
     ///
     /// # Errors
     /// `Full`, upon which the command must end; the driver's.
-    pub(super) fn look_ahead(&self, root: BorrowedFd<'_>, room: Bytes) -> Result<Duration> {
+    pub(super) fn look_ahead(&self, root: BorrowedFd<'_>, file_system: &FileSystem, room: Bytes) -> Result<Duration> {
         let store = self.build.store;
         if !self.is_warned.get()
             && let Err(error) = store.driver().reserve(self.held.volume(), root, Bytes(room.0 / 2))
@@ -57,7 +57,7 @@ impl Draft<'_> {
             self.is_warned.set(true);
             tracing::warn!("{error}");
         }
-        store.watch_below(root)
+        store.watch_below(root, file_system)
     }
 }
 

@@ -113,7 +113,6 @@ pub(crate) struct Build<'a> {
     store: &'a Store,
     options: &'a Options,
     context: BorrowedFd<'a>,
-    context_path: &'a Path,
     started: Timestamp,
     /// The images that it goes on from.
     images: HeldImages,
@@ -133,10 +132,9 @@ pub fn build(store: &Store, options: &Options, context: &Path, events: &mut dyn 
         return Err(Error::new(Kind::Invalid, format!("{}: it is not a directory", act())));
     }
     let started = options.epoch.unwrap_or_else(Timestamp::now);
-    let path = context.canonicalize().act(act)?;
     let context = directory.as_fd();
     let images = store.held_images()?;
-    let mut build = Build { store, options, context, context_path: &path, started, images, done: BTreeMap::new() };
+    let mut build = Build { store, options, context, started, images, done: BTreeMap::new() };
     let target = build.target()?;
     let needed = build.needed(target)?;
     let count = needed.iter().map(|index| 1 + options.dockerfile.stages[*index].steps.len()).sum();

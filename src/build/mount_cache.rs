@@ -10,20 +10,20 @@ use std::{
     io,
     os::{
         fd::{AsFd as _, BorrowedFd},
-        unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+        unix::fs::{PermissionsExt as _, chown},
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{FlockOperation, Stat, flock},
+    fs::{CWD, FlockOperation, RenameFlags, Stat, flock, renameat_with},
     io::Errno,
 };
 
 use super::dockerfile::{RunMount, Sharing};
 use crate::{
     error::{Act as _, Result},
-    fs::{allocated, remove_tree},
+    fs::{FileSystem, allocated, is_at, remove_tree},
     id::{CacheId, Digest},
     interrupt,
     store::Layout,
@@ -84,15 +84,10 @@ fn lock(path: &Path, operation: FlockOperation, mount: &RunMount, fill: &Fill<'_
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file.act(act)?,
         };
-        match flock(&file, operation) {
-            Err(Errno::INTR) => interrupt::check()?,
-            locked => {
-                locked.act(act)?;
-                // It may have been pruned since it was opened.
-                if is_at(&file, path) {
-                    return Ok(file);
-                }
-            }
+        interrupt::wait_for_lock(&file, operation).act(act)?;
+        // It may have been pruned since it was opened.
+        if is_at(&file, path) {
+            return Ok(file);
         }
     }
 }
@@ -106,7 +101,7 @@ fn make(path: &Path, mount: &RunMount, fill: &Fill<'_>) -> Result<()> {
     let act = || format!("make a directory in {}", above.display());
     fs::create_dir_all(above).act(act)?;
     // It gets its name with all that belongs to it. If another build is faster, that one's is as good.
-    let new = Making::new(above.join(format!("{GOING}{}", CacheId::random()))).act(act)?;
+    let new = Making::new(above).act(act)?;
     let mut own = (mode.unwrap_or(0o755), *uid, *gid);
     if from.is_some() {
         let source = fill(mount, new.directory.as_fd())?;
@@ -114,8 +109,13 @@ fn make(path: &Path, mount: &RunMount, fill: &Fill<'_>) -> Result<()> {
     }
     chown(&new.path, own.1, own.2).act(act)?;
     fs::set_permissions(&new.path, Permissions::from_mode(own.0)).act(act)?;
-    match fs::rename(&new.path, path) {
-        Err(_) if path.exists() => Ok(()),
+    if from.is_some() {
+        // It is never filled again, so it must not lose its files to a power cut.
+        FileSystem::at(&new.path)?.write_out().act(act)?;
+    }
+    // An empty one would be replaced by a plain rename(2).
+    match renameat_with(CWD, &new.path, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Ok(()),
         renamed => renamed.act(act),
     }
 }
@@ -130,11 +130,21 @@ struct Making {
 }
 
 impl Making {
-    fn new(path: PathBuf) -> io::Result<Self> {
-        fs::create_dir(&path)?;
-        let directory = File::open(&path)?;
-        flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, directory })
+    fn new(above: &Path) -> Result<Self> {
+        loop {
+            let path = above.join(format!("{GOING}{}", CacheId::random()));
+            let act = || format!("make {}", path.display());
+            fs::create_dir(&path).act(act)?;
+            let directory = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                directory => directory.act(act)?,
+            };
+            interrupt::wait_for_lock(&directory, FlockOperation::LockExclusive).act(act)?;
+            // Before it was locked it looked like what a killed command left, which is pruned.
+            if is_at(&directory, &path) {
+                return Ok(Self { path, directory });
+            }
+        }
     }
 }
 
@@ -148,11 +158,6 @@ impl Drop for Making {
             tracing::warn!("remove {}: {error}; 'lamina builder prune' tries again", self.path.display());
         }
     }
-}
-
-fn is_at(file: &File, path: &Path) -> bool {
-    let of = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(ours), Ok(there)) if of(&ours) == of(&there))
 }
 
 /// What there is of them.
@@ -223,9 +228,15 @@ fn each(layout: &Layout, mut visit: impl FnMut(&Path, &File) -> Result<()>) -> R
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::BorrowedFd;
+    use std::{
+        cell::RefCell,
+        fs,
+        os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
 
-    use super::{directory, prune, summary};
+    use super::{Making, directory, prune, summary};
     use crate::{
         build::dockerfile::{RunMount, Sharing},
         error::{Error, Kind},
@@ -262,5 +273,48 @@ mod tests {
         // It is made anew.
         take(&layout, &both).unwrap();
         assert!(directory(&layout, "a").is_dir());
+    }
+
+    #[test]
+    fn the_first_of_two_that_make_one_wins() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path()).unwrap();
+        let nothing = |_: &RunMount, _: BorrowedFd<'_>| Err(Error::new(Kind::Io, "nothing is to be put into these"));
+        let mut slow = cache("a", Sharing::Shared);
+        if let RunMount::Cache { from, .. } = &mut slow {
+            *from = Some("base".to_owned());
+        }
+        // While one fills it, another makes it, empty.
+        let faster = RefCell::new(None);
+        let fill = |_: &RunMount, made: BorrowedFd<'_>| {
+            let used = super::take(&layout, &[cache("a", Sharing::Shared)], &nothing)?;
+            *faster.borrow_mut() = Some((used, fs::metadata(directory(&layout, "a")).unwrap().ino()));
+            Ok(rustix::fs::fstat(made).unwrap())
+        };
+        super::take(&layout, &[slow], &fill).unwrap();
+        let (_used, inode) = faster.into_inner().unwrap();
+        assert_eq!(fs::metadata(directory(&layout, "a")).unwrap().ino(), inode);
+        assert_eq!(summary(&layout).unwrap().total, 1);
+    }
+
+    #[test]
+    fn one_that_is_being_made_may_be_looked_at_and_pruned() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path()).unwrap();
+        fs::create_dir_all(layout.build_caches()).unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        summary(&layout).unwrap();
+                        prune(&layout).unwrap();
+                    }
+                });
+            }
+            let made = (0..5000).try_for_each(|_| Making::new(&layout.build_caches()).map(drop));
+            done.store(true, Ordering::Relaxed);
+            made.unwrap();
+        });
     }
 }

@@ -102,11 +102,16 @@ impl Build<'_> {
     fn mounted_digest(&self, mounts: &[RunMount], stage: usize) -> Result<Vec<String>> {
         let mut digests = Vec::new();
         for mount in mounts {
-            if let RunMount::Bind { from, source, .. } = mount {
-                let path = source.as_deref().unwrap_or(".");
-                let digest = self.with_source(from.as_deref(), stage, |tree| tree.digest_at(path))?;
-                digests.push(digest.to_string());
-            }
+            let RunMount::Bind { from, source, .. } = mount else { continue };
+            let path = source.as_deref().unwrap_or(".");
+            digests.push(match from {
+                None => self.with_source(None, stage, |tree| tree.digest_at(path))?.to_string(),
+                // Its layers are known by their digests, and need not be read.
+                Some(name) => {
+                    let chain = self.chain_of(name, stage)?.map(|chain| chain.to_string());
+                    format!("{} {path}", chain.unwrap_or_default())
+                }
+            });
         }
         Ok(digests)
     }
@@ -165,7 +170,7 @@ impl<'a> Job<'a> {
         }
         let hidden = self.build.store.layout().mounts();
         let root = mounted.root().try_clone_to_owned().act(|| "open the root file system")?;
-        let look = || draft.look_ahead(root.as_fd(), ROOM);
+        let look = || draft.look_ahead(root.as_fd(), &file_system, ROOM);
         let exit = runtime::run(runtime, (mounted, kept.trees), &command, &place, &hidden, &look)?;
         drop((root, caches, kept.held));
         if exit.code != 0 {
@@ -224,10 +229,12 @@ impl<'a> Job<'a> {
                     None if *read_only && self.build.options.ignore.is_empty() => {
                         let inner = resolve(self.build.context, &source)?;
                         refuse_missing(&inner, &source)?;
+                        // Held, since a path would be followed again, by root, while its owner can put links there.
+                        kept.trees.push((Mounted::part(self.build.context, &source)?, point.to_owned()));
                         // With what is mounted in it, which would be written through a mount that is read-only alone.
                         let options = ["rbind", "rro", "rnosuid", "rnodev"].map(str::to_owned).to_vec();
-                        let source = self.build.context_path.join(inner.path);
-                        return Ok(Mount { target: inside(target), kind: MountKind::Bind, source, options });
+                        let (target, source) = (inside(target), point.to_owned());
+                        return Ok(Mount { target, kind: MountKind::Bind, source, options });
                     }
                     from => {
                         let tree = match from {

@@ -78,6 +78,15 @@ impl Kept {
     }
 }
 
+/// A directory that comes with a match.
+#[derive(Debug)]
+pub(super) struct KeptDirectory {
+    /// Where it goes below the destination.
+    pub(super) below: PathBuf,
+    pub(super) stat: Stat,
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
 /// What was read of a match.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
@@ -115,25 +124,35 @@ impl Source<'_> {
     /// As [`Source::find`].
     pub(super) fn find_with_parents(&self, pattern: &str) -> Result<Vec<Match>> {
         let (pivot, below) = pattern.split_once("/./").unwrap_or(("", pattern));
-        let pivot: PathBuf = clean(pivot, &self.name)?.iter().map(|part| OsStr::from_bytes(part)).collect();
-        let whole = format!("{}/{below}", pivot.to_string_lossy());
+        if pivot.contains("**") {
+            let what = format!("'{pattern}': before '/./', where a path is cut, '**' cannot stand for any directories");
+            return Err(Error::new(Kind::Invalid, what));
+        }
+        // Each of its parts finds one name.
+        let cut = clean(pivot, &self.name)?.len();
+        let within = if cut == 0 { self.name.clone() } else { format!("'{pivot}' of {}", self.name) };
+        clean(below, &within)?;
+        let whole = format!("{pivot}/{below}");
         let paths = if below.contains("**") { self.tree_paths(&whole)? } else { self.paths(&whole)? };
         if paths.is_empty() && !has_magic(pattern.as_bytes()) {
             return Err(self.missing(pattern));
         }
         let found = paths.iter().map(|path| {
-            let below = path.strip_prefix(&pivot).unwrap_or(path).to_owned();
-            Ok(Match { kept: Some(Kept { pivot: pivot.clone(), below }), ..self.at(path)? })
+            let (pivot, below) = (path.iter().take(cut).collect(), path.iter().skip(cut).collect());
+            Ok(Match { kept: Some(Kept { pivot, below }), ..self.at(path)? })
         });
         found.collect()
     }
 
     /// The directories that come with a match, from above, and what they are.
-    pub(super) fn kept_directories(&self, found: &Match) -> Result<Vec<(PathBuf, Stat)>> {
+    pub(super) fn kept_directories(&self, found: &Match) -> Result<Vec<KeptDirectory>> {
         let Some(Kept { pivot, below }) = &found.kept else { return Ok(Vec::new()) };
         let above: Vec<&Path> = below.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
-        let stat = |above: &Path| Ok((above.to_owned(), self.stat(&pivot.join(above))?));
-        above.into_iter().rev().map(stat).collect()
+        let look = |above: &Path| {
+            let path = pivot.join(above);
+            Ok(KeptDirectory { below: above.to_owned(), stat: self.stat(&path)?, xattrs: self.xattrs(&path)? })
+        };
+        above.into_iter().rev().map(look).collect()
     }
 
     fn missing(&self, pattern: &str) -> Error {
@@ -377,19 +396,4 @@ fn is_directory(fd: &OwnedFd) -> Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::clean;
-
-    #[test]
-    fn paths_are_cleaned_and_stay_inside() {
-        let clean = |pattern: &str| clean(pattern, "the build context");
-        let text = |pattern: &str| {
-            let parts: Vec<String> =
-                clean(pattern).unwrap().into_iter().map(|part| String::from_utf8(part).unwrap()).collect();
-            parts.join("/")
-        };
-        assert_eq!(text("."), "");
-        assert_eq!(text("/a//b/./c/../d/"), "a/b/d");
-        assert!(clean("a/../../b").unwrap_err().to_string().contains("leads out of the build context"));
-    }
-}
+mod tests;

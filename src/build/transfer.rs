@@ -22,9 +22,9 @@ use super::{
     target::{absolute, resolve},
 };
 use crate::{
-    driver::Access,
+    driver::{Access, BACKING_RESERVE},
     error::{Act as _, Error, Kind, Result},
-    fs::Mounted,
+    fs::{Mounted, spare},
     id::{ChainId, Digest},
     image::{Verified, config::Config, read_error, unpack::unpack_added},
     runtime::owner_of,
@@ -217,7 +217,9 @@ impl Build<'_> {
             }
             let stat = source.stat(&found.path)?;
             let how = How { now: self.started.as_second(), ..How::default() };
-            let mut room = |bytes: Bytes| self.store.leave_below(bytes);
+            // It lies beside the pool, maybe on another disk than this.
+            let caches = self.store.layout().build_caches();
+            let mut room = |bytes: Bytes| spare(&caches, bytes, BACKING_RESERVE);
             copy(directory, source, &[Piece::Found(found)], "/", &how, &mut room)?;
             Ok(stat)
         })

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::fs::{Access, Change, ChangeKind, Changes};
 use crate::{
     error::{Error, Kind, Result},
-    fs::{MountEntry, MountSpec},
+    fs::{MountEntry, MountSpec, Unwritten, unwritten, unwritten_of_all},
     id::VolumeId,
     units::Bytes,
 };
@@ -191,10 +191,14 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// as far as the volume's own size limits it; a full pool shows at the write.
     fn reserve(&self, id: VolumeId, root: BorrowedFd<'_>, bytes: Bytes) -> Result<()>;
 
-    /// The most that may lie in memory still of what was written into a volume's file system, whose root is open as
-    /// `root`.
-    fn unwritten(&self, root: BorrowedFd<'_>) -> Result<Bytes> {
-        crate::fs::unwritten(root)
+    /// What lies in memory still of what was written into a volume's file system, whose root is open as `root`, and counts
+    /// as free on the disk below.
+    fn unwritten(&self, root: BorrowedFd<'_>) -> Result<Unwritten> {
+        if self.kind().has_device() {
+            return unwritten(root);
+        }
+        // Most of the file systems below count what is to be written as used already, but they need not.
+        Ok(Unwritten { least: Bytes(0), most: unwritten_of_all()? })
     }
 
     /// Limits what may be written to `id`, a new snapshot that is not mounted, to `size` beside what its parents have: who

@@ -15,7 +15,7 @@ use std::{
 use rustix::{
     fs::{
         AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fstat, lgetxattr, llistxattr, lsetxattr, openat, readlinkat,
-        statat,
+        stat, statat,
     },
     io::Errno,
 };
@@ -47,6 +47,11 @@ pub fn is_dir(stat: &Stat) -> bool {
 /// What tells two names of one file on one file system from two files.
 pub fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
+}
+
+/// Whether `path` leads to the open `file`, and not to another that took its place, or to none.
+pub fn is_at(file: impl AsFd, path: &Path) -> bool {
+    matches!((fstat(file), stat(path)), (Ok(ours), Ok(there)) if identity(&ours) == identity(&there))
 }
 
 impl<'a> Place<'a> {

@@ -17,7 +17,7 @@ use nix::{
     sched::CloneFlags,
 };
 use rustix::{
-    fs::{CWD, Mode, OFlags},
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
         fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -148,6 +148,27 @@ impl Mounted {
     pub fn again(place: &Path) -> Result<Self> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let root = open_tree(CWD, place, flags).act(|| format!("take hold of the mount at {}", place.display()))?;
+        Ok(Self { root })
+    }
+
+    /// The file or directory `path` of the tree at `root`, with what is mounted in it, seen once more where nobody sees it,
+    /// for reading only. No link leads out of the tree, and what the path leads to later does not matter.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn part(root: BorrowedFd<'_>, path: &Path) -> Result<Self> {
+        let act = || format!("take hold of {}", path.display());
+        let inside = Path::new(".").join(path.strip_prefix("/").unwrap_or(path));
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = openat2(root, inside, flags, Mode::empty(), ResolveFlags::IN_ROOT).act(act)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let root = open_tree(&found, c"", flags).act(act)?;
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        sys::mount::set_attributes_privately(&root, u64::from(attributes.bits()), true).act(act)?;
         Ok(Self { root })
     }
 

@@ -19,6 +19,20 @@ use crate::{
 /// How much is written before space is asked for again.
 const STEP: u64 = 16 << 20;
 
+/// Refuses to write `bytes` on the disk of `directory` where they would take what of it is kept back.
+///
+/// # Errors
+/// `Full`; the system's.
+pub fn spare(directory: &Path, bytes: Bytes, reserve: Bytes) -> Result<()> {
+    let free = free_space(directory)?;
+    if free >= reserve + bytes {
+        return Ok(());
+    }
+    let directory = directory.display();
+    let what = format!("it takes all space of {directory}: {free} are free, {reserve} are kept back");
+    Err(Error::new(Kind::Full, what))
+}
+
 /// See the module's comment. A signal ends its writing, too.
 #[derive(Debug)]
 pub struct SparingFile {
@@ -53,12 +67,7 @@ impl SparingFile {
 
     fn look(&mut self) -> Result<()> {
         interrupt::check()?;
-        let (free, reserve) = (free_space(&self.directory)?, self.reserve);
-        if free < reserve {
-            let directory = self.directory.display();
-            let what = format!("it takes all space of {directory}: {free} are free, {reserve} are kept back");
-            return Err(Error::new(Kind::Full, what));
-        }
+        spare(&self.directory, Bytes(0), self.reserve)?;
         self.room = STEP;
         Ok(())
     }

@@ -40,25 +40,41 @@ pub fn free_space(path: &Path) -> Result<Bytes> {
     Ok(Bytes(space.f_bavail * space.f_frsize))
 }
 
-/// The most that may lie in memory still of what was written into the file system that `root` lies in: what ext4 tells of
-/// itself, else what waits for all disks together.
+/// What of a file system lies in memory still and will take space on the disk below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// At least this.
+    pub least: Bytes,
+    /// At most this.
+    pub most: Bytes,
+}
+
+/// What lies in memory of the file system on a device of its own that `root` lies in: at least what ext4 tells of blocks
+/// that have no place yet, at most what waits for all disks together.
 ///
 /// # Errors
 /// When the kernel does not tell.
-pub fn unwritten(root: BorrowedFd<'_>) -> Result<Bytes> {
+pub fn unwritten(root: BorrowedFd<'_>) -> Result<Unwritten> {
     let device = fstat(root).act(|| "look at its root")?.st_dev;
     let device = format!("/sys/dev/block/{}:{}", major(device), minor(device));
     let name = std::fs::canonicalize(device).ok().and_then(|path| Some(path.file_name()?.to_owned()));
     let ext4 = name.map(|name| Path::new("/sys/fs/ext4").join(name).join("delayed_allocation_blocks"));
-    if let Some(blocks) = ext4.and_then(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()) {
-        return Ok(Bytes(blocks.saturating_mul(4096)));
-    }
-    let path = "/proc/meminfo";
-    let text = std::fs::read_to_string(path).act(|| format!("read {path}"))?;
-    Ok(unwritten_of(&text))
+    let blocks = ext4.and_then(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+    let least = Bytes(blocks.unwrap_or(0).saturating_mul(4096));
+    Ok(Unwritten { least, most: least.max(unwritten_of_all()?) })
 }
 
-fn unwritten_of(text: &str) -> Bytes {
+/// What waits in memory for all disks together.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn unwritten_of_all() -> Result<Bytes> {
+    let path = "/proc/meminfo";
+    let text = std::fs::read_to_string(path).act(|| format!("read {path}"))?;
+    Ok(sum_of(&text))
+}
+
+fn sum_of(text: &str) -> Bytes {
     let lines = text.lines().filter(|line| line.starts_with("Dirty:") || line.starts_with("Writeback:"));
     let kibibytes = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse().ok());
     kibibytes.map(Bytes::kib).sum()
@@ -100,7 +116,7 @@ pub fn allocated(root: BorrowedFd<'_>) -> Result<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use super::{allocated, unwritten_of};
+    use super::{allocated, sum_of};
     use crate::units::Bytes;
     use std::{
         fs::{self, File},
@@ -110,7 +126,7 @@ mod tests {
     #[test]
     fn what_lies_in_memory_is_summed() {
         let text = "MemFree: 99 kB\nDirty:   120 kB\nWriteback:   8 kB\nWritebackTmp:  7 kB\n";
-        assert_eq!(unwritten_of(text), Bytes::kib(128));
+        assert_eq!(sum_of(text), Bytes::kib(128));
     }
 
     #[test]

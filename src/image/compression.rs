@@ -2,7 +2,7 @@
 //!
 //! Invariant: a stream that ends early is an error, and a decoder's window stays below 32 MiB.
 
-use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -80,13 +80,24 @@ pub fn recognise<R: Read>(mut input: R) -> Result<(Compression, Recognised<R>)> 
 /// # Errors
 /// When a decoder cannot be started.
 pub fn decode<'a>(compression: Compression, input: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
-    let input = BufReader::with_capacity(1 << 16, input);
+    decode_within(compression, BufReader::with_capacity(1 << 16, input), ZSTD_WINDOW_LOG)
+}
+
+/// As [`decode`], with windows of zstd up to two to the power of `window_log` bytes.
+///
+/// # Errors
+/// When a decoder cannot be started.
+pub(crate) fn decode_within<'a>(
+    compression: Compression,
+    input: impl BufRead + Send + 'a,
+    window_log: u32,
+) -> Result<Box<dyn Read + Send + 'a>> {
     Ok(match compression {
         Compression::None => Box::new(input),
         Compression::Gzip => Box::new(Decoder::new(MultiGzDecoder::new(input), "gzip")),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input).act(|| "start the zstd decoder")?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).act(|| "limit the zstd decoder's memory")?;
+            decoder.window_log_max(window_log).act(|| "limit the zstd decoder's memory")?;
             Box::new(Decoder::new(decoder, "zstd"))
         }
     })

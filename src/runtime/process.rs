@@ -1,7 +1,7 @@
 //! One command run to its end.
 
 use std::{
-    fs,
+    fs, io,
     os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, mounts_below},
+    fs::{Mounted, is_dir, mounts_below},
     interrupt,
     program::{SETPRIV, UNSHARE},
 };
@@ -74,7 +74,7 @@ pub fn run(
         enter_private_namespace(hidden)?;
         mounted.attach(&rootfs)?;
         for (mounted, path) in also {
-            fs::create_dir_all(&path).act(|| format!("make {}", path.display()))?;
+            make_point(&mounted, &path).act(|| format!("make {}", path.display()))?;
             mounted.attach(&path)?;
         }
         let mut running = Running(start(runtime, place.path())?);
@@ -96,6 +96,14 @@ pub fn run(
     })?;
     points.remove()?;
     Ok(Exit { code: code(status) })
+}
+
+/// A file can be mounted on a file only.
+fn make_point(mounted: &Mounted, path: &Path) -> io::Result<()> {
+    if is_dir(&rustix::fs::fstat(mounted.root())?) {
+        return fs::create_dir_all(path);
+    }
+    fs::File::create_new(path).map(drop)
 }
 
 fn enter_private_namespace(hidden: &Path) -> Result<()> {

@@ -8,6 +8,7 @@ use super::Store;
 use crate::{
     driver::{BACKING_RESERVE, DriverKind, Health, PoolStatus, Space},
     error::{Error, Kind, Result},
+    fs::{FileSystem, Unwritten},
     units::Bytes,
 };
 
@@ -22,6 +23,8 @@ const STOPPED: &str = "the kernel has stopped writing to the pool; run 'lamina c
 
 /// With less than this on the disk below it may end between two looks: memory takes gigabytes in a second.
 const NEAR: Bytes = Bytes::gib(4);
+/// With less than this, if everything in memory were for this disk, it is written out to see what is.
+const NEAR_END: Bytes = Bytes::gib(1);
 const OFTEN: Duration = Duration::from_millis(10);
 const SELDOM: Duration = Duration::from_millis(200);
 
@@ -63,13 +66,13 @@ impl Store {
         Ok(status.backing_free.or_else(|| directories.then(|| status.data.free())))
     }
 
-    /// Refuses to write so many bytes beside the pool, where they would take what is kept back on the disk below it.
+    /// Refuses to go on where what is kept back on the disk below is taken.
     ///
     /// # Errors
     /// `Full`; the driver's.
-    pub(crate) fn leave_below(&self, bytes: Bytes) -> Result<()> {
+    pub(super) fn leave_below(&self) -> Result<()> {
         match self.free_below()? {
-            Some(free) if free < BACKING_RESERVE + bytes => Err(Error::new(Kind::Full, disk_below_is_full(free))),
+            Some(free) if free < BACKING_RESERVE => Err(Error::new(Kind::Full, disk_below_is_full(free))),
             _ => Ok(()),
         }
     }
@@ -86,18 +89,25 @@ impl Store {
         }
     }
 
-    /// Refuses to let somebody else go on writing below `root`, in the pool, once that takes what is kept back on the disk
-    /// below, where what lies in memory goes, too. Tells when to ask again.
+    /// Refuses to let somebody else go on writing below `root`, of `file_system` in the pool, once that takes what is kept
+    /// back on the disk below, where what lies in memory goes, too. Tells when to ask again.
     ///
     /// # Errors
-    /// `Full`; the driver's.
-    pub(crate) fn watch_below(&self, root: BorrowedFd<'_>) -> Result<Duration> {
-        let Some(free) = self.free_below()? else { return Ok(SELDOM) };
-        let left = Bytes(free.0.saturating_sub(self.driver.unwritten(root)?.0));
+    /// `Full`, also for what could not be written; the driver's.
+    pub(crate) fn watch_below(&self, root: BorrowedFd<'_>, file_system: &FileSystem) -> Result<Duration> {
+        let Some(mut free) = self.free_below()? else { return Ok(SELDOM) };
+        let mut unwritten = self.driver.unwritten(root)?;
+        if must_be_seen(free, unwritten) {
+            file_system.write_out()?;
+            free = self.free_below()?.unwrap_or(free);
+            unwritten = self.driver.unwritten(root)?;
+        }
+        // Of what is not surely written here, the disk tells when it has it.
+        let left = free.saturating_sub(unwritten.least);
         if left < BACKING_RESERVE {
             return Err(Error::new(Kind::Full, disk_below_is_full(left)));
         }
-        Ok(if left < NEAR { OFTEN } else { SELDOM })
+        Ok(if free.saturating_sub(unwritten.most) < NEAR { OFTEN } else { SELDOM })
     }
 
     /// Adds to the failure of a program that wrote into the pool that this is full, if it is.
@@ -127,6 +137,13 @@ impl Store {
             Err(unknown) => error.and_undo(Err(unknown.within("read the pool's state"))),
         }
     }
+}
+
+/// Whether what may lie in memory and is not surely written to the disk below, with `free` bytes, could take most of what
+/// is kept back there. It is written out while there is room for what comes meanwhile.
+fn must_be_seen(free: Bytes, unwritten: Unwritten) -> bool {
+    let unknown = unwritten.most.saturating_sub(unwritten.least);
+    unknown > Bytes(BACKING_RESERVE.0 / 2) && free.saturating_sub(unwritten.most) < NEAR_END
 }
 
 /// More than three quarters are taken: full metadata stops deletes too, so it grows long before.
@@ -188,10 +205,11 @@ fn judge(status: &PoolStatus, kind: DriverKind) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::judge;
+    use super::{judge, must_be_seen};
     use crate::{
         driver::{DriverKind, Health, PoolStatus, Space},
         error::Kind,
+        fs::Unwritten,
         units::Bytes,
     };
 
@@ -217,6 +235,20 @@ mod tests {
             assert_eq!(error.kind(), Kind::Full);
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn what_may_be_for_the_disk_below_is_looked_at_near_its_end() {
+        let seen = |free, least, most| {
+            must_be_seen(Bytes::mib(free), Unwritten { least: Bytes::mib(least), most: Bytes::mib(most) })
+        };
+        // Another disk's 20 GiB, with enough for them, too, and without.
+        assert!(!seen(40_000, 0, 20_000));
+        assert!(seen(10_000, 0, 20_000));
+        // What is known needs no look, and a little does no harm.
+        assert!(!seen(10_000, 9_900, 9_900));
+        assert!(!seen(200, 0, 60));
+        assert!(seen(900, 100, 200));
     }
 
     #[test]

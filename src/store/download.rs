@@ -21,7 +21,7 @@ use crate::{
     crash,
     driver::BACKING_RESERVE,
     error::{Act as _, Result},
-    fs::SparingFile,
+    fs::{SparingFile, is_at},
     id::Digest,
     units::Bytes,
 };
@@ -186,14 +186,10 @@ fn locked(path: &Path) -> io::Result<Option<File>> {
             Ok(()) => {}
         }
         // Its name may have gone since it was opened.
-        if file.metadata()?.nlink() > 0 && fs::metadata(path).is_ok_and(|there| same(&there, &file)) {
+        if file.metadata()?.nlink() > 0 && is_at(&file, path) {
             return Ok(Some(file));
         }
     }
-}
-
-fn same(there: &fs::Metadata, file: &File) -> bool {
-    file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
 }
 
 /// Removes all of them, for a pool that is destroyed.

@@ -51,7 +51,7 @@ impl<'a> Filling<'a> {
             // What was deleted in the pool may be taken below still.
             self.store.driver.give_back()?;
         }
-        self.store.leave_below(Bytes(0))
+        self.store.leave_below()
     }
 
     /// Writes everything out: what did not reach the pool must not become a layer with holes in it.

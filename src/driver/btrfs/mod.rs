@@ -31,7 +31,7 @@ use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, 
 use crate::{
     block,
     error::{Act as _, Error, Kind, Result},
-    fs::{FilePair, MountEntry, MountSpec, Verdict, compare, mount_table, subvolume},
+    fs::{FilePair, MountEntry, MountSpec, Unwritten, Verdict, compare, mount_table, subvolume},
     id::VolumeId,
     interrupt,
     sys::{
@@ -325,8 +325,9 @@ impl Driver for Btrfs {
         Ok(())
     }
 
-    fn unwritten(&self, _: BorrowedFd<'_>) -> Result<Bytes> {
-        space::unwritten(self.place.uuid)
+    fn unwritten(&self, _: BorrowedFd<'_>) -> Result<Unwritten> {
+        // Whatever is written gets a new place.
+        space::unwritten(self.place.uuid).map(|bytes| Unwritten { least: bytes, most: bytes })
     }
 
     fn limit(&self, id: VolumeId, size: Bytes) -> Result<()> {

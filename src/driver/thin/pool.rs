@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::fs::FlockOperation;
+
 use crate::{
     block::{
         Control, DmName, Names,
@@ -110,7 +112,7 @@ impl Pool {
     /// Runs `look` while the metadata snapshot is held, which has its root there.
     fn holding_metadata<T>(&self, look: impl FnOnce(&Source, u64) -> Result<T>) -> Result<T> {
         let source = Source::open(&self.metadata_device()?)?;
-        interrupt::wait_for_lock(&source).act(|| "lock the pool's metadata device")?;
+        interrupt::wait_for_lock(&source, FlockOperation::LockExclusive).act(|| "lock the pool's metadata device")?;
         match self.message(Message::ReserveMetadataSnap) {
             Err(error) if error.kind() == Kind::InUse => {
                 self.message(Message::ReleaseMetadataSnap)?;

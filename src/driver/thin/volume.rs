@@ -11,6 +11,8 @@ use std::{
     time::Instant,
 };
 
+use rustix::fs::FlockOperation;
+
 use super::{
     damage::{mend_if_noted, noted},
     filesystem::{LENGTH, mount_spec, needs_recovery},
@@ -116,7 +118,7 @@ impl Pool {
         };
         // The lock tells a window that is open from one that a killed process left open.
         let device = File::open(node(info.number)?).act(|| format!("open {}", name.name))?;
-        interrupt::wait_for_lock(&device).act(|| format!("lock {}", name.name))?;
+        interrupt::wait_for_lock(&device, FlockOperation::LockExclusive).act(|| format!("lock {}", name.name))?;
         match self.control.suspend(&name) {
             // A file system that gave up (its journal is aborted) cannot be frozen, and writes nothing any more.
             Err(error) if error.errno() == Some(libc::EIO) && has_given_up(info.number)? => {
@@ -138,7 +140,7 @@ impl Pool {
     /// waited for.
     pub(super) fn resume_if_left(&self, name: &DmName, number: (u32, u32)) -> Result<()> {
         let device = File::open(node(number)?).act(|| format!("open {}", name.name))?;
-        interrupt::wait_for_lock(&device).act(|| format!("lock {}", name.name))?;
+        interrupt::wait_for_lock(&device, FlockOperation::LockExclusive).act(|| format!("lock {}", name.name))?;
         self.control.resume(name)
     }
 

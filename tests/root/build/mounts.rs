@@ -1,7 +1,13 @@
 //! What `RUN --mount=type=bind` shows of the build context, and that nothing comes of it but what it shows.
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
+use lamina::fs::Mounted;
 use nix::mount::{MsFlags, mount};
 
 use super::{base, build, built, cached, context, tree, trouble::written};
@@ -50,7 +56,22 @@ RUN --mount=type=bind,target=/c cat /c/below/inner > /inner; for f in /c/new /c/
     fs::write(directory.join("a*b"), "star")?;
     expect_eq!(cached(&build(host, &[])?), 1);
     drop(below);
+    what_is_held_stays(&directory)?;
     changes_are_told(host)
+}
+
+/// What the runtime is given is what the path led to when it was looked at, whatever is there when it mounts that.
+fn what_is_held_stays(directory: &Path) -> Outcome {
+    let (place, away) = (directory.join("held"), directory.join("away"));
+    fs::create_dir(&place)?;
+    fs::write(place.join("file"), "held")?;
+    let held = Mounted::part(fs::File::open(directory)?.as_fd(), Path::new("/held"))?;
+    fs::rename(&place, &away)?;
+    std::os::unix::fs::symlink("/etc", &place)?;
+    expect_eq!(fs::read_to_string(held.path().join("file"))?, "held");
+    let written = fs::write(held.path().join("file"), "x").map_err(|error| error.kind());
+    expect_eq!(written, Err(std::io::ErrorKind::ReadOnlyFilesystem));
+    Ok(fs::remove_file(place)?)
 }
 
 /// A context that changes while a command sees it gives no layer: the cache would have it under another content's name.

@@ -94,6 +94,12 @@ fn cache_and_mistakes(host: &Host) -> Outcome {
         let said = build(host, &[])?;
         expect_eq!((said.code, cached(&said)), (Some(0), hits), "{said:?}");
     }
+    rustix::fs::setxattr(directory.join("x/deep"), "user.lamina", b"v", rustix::fs::XattrFlags::empty())?;
+    for hits in [0, 1] {
+        expect_eq!(cached(&build(host, &["-t", "kept"])?), hits);
+    }
+    let copied = tree(host, "kept")?.join("k/x/deep");
+    expect_eq!(rustix::fs::getxattr(copied, "user.lamina", &mut [0; 8])?, 1);
     for (line, words) in [
         ("COPY --parents x/none /", "'x/none' is not in the build context"),
         ("COPY --parents ../x/./a.txt /", "leads out of the build context"),
