@@ -1,7 +1,9 @@
 //! How to come in at a registry: as anybody, with a password, or with a token that another server gives for it
 //! (distribution-spec's "token authentication").
 //!
-//! Invariant: one token is asked for at a time, and a new one before the old one ends; no secret is in an error or a log.
+//! Invariant: one token is asked for at a time, and a new one before the old one ends or when the registry no longer takes
+//! it; a password goes to nobody whom the registry itself has not named, and over TLS if the registry has it; no secret is
+//! in an error or a log.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,8 @@ use crate::error::{Error, Kind};
 /// A token of sane size has a few thousand bytes.
 const TOKEN_LIMIT: u64 = 1 << 20;
 
-/// As many seconds as a token is good at least, and if nothing is said; and at most.
+/// As many seconds as a token is good at least, and if nothing is said; and at most. Docker's clients take no token for
+/// shorter, so no server means less. One that ends earlier, or while the machine sleeps, is refused and then forgotten.
 const SHORTEST: u64 = 60;
 const LONGEST: u64 = 24 * 60 * 60;
 
@@ -82,23 +85,48 @@ impl Login {
         }
     }
 
+    /// Has a new token asked for if `refused` is the one that is in use; whether there is sense in asking again.
+    pub(super) async fn forget(&self, refused: &HeaderValue) -> bool {
+        match &mut *self.way.lock().await {
+            Some(Way::Token { token, .. }) => {
+                if token.as_ref().is_some_and(|(known, _)| known == refused) {
+                    *token = None;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     async fn way(&self, peer: &Peer) -> Result<Way, Failure> {
         let response = peer.send(peer.client().get(self.root.clone())).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             return Err(peer.refusal(response).await);
         }
-        match (bearer(response.headers()), self.password()?) {
-            (Some((realm, service)), _) => {
-                let malformed = || {
-                    let what = format!("registry {} names no place that gives tokens", peer.host);
-                    Failure::last(Error::new(Kind::Invalid, what))
-                };
-                let realm = Url::parse(&realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-                Ok(Way::Token { realm: realm.ok_or_else(malformed)?, service, token: None })
+        if !response.headers().contains_key(WWW_AUTHENTICATE) {
+            return Ok(Way::Open);
+        }
+        if response.url().origin() != self.root.origin() {
+            let other = response.url().host_str().unwrap_or_default();
+            let what = format!("registry {} sends to {other} to log in, which gets no credentials of it", peer.host);
+            return Err(Failure::last(Error::new(Kind::Denied, what)));
+        }
+        match bearer(response.headers()) {
+            Some((realm, service)) => Ok(Way::Token { realm: self.realm(&peer.host, &realm)?, service, token: None }),
+            None => Ok(self.password()?.map_or(Way::Open, Way::Password)),
+        }
+    }
+
+    /// Who gives tokens, and may be told the password.
+    fn realm(&self, host: &str, text: &str) -> Result<Url, Failure> {
+        let refused = |kind, what| Failure::last(Error::new(kind, format!("registry {host} {what}")));
+        match Url::parse(text) {
+            Ok(url) if url.scheme() == "https" || url.scheme() == self.root.scheme() => Ok(url),
+            Ok(url) if url.scheme() == "http" => {
+                Err(refused(Kind::Denied, "wants the credentials sent without TLS, which only --plain-http allows"))
             }
-            (None, Some(password)) if response.headers().contains_key(WWW_AUTHENTICATE) => Ok(Way::Password(password)),
-            _ => Ok(Way::Open),
+            _ => Err(refused(Kind::Invalid, "names no place that gives tokens")),
         }
     }
 
@@ -120,7 +148,8 @@ impl Login {
         let bytes = peer.body(response, TOKEN_LIMIT, "a token").await?;
         let given: Given = serde_json::from_slice(&bytes).unwrap_or_default();
         let unfit = || Failure::last(Error::new(Kind::Invalid, format!("registry {} gives no token", peer.host)));
-        let token = given.token.or(given.access_token).ok_or_else(unfit)?;
+        let mut tokens = [given.token, given.access_token].into_iter().flatten();
+        let token = tokens.find(|token| !token.is_empty()).ok_or_else(unfit)?;
         let lifetime = Duration::from_secs(given.expires_in.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST));
         Ok((secret(format!("Bearer {token}"))?, asked + lifetime - MARGIN))
     }
@@ -157,8 +186,23 @@ fn bearer(headers: &HeaderMap) -> Option<(String, Option<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::bearer;
+    use super::{Access, Credentials, Login, bearer};
     use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+
+    #[test]
+    fn a_password_is_asked_for_over_tls_if_the_registry_has_it() {
+        for (root, realm, taken) in [
+            ("https://r/v2/", "https://other/token", true),
+            ("https://r/v2/", "http://r/token", false),
+            ("http://r/v2/", "http://other/token", true),
+            ("http://r/v2/", "https://r/token", true),
+            ("http://r/v2/", "file:///etc/passwd", false),
+            ("https://r/v2/", "token", false),
+        ] {
+            let login = Login::new(root.parse().unwrap(), "x", Credentials::Nobody, Access::Pull);
+            assert_eq!(login.realm("r", realm).is_ok(), taken, "{root} {realm}");
+        }
+    }
 
     #[test]
     fn a_token_is_asked_for_where_it_is_offered() {

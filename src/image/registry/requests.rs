@@ -164,11 +164,25 @@ impl Requests {
     async fn ask(&self, url: &Url, request: RequestBuilder, good: &[StatusCode]) -> Result<Response, Failure> {
         // A layer may be sent elsewhere, with a URL that says enough (CVE-2020-15157).
         let known = if url.origin() == self.base.origin() { self.login.authorization(&self.peer).await? } else { None };
-        let request = match known {
+        // None of a layer: the stream of its bytes is there once.
+        let same = request.try_clone();
+        let request = match &known {
             Some(known) => request.header(AUTHORIZATION, known),
             None => request,
         };
-        let response = self.peer.send(request).await?;
+        let mut response = self.peer.send(request).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(known) = known
+            && self.login.forget(&known).await
+        {
+            let Some(mut request) = same else {
+                return Err(Failure { again: true, ..self.peer.refusal(response).await });
+            };
+            if let Some(new) = self.login.authorization(&self.peer).await? {
+                request = request.header(AUTHORIZATION, new);
+            }
+            response = self.peer.send(request).await?;
+        }
         if good.contains(&response.status()) { Ok(response) } else { Err(self.peer.refusal(response).await) }
     }
 
@@ -233,6 +247,8 @@ fn client(connection: &Connection) -> Result<Client> {
         .tls_danger_accept_invalid_certs(!connection.tls_verify)
         .connect_timeout(connection.patience)
         .redirect(Policy::limited(REDIRECTIONS))
+        // Where an answer sends to does not learn who sent.
+        .referer(false)
         .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")));
     client.build().map_err(|error| Error::with_source(Kind::Io, "make a client of registries", error))
 }

@@ -269,7 +269,9 @@ fn serve(stream: TcpStream, inner: &Inner) -> io::Result<()> {
         }
     }
     if answer.takes.is_none() {
-        let offset = if answer.status == 206 { request.offset().unwrap_or(0) } else { 0 };
+        // One that tells the range itself has that body.
+        let told = answer.headers.iter().any(|(name, _)| *name == "Content-Range");
+        let offset = if answer.status == 206 && !told { request.offset().unwrap_or(0) } else { 0 };
         write(&stream, &request, &answer, offset)?;
     }
     if answer.hangs {
