@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::Stream;
 use reqwest::{
     Body, Client, RequestBuilder, Response, StatusCode, Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE},
     redirect::Policy,
 };
 
@@ -94,16 +94,23 @@ impl Requests {
         self.peer.body(response, JSON_LIMIT, "a manifest").await
     }
 
-    /// The bytes of a blob, and whether they begin at `offset`, or else with the first one.
-    pub(super) async fn blob(&self, digest: Digest, offset: u64) -> Result<(Response, bool), Failure> {
+    /// The bytes of a blob, and with which one they begin: at `offset` or before.
+    pub(super) async fn blob(&self, digest: Digest, offset: u64) -> Result<(Response, u64), Failure> {
         let url = self.url(&["blobs", &digest.to_string()])?;
         let mut request = self.peer.client.get(url.clone());
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
         let response = self.ask(&url, request, &[StatusCode::OK, StatusCode::PARTIAL_CONTENT]).await?;
-        let goes_on = response.status() == StatusCode::PARTIAL_CONTENT;
-        Ok((response, goes_on))
+        if response.status() == StatusCode::OK {
+            return Ok((response, 0));
+        }
+        let begin = match response.headers().get(CONTENT_RANGE) {
+            Some(range) => range.to_str().ok().and_then(first_byte).filter(|first| *first <= offset),
+            None => Some(offset),
+        };
+        let begin = begin.ok_or_else(|| self.odd("sends other bytes of a layer than it was asked for"))?;
+        Ok((response, begin))
     }
 
     /// Whether the repository has a blob.
@@ -232,6 +239,11 @@ impl Peer {
         }
         Ok(bytes)
     }
+}
+
+/// Of a Content-Range (RFC 9110), such as `bytes 5-9/10`.
+fn first_byte(range: &str) -> Option<u64> {
+    range.strip_prefix("bytes")?.trim_start().split_once('-')?.0.parse().ok()
 }
 
 fn client(connection: &Connection) -> Result<Client> {

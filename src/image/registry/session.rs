@@ -77,9 +77,9 @@ impl Session {
 
     /// The bytes of a blob from `offset` on. They are not checked.
     pub(super) fn blob(&self, digest: Digest, offset: u64) -> Result<Remote<'_>, Failure> {
-        let (response, goes_on) = self.ask(self.requests.blob(digest, offset))?;
+        let (response, begin) = self.ask(self.requests.blob(digest, offset))?;
         // A registry may know no ranges.
-        Ok(Remote { session: self, response, skip: if goes_on { 0 } else { offset } })
+        Ok(Remote { session: self, response, skip: offset.saturating_sub(begin) })
     }
 
     /// Whether the repository has a blob.

@@ -317,7 +317,10 @@ fn usual(request: &Request, inner: &Inner) -> Answer {
     let here =
         |status, path: &str| Answer { status, headers: vec![("Location", path.to_owned())], ..Answer::default() };
     match request.method.as_str() {
-        "POST" => return here(202, &format!("{}upload", request.path)),
+        "POST" => {
+            let (uploads, _) = request.path.split_once('?').unwrap_or((&request.path, ""));
+            return here(202, &format!("{uploads}upload"));
+        }
         "PUT" => return here(201, &request.path),
         _ if request.path == "/v2/" => return Answer { status: 200, ..Answer::default() },
         _ => {}
