@@ -249,18 +249,21 @@ fn first_byte(range: &str) -> Option<u64> {
 fn client(connection: &Connection) -> Result<Client> {
     // Another provider that is installed does as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // The client cannot be made where there is none, even if it needs none.
-    if rustls_native_certs::load_native_certs().certs.is_empty() {
-        let what =
-            "talk to a registry: this machine has no certificates of authorities; install package ca-certificates";
-        return Err(Error::new(Kind::MissingProgram, what));
-    }
-    let client = Client::builder()
+    let mut client = Client::builder()
         .tls_danger_accept_invalid_certs(!connection.tls_verify)
         .connect_timeout(connection.patience)
         .redirect(Policy::limited(REDIRECTIONS))
         // Where an answer sends to does not learn who sent.
         .referer(false)
         .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")));
+    // The client cannot be made where there are none, unless it is told to do without.
+    if connection.tls_verify && rustls_native_certs::load_native_certs().certs.is_empty() {
+        if !connection.plain_http {
+            let what =
+                "talk to a registry: this machine has no certificates of authorities; install package ca-certificates";
+            return Err(Error::new(Kind::MissingProgram, what));
+        }
+        client = client.tls_certs_only([]);
+    }
     client.build().map_err(|error| Error::with_source(Kind::Io, "make a client of registries", error))
 }

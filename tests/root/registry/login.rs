@@ -102,10 +102,23 @@ fn certificates(host: &Host) -> Outcome {
     };
     let said = trusting(&there)?;
     expect_eq!(said.code, Some(0), "{said:?}");
+    // A machine without certificates needs none for what verifies none.
+    let plain = Registry::start(Options::default())?;
+    let without = |args: &[&str]| -> Outcome<Said> {
+        let mut command = host.command(args);
+        Ok(Said::from(command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR").output()?))
+    };
+    for (option, reference, words) in [
+        ("--plain-http", &plain.reference("none:1"), "does not have it (404"),
+        ("--tls-verify=false", &there.replace("one", "none"), "does not have it (404"),
+        ("-q", &there, "install package ca-certificates"),
+    ] {
+        let said = without(&["pull", option, reference])?;
+        expect!(said.code == Some(1) && said.err.contains(words), "{option}: {said:?}");
+    }
     // It is for another name; and where there is no TLS at all.
     let said = trusting(&there.replace("127.0.0.1", "localhost"))?;
     expect!(said.code == Some(1) && said.err.contains("needs --tls-verify=false"), "{said:?}");
-    let plain = Registry::start(Options::default())?;
     host.fails(&["pull", "-q", &plain.reference("one:1")], "one without TLS needs --plain-http")
 }
 
