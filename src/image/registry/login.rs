@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http_auth::ChallengeParser;
 use reqwest::{
-    StatusCode, Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
+    RequestBuilder, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
 };
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -32,16 +32,19 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 /// What a login is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum Access<'a> {
     Pull,
-    Push,
+    /// With what may be had from these repositories.
+    Push {
+        neighbours: &'a [String],
+    },
 }
 
 /// See the module's comment.
 pub(super) struct Login {
     /// Where a registry tells how to come in.
     root: Url,
-    scope: String,
+    scopes: Vec<String>,
     credentials: Credentials,
     way: Mutex<Option<Way>>,
 }
@@ -62,9 +65,14 @@ struct Given {
 
 impl Login {
     /// For the repository `path` of the registry whose API begins at `root`.
-    pub(super) fn new(root: Url, path: &str, credentials: Credentials, access: Access) -> Self {
-        let actions = if access == Access::Pull { "pull" } else { "pull,push" };
-        Self { root, scope: format!("repository:{path}:{actions}"), credentials, way: Mutex::default() }
+    pub(super) fn new(root: Url, path: &str, credentials: Credentials, access: Access<'_>) -> Self {
+        let (actions, neighbours) = match access {
+            Access::Pull => ("pull", &[][..]),
+            Access::Push { neighbours } => ("pull,push", neighbours),
+        };
+        let mut scopes = vec![format!("repository:{path}:{actions}")];
+        scopes.extend(neighbours.iter().map(|from| format!("repository:{from}:pull")));
+        Self { root, scopes, credentials, way: Mutex::default() }
     }
 
     /// What a request says to be let in.
@@ -131,15 +139,19 @@ impl Login {
     }
 
     async fn token(&self, peer: &Peer, realm: &Url, service: Option<&str>) -> Result<(HeaderValue, Instant), Failure> {
-        let mut url = realm.clone();
-        url.query_pairs_mut().append_pair("scope", &self.scope);
-        if let Some(service) = service {
-            url.query_pairs_mut().append_pair("service", service);
-        }
-        let mut request = peer.client().get(url);
-        if let Some(password) = self.password()? {
-            request = request.header(AUTHORIZATION, password);
-        }
+        let request = match &self.credentials {
+            Credentials::Token(known) => self.exchange(peer, realm, service, known),
+            _ => {
+                let mut url = realm.clone();
+                url.query_pairs_mut().extend_pairs(self.scopes.iter().map(|scope| ("scope", scope)));
+                url.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)));
+                let request = peer.client().get(url);
+                match self.password()? {
+                    Some(password) => request.header(AUTHORIZATION, password),
+                    None => request,
+                }
+            }
+        };
         let asked = Instant::now();
         let response = peer.send(request).await?;
         if response.status() != StatusCode::OK {
@@ -154,9 +166,23 @@ impl Login {
         Ok((secret(format!("Bearer {token}"))?, asked + lifetime - MARGIN))
     }
 
+    /// Asks for a token with the identity token `known` (OAuth 2's "refreshing").
+    fn exchange(&self, peer: &Peer, realm: &Url, service: Option<&str>, known: &str) -> RequestBuilder {
+        let mut form = realm.clone();
+        form.set_query(None);
+        let scopes = self.scopes.join(" ");
+        let said = [("grant_type", "refresh_token"), ("client_id", "lamina"), ("scope", &scopes)];
+        form.query_pairs_mut().extend_pairs(said).append_pair("refresh_token", known);
+        form.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)));
+        let request = peer.client().post(realm.clone());
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        request.body(form.query().unwrap_or_default().to_owned())
+    }
+
     fn password(&self) -> Result<Option<HeaderValue>, Failure> {
         match &self.credentials {
-            Credentials::Nobody => Ok(None),
+            // A token is for who gives tokens.
+            Credentials::Nobody | Credentials::Token(_) => Ok(None),
             Credentials::Basic(user, password) => {
                 secret(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))).map(Some)
             }

@@ -44,6 +44,13 @@ pub(super) struct Requests {
     login: Login,
 }
 
+/// What became of a wish for a blob of another repository.
+pub(super) enum Mounting {
+    Done,
+    /// The blob is to be sent, to here if the registry has begun an upload.
+    Refused(Option<Url>),
+}
+
 /// Who is asked, and how.
 pub(super) struct Peer {
     client: Client,
@@ -59,7 +66,7 @@ impl Requests {
         (host, path): (&str, &str),
         connection: &Connection,
         credentials: Credentials,
-        access: Access,
+        access: Access<'_>,
     ) -> Result<Self> {
         let scheme = if connection.plain_http { "http" } else { "https" };
         // Docker's own registry has a name that only people use.
@@ -121,33 +128,41 @@ impl Requests {
         Ok(response.status() == StatusCode::OK)
     }
 
-    /// Whether the registry has given the repository a blob that its repository `from` has.
-    pub(super) async fn mount_blob(&self, digest: Digest, from: &str) -> Result<bool, Failure> {
+    /// Has the registry give the repository a blob that its repository `from` has.
+    pub(super) async fn mount_blob(&self, digest: Digest, from: &str) -> Result<Mounting, Failure> {
         let mut url = self.url(&["blobs", "uploads", ""])?;
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
         let request = self.peer.client.post(url.clone()).header(CONTENT_LENGTH, 0);
         let response = self.ask(&url, request, &[StatusCode::CREATED, StatusCode::ACCEPTED]).await?;
-        Ok(response.status() == StatusCode::CREATED)
+        match response.status() {
+            StatusCode::CREATED => Ok(Mounting::Done),
+            _ => Ok(Mounting::Refused(location(&response))),
+        }
     }
 
-    /// Sends a blob of `size` bytes.
+    /// Sends a blob of `size` bytes, to `place` if an upload has begun there.
     pub(super) async fn upload(
         &self,
-        digest: Digest,
-        size: u64,
+        (digest, size): (Digest, u64),
+        place: Option<Url>,
         parts: impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static,
     ) -> Result<(), Failure> {
-        let url = self.url(&["blobs", "uploads", ""])?;
-        let request = self.peer.client.post(url.clone()).header(CONTENT_LENGTH, 0);
-        let response = self.ask(&url, request, &[StatusCode::ACCEPTED]).await?;
-        let told = response.headers().get(LOCATION).and_then(|place| place.to_str().ok());
-        let place = told.and_then(|place| response.url().join(place).ok());
-        let mut place = place.ok_or_else(|| self.odd("does not tell where to send a layer"))?;
+        let mut place = match place {
+            Some(place) => place,
+            None => self.begin_upload().await?,
+        };
         place.query_pairs_mut().append_pair("digest", &digest.to_string());
         let request = self.peer.client.put(place.clone());
         let request = request.header(CONTENT_LENGTH, size).header(CONTENT_TYPE, "application/octet-stream");
         let request = request.body(Body::wrap_stream(parts));
         self.ask(&place, request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await.map(drop)
+    }
+
+    async fn begin_upload(&self) -> Result<Url, Failure> {
+        let url = self.url(&["blobs", "uploads", ""])?;
+        let request = self.peer.client.post(url.clone()).header(CONTENT_LENGTH, 0);
+        let response = self.ask(&url, request, &[StatusCode::ACCEPTED]).await?;
+        location(&response).ok_or_else(|| self.odd("does not tell where to send a layer"))
     }
 
     /// Publishes a manifest under a tag or its digest.
@@ -239,6 +254,10 @@ impl Peer {
         }
         Ok(bytes)
     }
+}
+
+fn location(response: &Response) -> Option<Url> {
+    response.url().join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
 }
 
 /// Of a Content-Range (RFC 9110), such as `bytes 5-9/10`.

@@ -137,6 +137,16 @@ fn tokens(host: &Host) -> Outcome {
                 false => Answer { status: 401, body: b"who?".to_vec().into(), ..Answer::default() },
             };
         }
+        if request.path == "/token" {
+            let form = "grant_type=refresh_token&client_id=lamina&scope=repository%3Asome%2Fone%3Apull\
+                &refresh_token=identity%2B1&service=test";
+            return match request.form == form {
+                true => {
+                    Answer { status: 200, body: br#"{"access_token": "open"}"#.to_vec().into(), ..Answer::default() }
+                }
+                false => Answer { status: 400, ..Answer::default() },
+            };
+        }
         if header("authorization") == "Bearer open" {
             return usual;
         }
@@ -154,6 +164,11 @@ fn tokens(host: &Host) -> Outcome {
         expect!(said.code == Some(1) && said.err.contains("refuses access (401: who?)"), "{credentials}: {said:?}");
     }
     let said = with(host, "right", &pull)?;
+    expect_eq!(said.code, Some(0), "{said:?}");
+    // With what Docker has in the place of a password.
+    let identity = json!({"auth": "YW5uOg==", "identitytoken": "identity+1"});
+    fs::write(host.file("identity"), json!({"auths": {server.address.to_string(): identity}}).to_string())?;
+    let said = with(host, "identity", &pull)?;
     expect_eq!(said.code, Some(0), "{said:?}");
     // Without the token, as anybody.
     let said = http(host, "pull", &there);
@@ -189,6 +204,9 @@ fn renewed(host: &Host) -> Outcome {
     host.ok(&["tag", &here, &there])?;
     http(host, "push", &there)?;
     let asked = server.asked();
+    // For the other repository too, whose layer it may get.
+    let scopes = "?scope=repository%3Athere%3Apull%2Cpush&scope=repository%3Ahere%3Apull&";
+    expect!(asked.iter().any(|line| line.contains(scopes)), "{asked:#?}");
     for put in ["PUT /v2/there/blobs/", "PUT /v2/there/manifests/"] {
         expect!(asked.iter().filter(|line| line.starts_with(put)).count() >= 2, "{put}: {asked:#?}");
     }
@@ -241,6 +259,9 @@ fn elsewhere(host: &Host) -> Outcome {
     host.ok(&["tag", &here, &there])?;
     let said = with(host, "right", &["push", "--plain-http", &there])?;
     expect_eq!(said.code, Some(0), "{said:?}");
+    // The upload that begins where the layer is not had from the other repository is gone on with.
+    let asked = server.asked();
+    expect_eq!(asked.iter().filter(|line| line.starts_with("POST")).count(), 2, "{asked:#?}");
     let told = told.lock().unwrap();
     let count = |method: &str| told.iter().filter(|(asked, _)| asked == method).count();
     expect_eq!((count("GET"), count("PUT")), (2, 2), "{told:?}");
