@@ -2,8 +2,14 @@
 //!
 //! Invariant: the bytes are kept exactly as they came, because the image ID is their digest.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use oci_spec::image::{Arch, ImageConfiguration};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -17,6 +23,9 @@ pub const JSON_LIMIT: u64 = 4 << 20;
 /// The most layers of an image that comes from elsewhere. Docker makes 125 at most; overlayfs stacks 500, whose numbers have
 /// to fit into a page, and a pull has two open files for each while 1024 are usual; the other drivers bear any number.
 pub const LAYERS_LIMIT: usize = 256;
+
+/// The most steps of a history, of which 4 MiB could hold more than a million; each takes a hundred bytes of memory.
+const STEPS_LIMIT: usize = 4096;
 
 /// A configuration: its bytes and what they say.
 #[derive(Clone, Debug)]
@@ -80,6 +89,7 @@ impl Config {
             let text = format!("image configuration has {} bytes and the limit is {JSON_LIMIT}", bytes.len());
             return Err(Error::new(Kind::Invalid, text));
         }
+        Counted::require_few(&bytes)?;
         let parsed: ImageConfiguration = serde_json::from_slice(&bytes)
             .map_err(|error| Error::with_source(Kind::Invalid, "read the image configuration", error))?;
         let diff_ids = parsed.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<_>>()?;
@@ -235,6 +245,65 @@ impl Config {
         }
         rows.extend(layers.map(|layer| HistoryRow { diff_id: Some(layer), ..HistoryRow::default() }));
         Ok(rows)
+    }
+}
+
+/// A configuration of which only the long lists count.
+#[derive(Deserialize)]
+struct Counted {
+    #[serde(default)]
+    history: Count,
+    #[serde(default)]
+    rootfs: CountedLayers,
+}
+
+#[derive(Default, Deserialize)]
+struct CountedLayers {
+    #[serde(default)]
+    diff_ids: Count,
+}
+
+/// How many elements a list has, of which none is kept; what is no list is for others to refuse.
+#[derive(Default)]
+struct Count(usize);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Counting;
+        impl<'de> Visitor<'de> for Counting {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_unit<E>(self) -> Result<Count, E> {
+                Ok(Count(0))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Count, A::Error> {
+                let mut count = 0;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Count(count))
+            }
+        }
+        deserializer.deserialize_any(Counting)
+    }
+}
+
+impl Counted {
+    fn require_few(bytes: &[u8]) -> Result<()> {
+        let counted: Self = serde_json::from_slice(bytes)
+            .map_err(|error| Error::with_source(Kind::Invalid, "read the image configuration", error))?;
+        for (count, what) in [(counted.history.0, "steps of history"), (counted.rootfs.diff_ids.0, "layers")] {
+            if count > STEPS_LIMIT {
+                let text = format!("image configuration has {count} {what} and the limit is {STEPS_LIMIT}");
+                return Err(Error::new(Kind::Invalid, text));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed assumption of a test is its failure")]
 
+mod damaged;
 mod exchange;
 mod faults;
 mod hostile;
@@ -36,7 +37,7 @@ pub fn trials() -> Vec<Trial> {
         .chain(login::CASES)
         .chain(pushing::CASES)
         .chain(hostile::CASES)
-        .chain([names::CASE, progress::CASE])
+        .chain([damaged::CASE, names::CASE, progress::CASE])
         .map(|case| trial(DriverKind::Vfs, case));
     let small = [DriverKind::Thin, DriverKind::Btrfs].into_iter().map(|driver| {
         Trial::ignorable_test(format!("registry::{driver}::no_space_in_the_middle"), move || space::no_space(driver))

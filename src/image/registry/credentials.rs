@@ -25,11 +25,12 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// The user name under which a helper gives a token instead of a password.
 const TOKEN_USER: &str = "<token>";
 
-/// Who logs in: nobody, or a user with a password.
+/// Who logs in: nobody, a user with a password, or who has a token in its place (Docker's "identity token").
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Credentials {
     Nobody,
     Basic(String, String),
+    Token(String),
 }
 
 impl fmt::Debug for Credentials {
@@ -37,6 +38,7 @@ impl fmt::Debug for Credentials {
         match self {
             Self::Nobody => f.write_str("nobody"),
             Self::Basic(user, _) => f.write_str(user),
+            Self::Token(_) => f.write_str("an identity token"),
         }
     }
 }
@@ -147,7 +149,7 @@ fn bare(key: &str) -> &str {
 impl Entry {
     fn auth(&self) -> Result<Option<Credentials>> {
         if !self.identity_token.is_empty() {
-            return Err(Error::new(Kind::Unsupported, "an identity token is not supported; log in with a password"));
+            return Ok(Some(Credentials::Token(self.identity_token.clone())));
         }
         if !self.username.is_empty() {
             return Ok(Some(Credentials::Basic(self.username.clone(), self.password.clone())));
@@ -196,7 +198,7 @@ fn helped(helper: &str, server: &str) -> Result<Option<Credentials>> {
     let told: Helped = serde_json::from_slice(&output.stdout)
         .map_err(|_| Error::new(Kind::Invalid, format!("credential helper {program} gives no such JSON")))?;
     if told.username == TOKEN_USER {
-        return Err(Error::new(Kind::Unsupported, "an identity token is not supported; log in with a password"));
+        return Ok(Some(Credentials::Token(told.secret)));
     }
     Ok(Some(Credentials::Basic(told.username, told.secret)))
 }
@@ -219,7 +221,7 @@ mod tests {
         let file = r#"{"auths": {
             "r.io/a/b": {"auth": "YWI6MQ=="}, "r.io/a": {"auth": "YToy"}, "r.io": {"auth": "cjoz"},
             "https://index.docker.io/v1/": {"auth": "aHViOng6eQ=="}, "http://old.io/v2/": {"username": "o", "password": "p"},
-            "empty.io": {}}}"#;
+            "empty.io": {}, "token.io": {"auth": "eDo=", "identitytoken": "geheim"}}}"#;
         for (reference, expected) in [
             ("r.io/a/b", Some("ab:1")),
             ("r.io/a/c:1", Some("a:2")),
@@ -228,6 +230,7 @@ mod tests {
             ("debian", Some("hub:x:y")),
             ("old.io/x", Some("o:p")),
             ("empty.io/x", None),
+            ("token.io/x", Some("an identity token")),
         ] {
             assert_eq!(user(file, reference).as_deref(), expected, "{reference}");
         }
@@ -238,7 +241,6 @@ mod tests {
         for bad in [
             r#"{"auths": {"r.io": {"auth": "geheim"}}}"#,
             r#"{"auths": {"r.io": {"auth": "Z2VoZWlt"}}}"#,
-            r#"{"auths": {"r.io": {"identitytoken": "geheim"}}}"#,
             r#"{"auths": {"r.io": "geheim"}}"#,
             r#"{"credHelpers": {"r.io": "../geheim/x"}}"#,
         ] {

@@ -1,7 +1,8 @@
 //! One blob from the registry into its file.
 //!
 //! Invariant: what is told to be whole has the digest that was asked for and is durable; a cut connection goes on at the
-//! byte where it was cut, also in the next process.
+//! byte where it was cut, also in the next process. What another process left is believed, and unpacked, only when the
+//! whole is right: after a power failure it may end in zeros.
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom, Write as _},
@@ -50,21 +51,44 @@ impl Downloading<'_> {
     pub(super) fn download(&self, wanted: &Wanted, index: usize, told: &dyn Fn(u64)) -> Result<()> {
         let file = self.place.open(wanted.digest)?;
         let file = wanted.file.get_or_init(|| file);
-        let came = |there| {
-            self.board.came(index, there);
-            told(there);
-        };
-        self.fetch(wanted, file, came).map_err(|error| match error.kind() {
+        self.board.came(index, 0);
+        self.fetch(wanted, file, index, told).map_err(|error| match error.kind() {
             // Of no use to the next one either.
             Kind::Corrupt => error.and_undo(file.forget()),
             _ => error,
         })?;
+        self.board.came(index, wanted.size);
         self.board.whole(index);
         Ok(())
     }
 
-    fn fetch(&self, wanted: &Wanted, file: &Download, came: impl Fn(u64)) -> Result<()> {
+    fn fetch(&self, wanted: &Wanted, file: &Download, index: usize, told: &dyn Fn(u64)) -> Result<()> {
         let mut progress = Progress::found(wanted, file)?;
+        let of_others = progress.length > 0;
+        let mut found = self.complete(&mut progress, wanted, |there| {
+            if !of_others {
+                self.board.came(index, there);
+            }
+            told(there);
+        })?;
+        if found != wanted.digest && of_others {
+            tracing::info!("what was downloaded of {} before is damaged; downloading it anew", wanted.digest);
+            file.file().set_len(0).act(|| "empty a damaged download")?;
+            progress = Progress::found(wanted, file)?;
+            found = self.complete(&mut progress, wanted, |there| {
+                self.board.came(index, there);
+                told(there);
+            })?;
+        }
+        if found != wanted.digest {
+            let what = format!("it has digest {found} and {} was expected", wanted.digest);
+            return Err(Error::new(Kind::Corrupt, what));
+        }
+        file.sync()
+    }
+
+    /// Downloads what is missing; the digest of the whole.
+    fn complete(&self, progress: &mut Progress, wanted: &Wanted, came: impl Fn(u64)) -> Result<Digest> {
         came(progress.length);
         let mut pauses = self.session.pauses();
         while progress.length < wanted.size {
@@ -77,12 +101,7 @@ impl Downloading<'_> {
                 pauses.after(failure)?;
             }
         }
-        let found = Digest::finish(progress.hasher);
-        if found != wanted.digest {
-            let what = format!("it has digest {found} and {} was expected", wanted.digest);
-            return Err(Error::new(Kind::Corrupt, what));
-        }
-        file.sync()
+        Ok(Digest::finish(progress.hasher.clone()))
     }
 }
 

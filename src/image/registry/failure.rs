@@ -3,7 +3,11 @@
 //! Invariant: whether to try again is decided by status codes and kinds of failure, never by text; no credential comes
 //! into a message.
 
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::{self, Error as _},
+    io,
+    time::Duration,
+};
 
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{
@@ -49,9 +53,8 @@ impl Failure {
         // Where it went is no secret of ours, and may be one of theirs.
         let error = error.without_url();
         if error.is_connect() && !reached {
-            let act = format!(
-                "reach registry {host} (one without TLS needs --plain-http, one with a certificate of its own --tls-verify=false)"
-            );
+            let remedy = remedy(&error).map(|remedy| format!(" ({remedy})")).unwrap_or_default();
+            let act = format!("reach registry {host}{remedy}");
             return Self::last(Error::with_source(Kind::Io, act, error));
         }
         if error.is_redirect() {
@@ -82,6 +85,25 @@ impl Failure {
             408 | 500.. => passing("has failed"),
             _ => last(Kind::Invalid, "refuses the request"),
         }
+    }
+}
+
+/// What helps where TLS does not come about.
+fn remedy(error: &reqwest::Error) -> Option<&'static str> {
+    match refused_by_tls(error.source()?)? {
+        rustls::Error::InvalidCertificate(_) => Some("one with a certificate of its own needs --tls-verify=false"),
+        rustls::Error::InvalidMessage(_) => Some("one without TLS needs --plain-http"),
+        _ => None,
+    }
+}
+
+fn refused_by_tls<'a>(cause: &'a (dyn error::Error + 'static)) -> Option<&'a rustls::Error> {
+    // What such an error wraps is not its source.
+    let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match (cause.downcast_ref(), wrapped) {
+        (Some(found), _) => Some(found),
+        (None, Some(wrapped)) => refused_by_tls(wrapped),
+        (None, None) => refused_by_tls(cause.source()?),
     }
 }
 

@@ -1,15 +1,17 @@
 //! How to come in at a registry: as anybody, with a password, or with a token that another server gives for it
 //! (distribution-spec's "token authentication").
 //!
-//! Invariant: one token is asked for at a time, and a new one before the old one ends; no secret is in an error or a log.
+//! Invariant: one token is asked for at a time, and a new one before the old one ends or when the registry no longer takes
+//! it; a password goes to nobody whom the registry itself has not named, and over TLS if the registry has it; no secret is
+//! in an error or a log.
 
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http_auth::ChallengeParser;
 use reqwest::{
-    StatusCode, Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
+    RequestBuilder, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
 };
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -20,7 +22,8 @@ use crate::error::{Error, Kind};
 /// A token of sane size has a few thousand bytes.
 const TOKEN_LIMIT: u64 = 1 << 20;
 
-/// As many seconds as a token is good at least, and if nothing is said; and at most.
+/// As many seconds as a token is good at least, and if nothing is said; and at most. Docker's clients take no token for
+/// shorter, so no server means less. One that ends earlier, or while the machine sleeps, is refused and then forgotten.
 const SHORTEST: u64 = 60;
 const LONGEST: u64 = 24 * 60 * 60;
 
@@ -29,16 +32,19 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 /// What a login is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum Access<'a> {
     Pull,
-    Push,
+    /// With what may be had from these repositories.
+    Push {
+        neighbours: &'a [String],
+    },
 }
 
 /// See the module's comment.
 pub(super) struct Login {
     /// Where a registry tells how to come in.
     root: Url,
-    scope: String,
+    scopes: Vec<String>,
     credentials: Credentials,
     way: Mutex<Option<Way>>,
 }
@@ -59,9 +65,14 @@ struct Given {
 
 impl Login {
     /// For the repository `path` of the registry whose API begins at `root`.
-    pub(super) fn new(root: Url, path: &str, credentials: Credentials, access: Access) -> Self {
-        let actions = if access == Access::Pull { "pull" } else { "pull,push" };
-        Self { root, scope: format!("repository:{path}:{actions}"), credentials, way: Mutex::default() }
+    pub(super) fn new(root: Url, path: &str, credentials: Credentials, access: Access<'_>) -> Self {
+        let (actions, neighbours) = match access {
+            Access::Pull => ("pull", &[][..]),
+            Access::Push { neighbours } => ("pull,push", neighbours),
+        };
+        let mut scopes = vec![format!("repository:{path}:{actions}")];
+        scopes.extend(neighbours.iter().map(|from| format!("repository:{from}:pull")));
+        Self { root, scopes, credentials, way: Mutex::default() }
     }
 
     /// What a request says to be let in.
@@ -82,36 +93,65 @@ impl Login {
         }
     }
 
+    /// Has a new token asked for if `refused` is the one that is in use; whether there is sense in asking again.
+    pub(super) async fn forget(&self, refused: &HeaderValue) -> bool {
+        match &mut *self.way.lock().await {
+            Some(Way::Token { token, .. }) => {
+                if token.as_ref().is_some_and(|(known, _)| known == refused) {
+                    *token = None;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     async fn way(&self, peer: &Peer) -> Result<Way, Failure> {
         let response = peer.send(peer.client().get(self.root.clone())).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             return Err(peer.refusal(response).await);
         }
-        match (bearer(response.headers()), self.password()?) {
-            (Some((realm, service)), _) => {
-                let malformed = || {
-                    let what = format!("registry {} names no place that gives tokens", peer.host);
-                    Failure::last(Error::new(Kind::Invalid, what))
-                };
-                let realm = Url::parse(&realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-                Ok(Way::Token { realm: realm.ok_or_else(malformed)?, service, token: None })
+        if !response.headers().contains_key(WWW_AUTHENTICATE) {
+            return Ok(Way::Open);
+        }
+        if response.url().origin() != self.root.origin() {
+            let other = response.url().host_str().unwrap_or_default();
+            let what = format!("registry {} sends to {other} to log in, which gets no credentials of it", peer.host);
+            return Err(Failure::last(Error::new(Kind::Denied, what)));
+        }
+        match bearer(response.headers()) {
+            Some((realm, service)) => Ok(Way::Token { realm: self.realm(&peer.host, &realm)?, service, token: None }),
+            None => Ok(self.password()?.map_or(Way::Open, Way::Password)),
+        }
+    }
+
+    /// Who gives tokens, and may be told the password.
+    fn realm(&self, host: &str, text: &str) -> Result<Url, Failure> {
+        let refused = |kind, what| Failure::last(Error::new(kind, format!("registry {host} {what}")));
+        match Url::parse(text) {
+            Ok(url) if url.scheme() == "https" || url.scheme() == self.root.scheme() => Ok(url),
+            Ok(url) if url.scheme() == "http" => {
+                Err(refused(Kind::Denied, "wants the credentials sent without TLS, which only --plain-http allows"))
             }
-            (None, Some(password)) if response.headers().contains_key(WWW_AUTHENTICATE) => Ok(Way::Password(password)),
-            _ => Ok(Way::Open),
+            _ => Err(refused(Kind::Invalid, "names no place that gives tokens")),
         }
     }
 
     async fn token(&self, peer: &Peer, realm: &Url, service: Option<&str>) -> Result<(HeaderValue, Instant), Failure> {
-        let mut url = realm.clone();
-        url.query_pairs_mut().append_pair("scope", &self.scope);
-        if let Some(service) = service {
-            url.query_pairs_mut().append_pair("service", service);
-        }
-        let mut request = peer.client().get(url);
-        if let Some(password) = self.password()? {
-            request = request.header(AUTHORIZATION, password);
-        }
+        let request = match &self.credentials {
+            Credentials::Token(known) => self.exchange(peer, realm, service, known),
+            _ => {
+                let mut url = realm.clone();
+                url.query_pairs_mut().extend_pairs(self.scopes.iter().map(|scope| ("scope", scope)));
+                url.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)));
+                let request = peer.client().get(url);
+                match self.password()? {
+                    Some(password) => request.header(AUTHORIZATION, password),
+                    None => request,
+                }
+            }
+        };
         let asked = Instant::now();
         let response = peer.send(request).await?;
         if response.status() != StatusCode::OK {
@@ -120,14 +160,29 @@ impl Login {
         let bytes = peer.body(response, TOKEN_LIMIT, "a token").await?;
         let given: Given = serde_json::from_slice(&bytes).unwrap_or_default();
         let unfit = || Failure::last(Error::new(Kind::Invalid, format!("registry {} gives no token", peer.host)));
-        let token = given.token.or(given.access_token).ok_or_else(unfit)?;
+        let mut tokens = [given.token, given.access_token].into_iter().flatten();
+        let token = tokens.find(|token| !token.is_empty()).ok_or_else(unfit)?;
         let lifetime = Duration::from_secs(given.expires_in.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST));
         Ok((secret(format!("Bearer {token}"))?, asked + lifetime - MARGIN))
     }
 
+    /// Asks for a token with the identity token `known` (OAuth 2's "refreshing").
+    fn exchange(&self, peer: &Peer, realm: &Url, service: Option<&str>, known: &str) -> RequestBuilder {
+        let mut form = realm.clone();
+        form.set_query(None);
+        let scopes = self.scopes.join(" ");
+        let said = [("grant_type", "refresh_token"), ("client_id", "lamina"), ("scope", &scopes)];
+        form.query_pairs_mut().extend_pairs(said).append_pair("refresh_token", known);
+        form.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)));
+        let request = peer.client().post(realm.clone());
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        request.body(form.query().unwrap_or_default().to_owned())
+    }
+
     fn password(&self) -> Result<Option<HeaderValue>, Failure> {
         match &self.credentials {
-            Credentials::Nobody => Ok(None),
+            // A token is for who gives tokens.
+            Credentials::Nobody | Credentials::Token(_) => Ok(None),
             Credentials::Basic(user, password) => {
                 secret(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))).map(Some)
             }
@@ -157,8 +212,23 @@ fn bearer(headers: &HeaderMap) -> Option<(String, Option<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::bearer;
+    use super::{Access, Credentials, Login, bearer};
     use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+
+    #[test]
+    fn a_password_is_asked_for_over_tls_if_the_registry_has_it() {
+        for (root, realm, taken) in [
+            ("https://r/v2/", "https://other/token", true),
+            ("https://r/v2/", "http://r/token", false),
+            ("http://r/v2/", "http://other/token", true),
+            ("http://r/v2/", "https://r/token", true),
+            ("http://r/v2/", "file:///etc/passwd", false),
+            ("https://r/v2/", "token", false),
+        ] {
+            let login = Login::new(root.parse().unwrap(), "x", Credentials::Nobody, Access::Pull);
+            assert_eq!(login.realm("r", realm).is_ok(), taken, "{root} {realm}");
+        }
+    }
 
     #[test]
     fn a_token_is_asked_for_where_it_is_offered() {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{platform::Platform, session::Session};
 use crate::{
@@ -50,7 +50,9 @@ pub(super) struct RemoteImage {
 #[serde(rename_all = "camelCase")]
 struct Glance {
     schema_version: u32,
-    manifests: Option<serde::de::IgnoredAny>,
+    manifests: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+    config: Option<IgnoredAny>,
 }
 
 impl Manifest {
@@ -122,6 +124,11 @@ pub(super) fn find(session: &Session, reference: &Reference, platform: Option<&P
         }
         if glance.manifests.is_none() {
             return image(session, top, Manifest::parse(bytes)?, platform);
+        }
+        if glance.layers.is_some() || glance.config.is_some() {
+            // Who reads it decides which image it is, under one digest (CVE-2021-41190).
+            let what = "the manifest is that of an image and a list of manifests at once";
+            return Err(Error::new(Kind::Invalid, what));
         }
         let index: ImageIndex = parse(&bytes)?;
         let chosen: Digest = platform.unwrap_or(&Platform::default()).choose(&index)?.digest().to_string().parse()?;

@@ -283,7 +283,7 @@ impl Drop for Alarm<'_> {
 }
 
 /// Whether a thread only stopped because something else did, and not the user.
-fn is_of_other(error: &Error) -> bool {
+pub(super) fn is_of_other(error: &Error) -> bool {
     error.kind() == Kind::Interrupted && !crate::interrupt::asked()
 }
 

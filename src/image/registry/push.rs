@@ -7,6 +7,7 @@
 //! that was announced, or the sending fails.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read},
     sync::{
@@ -18,7 +19,10 @@ use std::{
 
 use oci_spec::image::{Descriptor, MediaType};
 
-use super::{AT_ONCE, Connection, failure::Failure, kept, login::Access, manifest::Manifest, session::Session};
+use super::{
+    AT_ONCE, Connection, failure::Failure, kept, login::Access, manifest::Manifest, pull::is_of_other,
+    requests::Mounting, session::Session,
+};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     id::{DiffId, Digest},
@@ -28,7 +32,6 @@ use crate::{
         reference::Reference,
         save::{Content, Verified, compressed, manifest as text, plain_in_file},
     },
-    interrupt,
     store::Store,
 };
 
@@ -81,11 +84,12 @@ pub fn push(
     connection: &Connection,
     events: &dyn PushEvents,
 ) -> Result<Pushed> {
-    let session = Session::open(reference, connection, Access::Push)?;
+    let neighbours = neighbours(image, reference);
+    let session = Session::open(reference, connection, Access::Push { neighbours: &neighbours })?;
     let layers = Catalog::new(store).layers(image)?;
     events.found(image.config.diff_ids());
     let came = kept::find(store, image.id)?;
-    let sender = Sender { session: &session, neighbours: neighbours(image, reference), events };
+    let sender = Sender { session: &session, neighbours, events };
     let descriptors = sender.layers(store, &layers, came.as_ref())?;
     sender.config(image)?;
     let manifest = match came.filter(|came| has_layers(came, &descriptors)) {
@@ -109,7 +113,8 @@ pub fn push(
 /// Other repositories of the same registry that may have the layers.
 fn neighbours(image: &Image, reference: &Reference) -> Vec<String> {
     let others = image.references.iter().filter(|other| other.domain() == reference.domain());
-    others.map(|other| other.path().to_owned()).filter(|path| path != reference.path()).collect()
+    let paths: BTreeSet<&str> = others.map(Reference::path).filter(|path| *path != reference.path()).collect();
+    paths.into_iter().map(str::to_owned).collect()
 }
 
 fn has_layers(manifest: &Manifest, descriptors: &[Descriptor]) -> bool {
@@ -158,8 +163,12 @@ impl Sender<'_> {
                 self.session.stop();
             }
             descriptors
-        })?;
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(descriptors), Err)
+        });
+        match (descriptors, failure.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+            (Err(error), first) if is_of_other(&error) => Err(first.unwrap_or(error)),
+            (Ok(_), Some(first)) => Err(first),
+            (descriptors, _) => descriptors,
+        }
     }
 
     /// Gets one layer after another ready; ends early when nobody sends them any more.
@@ -177,7 +186,7 @@ impl Sender<'_> {
                 descriptors.push(descriptor.clone());
                 continue;
             }
-            let content = content(store, layer, index, came)?;
+            let content = self.content(store, layer, index, came)?;
             let descriptor = text::descriptor(content.media_type.clone(), content.size, content.digest)?;
             seen.push((layer.diff_id, descriptor.clone()));
             descriptors.push(descriptor);
@@ -186,6 +195,19 @@ impl Sender<'_> {
             }
         }
         Ok(descriptors)
+    }
+
+    /// A layer as it came; one that came plain, and is so in the manifest that it came with, is sent plain.
+    fn content(&self, store: &Store, layer: &Layer, index: usize, came: Option<&Manifest>) -> Result<InFile> {
+        let go_on = || self.session.check();
+        go_on()?;
+        let there = came.and_then(|came| came.parsed.layers().get(index));
+        let is_plain = there.is_some_and(|there| there.digest().to_string() == layer.diff_id.to_string());
+        let content = match is_plain {
+            true => plain_in_file(store, layer, &go_on),
+            false => compressed(store, layer, &go_on),
+        };
+        content.act(|| format!("layer {}", layer.diff_id))
     }
 
     fn work(&self, ready: &Mutex<Receiver<Ready>>) -> Result<()> {
@@ -202,17 +224,21 @@ impl Sender<'_> {
             self.events.exists(diff);
             return Ok(());
         }
+        let mut place = None;
         for from in &self.neighbours {
-            if self.session.mount_blob(content.digest, from)? {
-                self.events.mounted(diff, from);
-                return Ok(());
+            match self.session.mount_blob(content.digest, from)? {
+                Mounting::Done => {
+                    self.events.mounted(diff, from);
+                    return Ok(());
+                }
+                Mounting::Refused(begun) => place = begun.or(place),
             }
         }
         let Content { digest, size, mut bytes, .. } = content;
         self.session.persist(|| {
             self.events.sending(diff, size.0);
             bytes.rewind().map_err(|error| Failure::last(read_error(error, "read the layer again")))?;
-            self.session.upload(digest, size.0, || {
+            self.session.upload((digest, size.0), place.take(), || {
                 let part = part(&mut bytes)?;
                 self.events.sent(diff, part.as_ref().map_or(0, Vec::len) as u64);
                 Ok(part)
@@ -230,20 +256,11 @@ impl Sender<'_> {
             let bytes = image.config.bytes();
             self.session.persist(|| {
                 let mut rest = Some(bytes.to_vec());
-                self.session.upload(image.id.0, bytes.len() as u64, || Ok(rest.take()))
+                self.session.upload((image.id.0, bytes.len() as u64), None, || Ok(rest.take()))
             })
         };
         send().act(|| "push the configuration")
     }
-}
-
-/// A layer as it came; one that came plain, and is so in the manifest that it came with, is sent plain.
-fn content(store: &Store, layer: &Layer, index: usize, came: Option<&Manifest>) -> Result<InFile> {
-    interrupt::check()?;
-    let there = came.and_then(|came| came.parsed.layers().get(index));
-    let is_plain = there.is_some_and(|there| there.digest().to_string() == layer.diff_id.to_string());
-    let content = if is_plain { plain_in_file(store, layer) } else { compressed(store, layer) };
-    content.act(|| format!("layer {}", layer.diff_id))
 }
 
 fn part(bytes: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {

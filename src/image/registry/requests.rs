@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::Stream;
 use reqwest::{
     Body, Client, RequestBuilder, Response, StatusCode, Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE},
     redirect::Policy,
 };
 
@@ -44,6 +44,13 @@ pub(super) struct Requests {
     login: Login,
 }
 
+/// What became of a wish for a blob of another repository.
+pub(super) enum Mounting {
+    Done,
+    /// The blob is to be sent, to here if the registry has begun an upload.
+    Refused(Option<Url>),
+}
+
 /// Who is asked, and how.
 pub(super) struct Peer {
     client: Client,
@@ -59,7 +66,7 @@ impl Requests {
         (host, path): (&str, &str),
         connection: &Connection,
         credentials: Credentials,
-        access: Access,
+        access: Access<'_>,
     ) -> Result<Self> {
         let scheme = if connection.plain_http { "http" } else { "https" };
         // Docker's own registry has a name that only people use.
@@ -94,16 +101,23 @@ impl Requests {
         self.peer.body(response, JSON_LIMIT, "a manifest").await
     }
 
-    /// The bytes of a blob, and whether they begin at `offset`, or else with the first one.
-    pub(super) async fn blob(&self, digest: Digest, offset: u64) -> Result<(Response, bool), Failure> {
+    /// The bytes of a blob, and with which one they begin: at `offset` or before.
+    pub(super) async fn blob(&self, digest: Digest, offset: u64) -> Result<(Response, u64), Failure> {
         let url = self.url(&["blobs", &digest.to_string()])?;
         let mut request = self.peer.client.get(url.clone());
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
         let response = self.ask(&url, request, &[StatusCode::OK, StatusCode::PARTIAL_CONTENT]).await?;
-        let goes_on = response.status() == StatusCode::PARTIAL_CONTENT;
-        Ok((response, goes_on))
+        if response.status() == StatusCode::OK {
+            return Ok((response, 0));
+        }
+        let begin = match response.headers().get(CONTENT_RANGE) {
+            Some(range) => range.to_str().ok().and_then(first_byte).filter(|first| *first <= offset),
+            None => Some(offset),
+        };
+        let begin = begin.ok_or_else(|| self.odd("sends other bytes of a layer than it was asked for"))?;
+        Ok((response, begin))
     }
 
     /// Whether the repository has a blob.
@@ -114,33 +128,41 @@ impl Requests {
         Ok(response.status() == StatusCode::OK)
     }
 
-    /// Whether the registry has given the repository a blob that its repository `from` has.
-    pub(super) async fn mount_blob(&self, digest: Digest, from: &str) -> Result<bool, Failure> {
+    /// Has the registry give the repository a blob that its repository `from` has.
+    pub(super) async fn mount_blob(&self, digest: Digest, from: &str) -> Result<Mounting, Failure> {
         let mut url = self.url(&["blobs", "uploads", ""])?;
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
         let request = self.peer.client.post(url.clone()).header(CONTENT_LENGTH, 0);
         let response = self.ask(&url, request, &[StatusCode::CREATED, StatusCode::ACCEPTED]).await?;
-        Ok(response.status() == StatusCode::CREATED)
+        match response.status() {
+            StatusCode::CREATED => Ok(Mounting::Done),
+            _ => Ok(Mounting::Refused(location(&response))),
+        }
     }
 
-    /// Sends a blob of `size` bytes.
+    /// Sends a blob of `size` bytes, to `place` if an upload has begun there.
     pub(super) async fn upload(
         &self,
-        digest: Digest,
-        size: u64,
+        (digest, size): (Digest, u64),
+        place: Option<Url>,
         parts: impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static,
     ) -> Result<(), Failure> {
-        let url = self.url(&["blobs", "uploads", ""])?;
-        let request = self.peer.client.post(url.clone()).header(CONTENT_LENGTH, 0);
-        let response = self.ask(&url, request, &[StatusCode::ACCEPTED]).await?;
-        let told = response.headers().get(LOCATION).and_then(|place| place.to_str().ok());
-        let place = told.and_then(|place| response.url().join(place).ok());
-        let mut place = place.ok_or_else(|| self.odd("does not tell where to send a layer"))?;
+        let mut place = match place {
+            Some(place) => place,
+            None => self.begin_upload().await?,
+        };
         place.query_pairs_mut().append_pair("digest", &digest.to_string());
         let request = self.peer.client.put(place.clone());
         let request = request.header(CONTENT_LENGTH, size).header(CONTENT_TYPE, "application/octet-stream");
         let request = request.body(Body::wrap_stream(parts));
         self.ask(&place, request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await.map(drop)
+    }
+
+    async fn begin_upload(&self) -> Result<Url, Failure> {
+        let url = self.url(&["blobs", "uploads", ""])?;
+        let request = self.peer.client.post(url.clone()).header(CONTENT_LENGTH, 0);
+        let response = self.ask(&url, request, &[StatusCode::ACCEPTED]).await?;
+        location(&response).ok_or_else(|| self.odd("does not tell where to send a layer"))
     }
 
     /// Publishes a manifest under a tag or its digest.
@@ -164,11 +186,25 @@ impl Requests {
     async fn ask(&self, url: &Url, request: RequestBuilder, good: &[StatusCode]) -> Result<Response, Failure> {
         // A layer may be sent elsewhere, with a URL that says enough (CVE-2020-15157).
         let known = if url.origin() == self.base.origin() { self.login.authorization(&self.peer).await? } else { None };
-        let request = match known {
+        // None of a layer: the stream of its bytes is there once.
+        let same = request.try_clone();
+        let request = match &known {
             Some(known) => request.header(AUTHORIZATION, known),
             None => request,
         };
-        let response = self.peer.send(request).await?;
+        let mut response = self.peer.send(request).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(known) = known
+            && self.login.forget(&known).await
+        {
+            let Some(mut request) = same else {
+                return Err(Failure { again: true, ..self.peer.refusal(response).await });
+            };
+            if let Some(new) = self.login.authorization(&self.peer).await? {
+                request = request.header(AUTHORIZATION, new);
+            }
+            response = self.peer.send(request).await?;
+        }
         if good.contains(&response.status()) { Ok(response) } else { Err(self.peer.refusal(response).await) }
     }
 
@@ -220,19 +256,33 @@ impl Peer {
     }
 }
 
+fn location(response: &Response) -> Option<Url> {
+    response.url().join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
+}
+
+/// Of a Content-Range (RFC 9110), such as `bytes 5-9/10`.
+fn first_byte(range: &str) -> Option<u64> {
+    range.strip_prefix("bytes")?.trim_start().split_once('-')?.0.parse().ok()
+}
+
 fn client(connection: &Connection) -> Result<Client> {
     // Another provider that is installed does as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // The client cannot be made where there is none, even if it needs none.
-    if rustls_native_certs::load_native_certs().certs.is_empty() {
-        let what =
-            "talk to a registry: this machine has no certificates of authorities; install package ca-certificates";
-        return Err(Error::new(Kind::MissingProgram, what));
-    }
-    let client = Client::builder()
+    let mut client = Client::builder()
         .tls_danger_accept_invalid_certs(!connection.tls_verify)
         .connect_timeout(connection.patience)
         .redirect(Policy::limited(REDIRECTIONS))
+        // Where an answer sends to does not learn who sent.
+        .referer(false)
         .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")));
+    // The client cannot be made where there are none, unless it is told to do without.
+    if connection.tls_verify && rustls_native_certs::load_native_certs().certs.is_empty() {
+        if !connection.plain_http {
+            let what =
+                "talk to a registry: this machine has no certificates of authorities; install package ca-certificates";
+            return Err(Error::new(Kind::MissingProgram, what));
+        }
+        client = client.tls_certs_only([]);
+    }
     client.build().map_err(|error| Error::with_source(Kind::Io, "make a client of registries", error))
 }

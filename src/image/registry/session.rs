@@ -6,7 +6,7 @@
 use std::{fmt, io, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
-use reqwest::Response;
+use reqwest::{Response, Url};
 use signal_hook::consts::TERM_SIGNALS;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -15,7 +15,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Connection, credentials, failure::Failure, login::Access, requests::Requests};
+use super::{
+    Connection, credentials,
+    failure::Failure,
+    login::Access,
+    requests::{Mounting, Requests},
+};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     id::Digest,
@@ -46,7 +51,7 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// Connects, and logs in where credentials are known.
-    pub(super) fn open(reference: &Reference, connection: &Connection, access: Access) -> Result<Self> {
+    pub(super) fn open(reference: &Reference, connection: &Connection, access: Access<'_>) -> Result<Self> {
         let credentials = credentials::find(reference)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.act(|| "start the threads that talk to the registry")?;
@@ -65,6 +70,15 @@ impl Session {
         self.requests.host()
     }
 
+    /// Whether nothing has ended the waiting.
+    ///
+    /// # Errors
+    /// `Interrupted`.
+    pub(super) fn check(&self) -> Result<()> {
+        interrupt::check()?;
+        if *self.stop.borrow() { Err(other_failed()) } else { Ok(()) }
+    }
+
     /// Ends all waiting: another part has failed.
     pub(super) fn stop(&self) {
         self.stop.send_replace(true);
@@ -77,9 +91,9 @@ impl Session {
 
     /// The bytes of a blob from `offset` on. They are not checked.
     pub(super) fn blob(&self, digest: Digest, offset: u64) -> Result<Remote<'_>, Failure> {
-        let (response, goes_on) = self.ask(self.requests.blob(digest, offset))?;
+        let (response, begin) = self.ask(self.requests.blob(digest, offset))?;
         // A registry may know no ranges.
-        Ok(Remote { session: self, response, skip: if goes_on { 0 } else { offset } })
+        Ok(Remote { session: self, response, skip: offset.saturating_sub(begin) })
     }
 
     /// Whether the repository has a blob.
@@ -87,27 +101,27 @@ impl Session {
         self.persist(|| self.ask(self.requests.has_blob(digest)))
     }
 
-    /// Whether the registry could give the repository a blob that its repository `from` has.
-    pub(super) fn mount_blob(&self, digest: Digest, from: &str) -> Result<bool> {
+    /// Has the registry give the repository a blob that its repository `from` has.
+    pub(super) fn mount_blob(&self, digest: Digest, from: &str) -> Result<Mounting> {
         match self.ask(self.requests.mount_blob(digest, from)) {
             Ok(mounted) => Ok(mounted),
             Err(failure) if failure.error.kind() == Kind::Interrupted => Err(failure.error),
             // It may refuse, or not know how: then the bytes are sent.
-            Err(_) => Ok(false),
+            Err(_) => Ok(Mounting::Refused(None)),
         }
     }
 
-    /// Sends a blob of `size` bytes, which `next` gives part by part.
+    /// Sends a blob of `size` bytes, which `next` gives part by part, to `place` if the registry has told one.
     pub(super) fn upload(
         &self,
-        digest: Digest,
-        size: u64,
+        (digest, size): (Digest, u64),
+        place: Option<Url>,
         mut next: impl FnMut() -> io::Result<Option<Vec<u8>>>,
     ) -> Result<(), Failure> {
         let (sender, mut receiver) = tokio::sync::mpsc::channel::<io::Result<Vec<u8>>>(2);
         let parts = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
         let requests = Arc::clone(&self.requests);
-        let sent = self.handle.spawn(async move { requests.upload(digest, size, parts).await });
+        let sent = self.handle.spawn(async move { requests.upload((digest, size), place, parts).await });
         let mut broken = None;
         while broken.is_none() {
             let part = match next() {
@@ -178,7 +192,7 @@ impl Session {
         });
         let stopped = || match interrupt::check() {
             Err(interrupted) => interrupted,
-            Ok(()) => Error::new(Kind::Interrupted, "another part of it failed"),
+            Ok(()) => other_failed(),
         };
         done.ok_or_else(stopped)
     }
@@ -254,6 +268,10 @@ impl Remote<'_> {
             }
         }
     }
+}
+
+fn other_failed() -> Error {
+    Error::new(Kind::Interrupted, "another part of it failed")
 }
 
 /// Lets a signal end the waiting of all threads; [`interrupt`] tells them why.

@@ -63,18 +63,19 @@ pub fn plain<'store>(store: &'store Store, layer: &Layer) -> Result<Content<Box<
     Ok(Content { media_type, digest, size, bytes: Box::new(bytes) })
 }
 
-/// The layer as it came, if it came compressed; else with gzip, always the same bytes for the same tar.
+/// The layer as it came, if it came compressed; else with gzip, always the same bytes for the same tar. `go_on` is asked
+/// meanwhile.
 ///
 /// # Errors
-/// As [`plain`].
-pub fn compressed(store: &Store, layer: &Layer) -> Result<Content<Verified<File>>> {
+/// As [`plain`], and those of `go_on`.
+pub fn compressed(store: &Store, layer: &Layer, go_on: GoOn<'_>) -> Result<Content<Verified<File>>> {
     if let Some(content) = as_it_came(store, layer)? {
         return Ok(content);
     }
     spooled(store, MediaType::ImageLayerGzip, |spool| {
         // Neither a name nor a time of its own: flate2 writes none unless it is told to.
         let mut out: GzEncoder<_> = GzBuilder::new().write(spool, flate2::Compression::default());
-        pour(store, layer, &mut out)?;
+        pour(store, layer, Asking { out: &mut out, go_on })?;
         out.finish().map(drop).map_err(|error| read_error(error, "compress the layer"))
     })
 }
@@ -82,9 +83,28 @@ pub fn compressed(store: &Store, layer: &Layer) -> Result<Content<Verified<File>
 /// [`plain`], from a file, so that another thread may read it.
 ///
 /// # Errors
-/// As [`plain`].
-pub fn plain_in_file(store: &Store, layer: &Layer) -> Result<Content<Verified<File>>> {
-    spooled(store, MediaType::ImageLayer, |spool| pour(store, layer, spool))
+/// As [`compressed`].
+pub fn plain_in_file(store: &Store, layer: &Layer, go_on: GoOn<'_>) -> Result<Content<Verified<File>>> {
+    spooled(store, MediaType::ImageLayer, |spool| pour(store, layer, Asking { out: spool, go_on }))
+}
+
+/// Whether what is being made is still wanted.
+type GoOn<'a> = &'a dyn Fn() -> Result<()>;
+
+struct Asking<'a, W> {
+    out: W,
+    go_on: GoOn<'a>,
+}
+
+impl<W: Write> Write for Asking<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.go_on)().map_err(io::Error::other)?;
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Writes the plain tar.

@@ -148,7 +148,7 @@ impl<W: Write> Saver<'_, W> {
         let store = self.store;
         let descriptor = match self.format {
             Format::Docker => plain(store, layer).and_then(|content| self.blob(content)),
-            Format::Oci => compressed(store, layer).and_then(|content| self.blob(content)),
+            Format::Oci => compressed(store, layer, &interrupt::check).and_then(|content| self.blob(content)),
         };
         let descriptor = descriptor.act(|| format!("layer {}", layer.diff_id))?;
         self.layers.insert(layer.diff_id, descriptor.clone());

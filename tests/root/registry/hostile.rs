@@ -107,7 +107,21 @@ fn lists(host: &Host, server: &Server, one: &Layer) -> Outcome {
     let config = json!({"mediaType": "x/y", "digest": Digest::of(b"x").to_string(), "size": 1u64 << 40});
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": []});
     server.manifest("some", "1", kind, serde_json::to_vec(&manifest)?);
-    host.fails(&pull, "get the configuration: it has 1099511627776 bytes and the limit is")
+    host.fails(&pull, "get the configuration: it has 1099511627776 bytes and the limit is")?;
+    let both = json!({"schemaVersion": 2, "manifests": [], "config": config, "layers": []});
+    server.manifest("some", "1", kind, serde_json::to_vec(&both)?);
+    host.fails(&pull, "the manifest is that of an image and a list of manifests at once")?;
+    // As many steps as fit into the bytes of a configuration, each of which would take a hundred in memory.
+    let steps = vec![json!({}); 1_300_000];
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "history": steps, "rootfs": {"type": "layers", "diff_ids": []},
+    });
+    let config = serde_json::to_vec(&config)?;
+    let own = json!({"mediaType": "x/y", "digest": Digest::of(&config).to_string(), "size": config.len()});
+    server.blob("some", Digest::of(&config), config);
+    let manifest = json!({"schemaVersion": 2, "config": own, "layers": []});
+    server.manifest("some", "1", kind, serde_json::to_vec(&manifest)?);
+    host.fails(&pull, "has 1300000 steps of history and the limit is 4096")
 }
 
 /// Three layers are downloaded at once, and those whose turn has not come have no file yet.

@@ -23,6 +23,8 @@ pub struct Request {
     pub method: String,
     pub path: String,
     pub headers: HashMap<String, String>,
+    /// What a token is asked for with.
+    pub form: String,
 }
 
 impl Request {
@@ -252,8 +254,12 @@ impl Layer {
 /// One request, one answer, one connection.
 fn serve(stream: TcpStream, inner: &Inner) -> io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    let request = read(&mut reader)?;
-    let length = request.headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut request = read(&mut reader)?;
+    let mut length = request.headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    if request.path == "/token" {
+        (&mut reader).take(length).read_to_string(&mut request.form)?;
+        length = 0;
+    }
     inner.seen.lock().unwrap().lines.push(request.line());
     let usual = usual(&request, inner);
     let answering = Arc::clone(&inner.answering.lock().unwrap());
@@ -269,7 +275,9 @@ fn serve(stream: TcpStream, inner: &Inner) -> io::Result<()> {
         }
     }
     if answer.takes.is_none() {
-        let offset = if answer.status == 206 { request.offset().unwrap_or(0) } else { 0 };
+        // One that tells the range itself has that body.
+        let told = answer.headers.iter().any(|(name, _)| *name == "Content-Range");
+        let offset = if answer.status == 206 && !told { request.offset().unwrap_or(0) } else { 0 };
         write(&stream, &request, &answer, offset)?;
     }
     if answer.hangs {
@@ -307,7 +315,7 @@ fn read(reader: &mut impl io::BufRead) -> io::Result<Request> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    Ok(Request { method, path, headers })
+    Ok(Request { method, path, headers, form: String::new() })
 }
 
 /// What a registry without faults answers.
@@ -315,7 +323,10 @@ fn usual(request: &Request, inner: &Inner) -> Answer {
     let here =
         |status, path: &str| Answer { status, headers: vec![("Location", path.to_owned())], ..Answer::default() };
     match request.method.as_str() {
-        "POST" => return here(202, &format!("{}upload", request.path)),
+        "POST" => {
+            let (uploads, _) = request.path.split_once('?').unwrap_or((&request.path, ""));
+            return here(202, &format!("{uploads}upload"));
+        }
         "PUT" => return here(201, &request.path),
         _ if request.path == "/v2/" => return Answer { status: 200, ..Answer::default() },
         _ => {}
