@@ -186,6 +186,13 @@ impl Sender<'_> {
                 descriptors.push(descriptor.clone());
                 continue;
             }
+            if let Some(there) = came.and_then(|came| came.parsed.layers().get(index))
+                && self.is_there_as_it_came(store, layer, there)?
+            {
+                seen.push((layer.diff_id, there.clone()));
+                descriptors.push(there.clone());
+                continue;
+            }
             let content = self.content(store, layer, index, came)?;
             let descriptor = text::descriptor(content.media_type.clone(), content.size, content.digest)?;
             seen.push((layer.diff_id, descriptor.clone()));
@@ -195,6 +202,17 @@ impl Sender<'_> {
             }
         }
         Ok(descriptors)
+    }
+
+    /// Whether the registry has the layer in the form that the image's manifest names, where here it is kept in another: it
+    /// was here already, of another image. So the manifest stays what it is.
+    fn is_there_as_it_came(&self, store: &Store, layer: &Layer, there: &Descriptor) -> Result<bool> {
+        let digest: Digest = there.digest().to_string().parse()?;
+        let is_kept = || Ok::<_, Error>(store.blob(&layer.info)?.is_some_and(|(blob, _)| blob.digest == digest));
+        if digest == layer.diff_id.0 || is_kept()? {
+            return Ok(false);
+        }
+        Ok(matches!(self.find(layer.diff_id, digest)?, Mounting::Done))
     }
 
     /// A layer as it came; one that came plain, and is so in the manifest that it came with, is sent plain.
@@ -219,21 +237,27 @@ impl Sender<'_> {
         }
     }
 
-    fn layer(&self, diff: DiffId, content: InFile) -> Result<()> {
-        if self.session.has_blob(content.digest)? {
+    /// Whether the repository has it, or has it now from a neighbour.
+    fn find(&self, diff: DiffId, digest: Digest) -> Result<Mounting> {
+        if self.session.has_blob(digest)? {
             self.events.exists(diff);
-            return Ok(());
+            return Ok(Mounting::Done);
         }
         let mut place = None;
         for from in &self.neighbours {
-            match self.session.mount_blob(content.digest, from)? {
+            match self.session.mount_blob(digest, from)? {
                 Mounting::Done => {
                     self.events.mounted(diff, from);
-                    return Ok(());
+                    return Ok(Mounting::Done);
                 }
                 Mounting::Refused(begun) => place = begun.or(place),
             }
         }
+        Ok(Mounting::Refused(place))
+    }
+
+    fn layer(&self, diff: DiffId, content: InFile) -> Result<()> {
+        let Mounting::Refused(mut place) = self.find(diff, content.digest)? else { return Ok(()) };
         let Content { digest, size, mut bytes, .. } = content;
         self.session.persist(|| {
             self.events.sending(diff, size.0);

@@ -86,6 +86,20 @@ fn what_came_goes_on_unchanged(host: &Host) -> Outcome {
         let empty = fs::read_dir(host.root().join("downloads"))?.next().is_none();
         expect!(empty, "what was downloaded is kept as the layers' archives only");
     }
+    // A layer that was here before, as a plain tar of another image, goes on as the manifest has it, too.
+    let there = registry.reference("docker:1");
+    let (_, bytes) = manifest(host, &there)?;
+    let other = |other: &Host| -> Outcome {
+        other.pool("512M")?;
+        other.ok(&["import", &path(host, "lower"), "lower:1"])?;
+        expect_eq!(count(&http(other, "pull", &there)?, "Already exists"), 1);
+        let on = registry.reference("on/docker:1");
+        other.ok(&["tag", &there, &on])?;
+        http(other, "push", &on)?;
+        expect!(manifest(other, &on)?.1 == bytes, "another manifest went on");
+        Ok(())
+    };
+    with_host(host.driver, other).map_err(|failed| failed.message().unwrap_or("failed").to_owned())?;
     host.check()
 }
 
