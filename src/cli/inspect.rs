@@ -74,7 +74,14 @@ impl Args {
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
         match containers.find(&self.name) {
-            Ok(container) => return output::json(&[container_view(&store, container)?]),
+            Ok(container) => {
+                let (id, name) = (container.id.to_string(), container.name.clone());
+                let view = container_view(&store, container).or_else(|error| match containers.find(&id) {
+                    Err(missing) if missing.kind() == Kind::NotFound => Err(gone(&name).into()),
+                    _ => Err(error),
+                });
+                return output::json(&[view?]);
+            }
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
@@ -103,13 +110,14 @@ fn image_view(store: &Store, image: &Image) -> Result<ImageView> {
     })
 }
 
+fn gone(name: &str) -> Error {
+    Error::new(Kind::NotFound, format!("no such container: {name} (another command has just removed it)"))
+}
+
 fn container_view(store: &Store, container: Container) -> Result<ContainerView> {
     let containers = Containers::new(store);
-    let gone = || {
-        let what = format!("no such container: {} (another command has just removed it)", container.name);
-        Error::new(Kind::NotFound, what)
-    };
-    let sizes = ps::sizes(&containers, std::slice::from_ref(&container))?.pop().flatten().ok_or_else(gone)?;
+    let sizes = ps::sizes(&containers, std::slice::from_ref(&container))?.pop().flatten();
+    let sizes = sizes.ok_or_else(|| gone(&container.name))?;
     let settings = containers.settings(&container)?;
     Ok(ContainerView {
         log_path: containers.log_path(&container),
