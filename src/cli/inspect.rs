@@ -76,9 +76,9 @@ impl Args {
         match containers.find(&self.name) {
             Ok(container) => {
                 let (id, name) = (container.id.to_string(), container.name.clone());
-                let view = container_view(&store, container).or_else(|error| match containers.find(&id) {
-                    Err(missing) if missing.kind() == Kind::NotFound => Err(gone(&name).into()),
-                    _ => Err(error),
+                let view = container_view(&store, container).map_err(|error| match containers.find(&id) {
+                    Err(missing) if missing.kind() == Kind::NotFound => gone(&name).into(),
+                    _ => error,
                 });
                 return output::json(&[view?]);
             }
