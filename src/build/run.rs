@@ -175,7 +175,8 @@ impl<'a> Job<'a> {
         drop((root, caches, kept.held));
         if exit.code != 0 {
             // In Docker's words: what was run, with the shell that ran it.
-            let what = format!("the command '{}' returned a non-zero code: {}", command.args.join(" "), exit.code);
+            let why = exit.refusal.map(|why| format!(": {why}")).unwrap_or_default();
+            let what = format!("the command '{}' returned a non-zero code: {}{why}", command.args.join(" "), exit.code);
             let failure = Error::new(Kind::Invalid, what);
             // What lies in memory still counts, too.
             let written = file_system.write_out().map_err(|error| self.build.store.explain(error));

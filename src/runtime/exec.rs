@@ -60,9 +60,9 @@ impl Exec<'_> {
         let status = self.program(&files)?.status().act(|| format!("run {}", self.runtime.program().name))?;
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
         // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
-        match files.failure() {
+        match logged(&files.log) {
             Some(error) if code != 0 => Err(error),
-            _ => Ok(Exit { code }),
+            _ => Ok(Exit { code, refusal: None }),
         }
     }
 
@@ -87,14 +87,14 @@ impl Files {
         let file = |kind| directory.join(format!("exec-{}.{kind}", name.short()));
         Self { spec: file("json"), log: file("log") }
     }
+}
 
-    /// What the runtime says went wrong.
-    fn failure(&self) -> Option<Error> {
-        let log = fs::read_to_string(&self.log).ok()?;
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let mut failed = lines.filter(|line| line.get("level").is_some_and(|level| level == "error"));
-        failed.next_back().map(|line| failure(line.get("msg").and_then(|text| text.as_str()).unwrap_or_default()))
-    }
+/// What the runtime says went wrong, in its log in JSON.
+pub(super) fn logged(log: &Path) -> Option<Error> {
+    let log = fs::read_to_string(log).ok()?;
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut failed = lines.filter(|line| line.get("level").is_some_and(|level| level == "error"));
+    failed.next_back().map(|line| failure(line.get("msg").and_then(|text| text.as_str()).unwrap_or_default()))
 }
 
 impl Drop for Files {

@@ -23,6 +23,7 @@ use rustix::{
 use super::{
     bundle::{Command, spec},
     enter::OWN_MOUNTS,
+    exec::logged,
     mount_points::MountPoints,
     program::OciRuntime,
     user,
@@ -38,11 +39,16 @@ use crate::{
 /// How long a signal may go unseen.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
+/// The runtime's log, beside the bundle.
+const LOG: &str = "log";
+
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Exit {
     /// Its exit code; that of a signal is 128 more than the signal's number.
     pub code: i32,
+    /// Why it was not started: there is no such program, or it may not be run. The code is the shell's for that, then.
+    pub refusal: Option<Error>,
 }
 
 /// Runs `command` in the tree of `mounted`, which is given up, with its output on standard error. `also` is mounted
@@ -95,7 +101,13 @@ pub fn run(
         watched.and(ended)
     })?;
     points.remove()?;
-    Ok(Exit { code: code(status) })
+    // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
+    match logged(&place.path().join(LOG)).filter(|_| !status.success()) {
+        None => Ok(Exit { code: code(status), refusal: None }),
+        Some(refusal) if refusal.kind() == Kind::NotFound => Ok(Exit { code: 127, refusal: Some(refusal) }),
+        Some(refusal) if refusal.kind() == Kind::Denied => Ok(Exit { code: 126, refusal: Some(refusal) }),
+        Some(failure) => Err(failure),
+    }
 }
 
 /// A file can be mounted on a file only.
@@ -131,6 +143,7 @@ fn start(runtime: OciRuntime, bundle: &Path) -> Result<Child> {
     command.args(["--pdeathsig", "KILL"]).arg(UNSHARE.find()?);
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
     command.arg(program.find()?).arg("--root").arg(bundle.join("state")).args(runtime.without_cgroups());
+    command.arg("--log").arg(bundle.join(LOG)).args(["--log-format", "json"]);
     let id = format!("lamina-{}", bundle.file_name().unwrap_or_default().to_string_lossy());
     command.arg("run").arg("--bundle").arg(bundle).arg(id);
     // Standard output is for results.

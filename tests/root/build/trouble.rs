@@ -16,7 +16,11 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
         ("FORM base\n", "Dockerfile:1:1: unknown instruction"),
         ("FROM base\nCOPY missing /\n", "Dockerfile:2:1: 'missing' is not in the build context"),
         ("FROM base\n\nRUN exit 3\n", "Dockerfile:3:1: the command '/bin/sh -c exit 3' returned a non-zero code: 3"),
-        ("FROM base\nRUN [\"/no/such/program\"]\n", "Dockerfile:2:1"),
+        (
+            "FROM base\nRUN [\"/no/such\", \"x\"]\n",
+            "Dockerfile:2:1: the command '/no/such x' returned a non-zero code: 127: OCI",
+        ),
+        ("FROM base\nRUN [\"/bin\"]\n", "returned a non-zero code: 126: OCI"),
         ("FROM base\nRUN busybox mknod /dev/host b 7 0\n", "returned a non-zero code"),
         ("FROM base\nRUN --mount=type=bind,source=none,target=/x true\n", "'none' is not in the build context"),
         ("FROM base\nUSER nobody-there\nRUN true\n", "no user 'nobody-there' in /etc/passwd of the image"),
