@@ -171,7 +171,8 @@ impl<W: Write> Sender<'_, W> {
             self.entry(entry, &joined(base, entry.below), &mut print)
         })?;
         if found.seen.is_some_and(|seen| seen.all != print.finish()) {
-            return Err(changed()).act(|| format!("copy {} of {}", found.path.display(), source.name));
+            return Err(changed())
+                .act(|| format!("copy {} of {}", Path::new(".").join(&found.path).display(), source.name));
         }
         Ok(())
     }

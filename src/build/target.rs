@@ -1,19 +1,23 @@
 //! Where files go in an image: paths resolved inside its tree, and what is there already.
 
 use std::{
-    os::fd::{AsRawFd as _, BorrowedFd},
+    ffi::OsStr,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Component, Path, PathBuf},
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2},
+    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat},
     io::Errno,
 };
 
 use crate::error::{Act as _, Error, Kind, Result};
 
 /// An absolute path of an image: `path` itself, or below `working_directory`, without `.` and `..`.
-pub(super) fn absolute(working_directory: &str, path: &str) -> PathBuf {
+pub(super) fn absolute(working_directory: impl AsRef<Path>, path: impl AsRef<Path>) -> PathBuf {
     let mut clean = PathBuf::from("/");
     for component in Path::new("/").join(working_directory).join(path).components() {
         match component {
@@ -36,11 +40,18 @@ pub(super) struct Resolved {
     pub(super) is_dir: bool,
 }
 
-/// Follows `path` inside the tree at `root`, as far as it exists.
+/// Follows `path` inside the tree at `root`, as far as it exists; a link that leads to nothing is where that will be made.
 ///
 /// # Errors
 /// The kernel's reason, as for links that lead in a circle.
 pub(super) fn resolve(root: BorrowedFd<'_>, path: &Path) -> Result<Resolved> {
+    follow(root, path, LINKS)
+}
+
+/// As many links to nothing as one path may have, as in the kernel (`MAXSYMLINKS`).
+const LINKS: usize = 40;
+
+fn follow(root: BorrowedFd<'_>, path: &Path, links: usize) -> Result<Resolved> {
     let act = || format!("look for {} in the image", path.display());
     let names: Vec<_> = path.components().filter(|component| matches!(component, Component::Normal(_))).collect();
     for existing in (0..=names.len()).rev() {
@@ -57,6 +68,14 @@ pub(super) fn resolve(root: BorrowedFd<'_>, path: &Path) -> Result<Resolved> {
         }
         let base = place_of(root, &fd).act(act)?;
         let missing = names.get(existing..).unwrap_or_default();
+        if let Some((link, rest)) = missing.split_first()
+            && let Ok(leads) = readlinkat(&fd, link.as_os_str(), Vec::new())
+        {
+            let left =
+                links.checked_sub(1).ok_or_else(|| Error::new(Kind::Invalid, format!("{}: too many links", act())))?;
+            let leads = absolute(base, OsStr::from_bytes(leads.as_bytes()));
+            return follow(root, &rest.iter().fold(leads, |path, name| path.join(name)), left);
+        }
         // Joined one by one: an empty rest would add a slash, which only a directory may have.
         let path = missing.iter().fold(base, |path, name| path.join(name));
         return Ok(Resolved { path, missing: missing.len(), is_dir });
@@ -114,6 +133,16 @@ mod tests {
         assert_eq!(shown("/up/new/deep"), ("usr/new/deep".to_owned(), 2, true));
         assert_eq!(shown("/file"), ("file".to_owned(), 0, false));
         assert!(!shown("/usr/bin").0.ends_with('/'));
+        // A link to nothing is followed to where that will be.
+        for (link, leads) in
+            [("hangs", "/not/there"), ("usr/out", "../../../gone"), ("on", "hangs"), ("circle", "circle")]
+        {
+            symlink(leads, root.join(link)).unwrap();
+        }
+        assert_eq!(shown("/hangs"), ("not/there".to_owned(), 2, true));
+        assert_eq!(shown("/on/x"), ("not/there/x".to_owned(), 3, true));
+        assert_eq!(shown("/usr/out/x"), ("gone/x".to_owned(), 2, true));
+        assert!(found("/circle/x").is_err());
         assert!(found("/file/x").unwrap_err().to_string().contains("/file is not a directory"));
     }
 }

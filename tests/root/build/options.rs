@@ -21,6 +21,8 @@ COPY --chmod=+x <<run /here/
 text
 run
 ADD --chmod=go= modes/private /letters/private
+RUN ln -s /made/later /hangs
+COPY y/a.txt /hangs
 RUN --mount=type=cache,from=data,source=/srv/data,target=/c cat /c/sub/d > /first && echo more >> /c/sub/d
 RUN --mount=type=cache,from=data,source=srv/data,target=/c,id=/c --mount=type=cache,target=/e ls /e > /empty
 RUN --mount=type=cache,from=data,source=/srv/data,target=/c busybox stat -c '%a %u %g' /c > /owner; cat /c/sub/d > /second
@@ -56,6 +58,7 @@ pub fn newer_options_do_what_they_say(host: &Host) -> Outcome {
         ("whole/x/deep/b.txt", "xb"),
         ("taken/data/sub/d", "d\n"),
         ("taken/srv/data/sub/d", "d\n"),
+        ("made/later", "ya"),
         ("first", "d\n"),
         ("second", "d\nmore\n"),
         ("empty", ""),
@@ -65,6 +68,7 @@ pub fn newer_options_do_what_they_say(host: &Host) -> Outcome {
     ] {
         expect_eq!((path, fs::read_to_string(root.join(path))?.as_str()), (path, content));
     }
+    expect_eq!(fs::read_link(root.join("hangs"))?.to_string_lossy(), "/made/later");
     for path in ["pivot/x", "all/x/deep/no", "whole/x/deep/c.txt", "parents/a.txt"] {
         expect!(!root.join(path).exists(), "{path} is there");
     }
