@@ -213,6 +213,10 @@ impl<'a> Job<'a> {
     /// What `--mount` asks for.
     fn mount(&self, mount: &RunMount, cwd: &str, point: &Path, kept: &mut Kept<'a>) -> Result<Mount> {
         let inside = |target: &str| absolute(cwd, target).to_string_lossy().into_owned();
+        let (RunMount::Tmpfs { target, .. } | RunMount::Cache { target, .. } | RunMount::Bind { target, .. }) = mount;
+        if inside(target) == "/" {
+            return Err(Error::new(Kind::Invalid, "invalid mount target '/': it would hide all of the image"));
+        }
         match mount {
             RunMount::Tmpfs { target, size } => {
                 let size = size.map(|size| format!("size={}", size.0));

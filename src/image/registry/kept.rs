@@ -1,4 +1,4 @@
-//! The manifests that images were pulled with: an image goes out with the same digest that it came with.
+//! The manifests that images were pulled or first pushed with: an image goes out with the same digest each time.
 //!
 //! Invariant: a manifest goes with its image.
 
@@ -22,7 +22,7 @@ pub(super) fn keep(tx: &Transaction<'_>, image: ImageId, manifest: &Manifest) ->
     .map(drop)
 }
 
-/// The manifest that `image` was last pulled with.
+/// The manifest that `image` was last pulled, or first pushed, with.
 pub(super) fn find(store: &Store, image: ImageId) -> Result<Option<Manifest>> {
     let bytes: Option<Vec<u8>> = store.database().read("look up a manifest", |tx| {
         let question = "SELECT manifest FROM manifests WHERE image = :image";

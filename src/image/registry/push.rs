@@ -89,6 +89,7 @@ pub fn push(
     let layers = Catalog::new(store).layers(image)?;
     events.found(image.config.diff_ids());
     let came = kept::find(store, image.id)?;
+    let is_first = came.is_none();
     let sender = Sender { session: &session, neighbours, events };
     let descriptors = sender.layers(store, &layers, came.as_ref())?;
     sender.config(image)?;
@@ -106,7 +107,13 @@ pub fn push(
         (None, _) => digest.to_string(),
     };
     session.put_manifest(&wanted, &manifest.media_type(), &manifest.bytes).act(|| "push the manifest")?;
-    store.database().write("note the pushed digest", |tx| digests::note(tx, reference, digest, image.id))?;
+    store.database().write("note the pushed digest", |tx| {
+        if is_first {
+            // The next push asks for these layers before it compresses them again.
+            kept::keep(tx, image.id, &manifest)?;
+        }
+        digests::note(tx, reference, digest, image.id)
+    })?;
     Ok(Pushed { digest, size: manifest.bytes.len() })
 }
 
@@ -205,7 +212,8 @@ impl Sender<'_> {
     }
 
     /// Whether the registry has the layer in the form that the image's manifest names, where here it is kept in another: it
-    /// was here already, of another image. So the manifest stays what it is.
+    /// was here already, of another image, or was made here and pushed before. So the manifest stays what it is, and
+    /// nothing is compressed again.
     fn is_there_as_it_came(&self, store: &Store, layer: &Layer, there: &Descriptor) -> Result<bool> {
         let digest: Digest = there.digest().to_string().parse()?;
         let is_kept = || Ok::<_, Error>(store.blob(&layer.info)?.is_some_and(|(blob, _)| blob.digest == digest));

@@ -23,6 +23,7 @@ pub fn mistakes_are_told_with_their_place(host: &Host) -> Outcome {
         ("FROM base\nRUN [\"/bin\"]\n", "returned a non-zero code: 126: OCI"),
         ("FROM base\nRUN busybox mknod /dev/host b 7 0\n", "returned a non-zero code"),
         ("FROM base\nRUN --mount=type=bind,source=none,target=/x true\n", "'none' is not in the build context"),
+        ("FROM base\nRUN --mount=type=bind,target=. true\n", "Dockerfile:2:1: invalid mount target '/'"),
         ("FROM base\nUSER nobody-there\nRUN true\n", "no user 'nobody-there' in /etc/passwd of the image"),
         ("FROM 127.0.0.1:1/none\n", "Dockerfile:1:1: no such image: 127.0.0.1:1/none; pull it: reach registry"),
         ("FROM base AS one\nCOPY --from=one /x /\n", "takes from itself"),
