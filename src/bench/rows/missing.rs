@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::{Row, Stage};
 use crate::{
-    driver::DriverKind,
     error::{Error, Kind, Result},
     program::{CONTAINERD, DOCKERD, Program},
     units::Bytes,
@@ -32,14 +31,6 @@ impl Row for Daemon {
 
     fn about(&self) -> &'static str {
         self.about
-    }
-
-    fn driver(&self) -> Option<DriverKind> {
-        None
-    }
-
-    fn is_usual(&self) -> bool {
-        false
     }
 
     fn is_peer(&self) -> bool {

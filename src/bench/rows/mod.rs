@@ -33,11 +33,13 @@ pub trait Row: fmt::Debug + Sync {
     fn about(&self) -> &'static str;
 
     /// The driver, if it is one of Lamina's.
-    fn driver(&self) -> Option<DriverKind>;
+    fn driver(&self) -> Option<DriverKind> {
+        None
+    }
 
     /// Whether it is measured unless others are named.
     fn is_usual(&self) -> bool {
-        true
+        !self.is_peer()
     }
 
     /// Whether it is another program, of which only some workloads are asked.

@@ -13,7 +13,6 @@ use crate::{
         command::{other, output, succeed},
         ground::Directory,
     },
-    driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
     fs::BlockFs,
     program::{PODMAN, PRLIMIT, Program},
@@ -42,14 +41,6 @@ impl Row for Podman {
 
     fn about(&self) -> &'static str {
         self.about
-    }
-
-    fn driver(&self) -> Option<DriverKind> {
-        None
-    }
-
-    fn is_usual(&self) -> bool {
-        false
     }
 
     fn is_peer(&self) -> bool {

@@ -34,10 +34,6 @@ impl Row for Shared {
         "overlayfs over one read-only btrfs subvolume, its upper directory on the same btrfs"
     }
 
-    fn driver(&self) -> Option<DriverKind> {
-        None
-    }
-
     fn is_usual(&self) -> bool {
         false
     }

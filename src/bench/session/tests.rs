@@ -8,7 +8,6 @@ use std::{
 use super::{Came, Session};
 use crate::{
     bench::{Across, How, Row, Samples, Scale, Stage, Unit, Workload, scale::QUICK},
-    driver::DriverKind,
     error::{Error, Kind, Result},
     units::Bytes,
 };
@@ -23,9 +22,6 @@ impl Row for Fake {
     }
     fn about(&self) -> &'static str {
         ""
-    }
-    fn driver(&self) -> Option<DriverKind> {
-        None
     }
     fn usable(&self) -> Result<()> {
         if self.0 == "missing" { Err(Error::new(Kind::Unsupported, "no such kernel")) } else { Ok(()) }
