@@ -28,7 +28,7 @@ pub use grafts::Graft;
 pub use mount::{Access, BlockFs, FileSystem, MountSpec, Mounted, root_of_process, unmount};
 pub use mount_table::{MountEntry, home, mount_table, mounts_below};
 pub use namespaces::{Sighting, holders, lasting_mounts, mounts_everywhere};
-pub use private::make_private;
+pub use private::{make_new_private, make_private};
 pub use remove::remove_tree;
 pub use scope::{Scope, Spot};
 pub use sparing::{SparingFile, spare};

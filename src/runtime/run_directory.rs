@@ -6,9 +6,8 @@
 //! that outlived a reboot, deceives nobody.
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -20,6 +19,7 @@ use rustix::{
 
 use crate::{
     error::{Act as _, Result},
+    fs::{make_new_private, make_private},
     id::Digest,
     sys,
 };
@@ -62,20 +62,18 @@ impl RunDirectory {
     /// Makes it, empty.
     ///
     /// # Errors
-    /// The system's; `AlreadyExists` among them.
+    /// The system's; `EEXIST` among them.
     pub(super) fn make(&self) -> Result<()> {
-        let act = || format!("make {}", self.directory.display());
-        let make = |path: &Path, recursive| DirBuilder::new().mode(0o700).recursive(recursive).create(path);
         loop {
-            make(self.directory.parent().unwrap_or(Path::new(BASE)), true).act(act)?;
-            match make(&self.directory, false) {
+            make_private(self.directory.parent().unwrap_or(Path::new(BASE)))?;
+            match make_new_private(&self.directory) {
                 // The last other container went, and the parent with it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                made => break made.act(act)?,
+                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                made => break made?,
             }
         }
-        make(&self.root(), false).act(act)?;
-        make(&self.state(), false).act(act)
+        make_private(&self.root())?;
+        make_private(&self.state())
     }
 
     /// Removes it; nothing there is success.
