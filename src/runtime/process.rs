@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    mount::{MntFlags, MsFlags, umount2},
-    sched::CloneFlags,
-};
+use nix::mount::{MntFlags, umount2};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -31,7 +28,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, is_dir, mounts_below},
+    fs::{Mounted, enter_private_namespace, is_dir, mounts_below},
     interrupt,
     program::{SETPRIV, UNSHARE},
 };
@@ -77,7 +74,7 @@ pub fn run(
     spec.save(&config).map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))?;
     let (tell, told) = mpsc::channel();
     let work = move || {
-        enter_private_namespace(hidden)?;
+        enter_namespace_without(hidden)?;
         mounted.attach(&rootfs)?;
         for (mounted, path) in also {
             make_point(&mounted, &path).act(|| format!("make {}", path.display()))?;
@@ -118,11 +115,9 @@ fn make_point(mounted: &Mounted, path: &Path) -> io::Result<()> {
     fs::File::create_new(path).map(drop)
 }
 
-fn enter_private_namespace(hidden: &Path) -> Result<()> {
+fn enter_namespace_without(hidden: &Path) -> Result<()> {
     let copied = mounts_below(hidden)?;
-    nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).act(|| "make a private mount namespace")?;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;
+    enter_private_namespace()?;
     for mount in copied.into_iter().rev() {
         match umount2(&mount.target, MntFlags::MNT_DETACH) {
             // Unmounted by its owner just before the namespace was copied.
