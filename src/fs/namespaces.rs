@@ -8,7 +8,7 @@ use std::{
     ffi::OsString,
     fmt,
     fs::{self, File},
-    io,
+    io::Read as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -87,7 +87,6 @@ pub fn mounts_everywhere(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sig
 /// As [`mounts_everywhere`]; the kernel's reason for not letting a process be watched.
 pub fn lasting_mounts(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sighting>> {
     let mut deadline = Instant::now() + PATIENCE;
-    let mut watch: Option<Watch> = None;
     loop {
         let found = mounts_everywhere(&wanted)?;
         let left = deadline.saturating_duration_since(Instant::now());
@@ -95,11 +94,10 @@ pub fn lasting_mounts(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sighti
         else {
             return Ok(found);
         };
-        match watch.take().filter(|watch| watch.process.id().unsigned_abs() == *id) {
-            Some(watch) if !watch.wait(left)? => deadline = Instant::now(),
-            Some(_) => {}
-            // Looked at once more before it is waited for: what went until it was watched makes no event.
-            None => watch = Watch::open(*id)?,
+        let Some(watch) = Watch::open(*id)? else { continue };
+        // What went until it was watched makes no event.
+        if watch.shows(&wanted) && !watch.wait(left)? {
+            deadline = Instant::now();
         }
     }
 }
@@ -116,9 +114,17 @@ impl Watch {
         let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return Ok(None) };
         let Some(process) = Process::open(pid)? else { return Ok(None) };
         match File::open(format!("/proc/{pid}/mountinfo")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // The second is one that has ended and that nobody has waited for: it has no namespace any more.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(None),
             opened => Ok(Some(Self { process, table: opened.act(|| format!("watch process {pid}"))? })),
         }
+    }
+
+    /// Whether its namespace has a wanted mount now.
+    fn shows(&self, wanted: impl Fn(&MountEntry) -> bool) -> bool {
+        let mut table = Vec::new();
+        let read = (&self.table).read_to_end(&mut table).ok();
+        read.and_then(|_| parse_table(&table).ok()).is_some_and(|table| table.iter().any(wanted))
     }
 
     /// Waits until the mounts of its namespace change, which mountinfo tells (`proc_pid_mountinfo(5)`), or it ends,
