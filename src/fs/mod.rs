@@ -23,7 +23,7 @@ pub use compare::{FilePair, Same, Verdict, compare, compare_at};
 pub(crate) use compare::{Look, compare_guided};
 pub use copy::{copy_tree, set_metadata};
 pub use descent::{Descent, Found, Way, names, walk};
-pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_at, is_dir, locate, open_regular};
+pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_at, is_dir, locate, open_regular, times};
 pub use grafts::Graft;
 pub use mount::{Access, BlockFs, FileSystem, MountSpec, Mounted, root_of_process, unmount};
 pub use mount_table::{MountEntry, home, mount_table, mounts_below};

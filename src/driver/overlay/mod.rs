@@ -108,8 +108,8 @@ impl Driver for Overlay {
         })
     }
 
-    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
-        self.shelf.copy(id, source, Access::ReadOnly)
+    fn capture(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
+        self.shelf.copy(id, source, access)
     }
 
     fn seal(&self, id: VolumeId) -> Result<()> {

@@ -55,8 +55,8 @@ impl Driver for Vfs {
         self.shelf.copy(id, *parent, Access::ReadWrite)
     }
 
-    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
-        self.shelf.copy(id, source, Access::ReadOnly)
+    fn capture(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
+        self.shelf.copy(id, source, access)
     }
 
     fn seal(&self, id: VolumeId) -> Result<()> {
