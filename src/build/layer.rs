@@ -87,7 +87,7 @@ impl Build<'_> {
 
     /// Gives everything that is younger than `SOURCE_DATE_EPOCH` that time, so that the same input makes the same layer.
     fn forget_the_present(&self, held: &Held<'_>) -> Result<()> {
-        let changes = held.captured()?.changes()?;
+        let changes = held.captured(Access::ReadOnly)?.changes()?;
         let mounted = held.mounted(Access::ReadWrite)?;
         let file_system = mounted.file_system()?;
         let epoch = self.started.as_second();

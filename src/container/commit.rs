@@ -33,17 +33,13 @@ impl Containers<'_> {
     pub fn commit(&self, container: &Container, reference: Option<&Reference>, note: Note) -> Result<Image> {
         let catalog = Catalog::new(self.store);
         let image = catalog.find(&container.image.to_string())?;
-        let Instant { held, changes, holds_more } = self.captured(container)?;
-        let (held, layer) = if holds_more {
-            self.layer_of(&held, &changes, &image.config)?
+        let Instant { mut held, changes, mount_points } = self.captured(container)?;
+        if mount_points.is_empty() {
+            self.unlimit(container, &held)?;
         } else {
-            if self.snapshot(container)?.size_limit.is_some() {
-                // The limit is the container's, not the image's.
-                self.store.driver().unlimit(held.volume())?;
-            }
-            let layer = layer::stack(&held, &changes, &image.config)?;
-            (held, layer)
-        };
+            held = self.bared(container, &held, &mount_points)?;
+        }
+        let layer = layer::stack(&held, &changes, &image.config)?;
         let Note { message, author, runs } = note;
         let created = Timestamp::now();
         let step = Step { created_by: "", comment: &message, author: &author, created, layer: Some(layer.diff_id) };

@@ -20,8 +20,8 @@ use crate::{
 pub(super) struct Instant<'store> {
     pub(super) held: Held<'store>,
     pub(super) changes: Changes,
-    /// Whether the copy holds mount points that are not among the changes.
-    pub(super) holds_more: bool,
+    /// The mount points that the copy holds and that are not among the changes, children first.
+    pub(super) mount_points: Changes,
 }
 
 impl<'store> Containers<'store> {
@@ -30,8 +30,8 @@ impl<'store> Containers<'store> {
         let around = |capture: &dyn Fn() -> Result<()>| self.stilled(container, capture);
         let (held, changes) =
             self.store.changes_around(&container.key(), around).map_err(|error| self.told(container, error))?;
-        let (changes, holds_more) = self.without_mount_points(container, &held, changes)?;
-        Ok(Instant { held, changes, holds_more })
+        let (changes, mount_points) = self.without_mount_points(container, &held, changes)?;
+        Ok(Instant { held, changes, mount_points })
     }
 
     /// What the container is at this instant.

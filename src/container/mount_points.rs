@@ -6,49 +6,38 @@
 
 use std::{
     collections::HashSet,
-    io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
-    thread,
 };
 
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, FileType, Stat, fstat, unlinkat, utimensat};
 
 use super::{Container, Containers};
 use crate::{
     driver::{Access, Change, ChangeKind, Changes},
     error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, differs, file_type, is_dir, locate},
-    image::{
-        config::Config,
-        layer::{self, Stacked},
-        pack::pack,
-        unpack::unpack,
-    },
+    fs::{Mounted, Place, differs, file_type, is_dir, locate, times},
     runtime::made_mount_points,
-    store::{Filling, Held, Key},
+    store::Held,
 };
 
 impl<'store> Containers<'store> {
-    /// `changes` of the sealed copy `held` without mount points, and whether any was left out.
+    /// `changes` of the sealed copy `held` without mount points, and those that were left out, children first.
     pub(super) fn without_mount_points(
         &self,
         container: &Container,
         held: &Held<'_>,
         changes: Changes,
-    ) -> Result<(Changes, bool)> {
+    ) -> Result<(Changes, Changes)> {
         let made = made_mount_points(&self.home(container).mount_points())?;
         let made: HashSet<PathBuf> = made.into_iter().map(PathBuf::from).collect();
         if !changes.iter().any(|change| made.contains(&change.path)) {
-            return Ok((changes, false));
+            return Ok((changes, Changes::new()));
         }
         let tree = held.mounted(Access::ReadOnly)?;
         let below = self.parent_tree(container)?;
         let trees = Trees { child: tree.root(), parent: below.as_ref().map(Mounted::root) };
-        let before = changes.len();
-        let kept = trees.leave_out(changes, &made)?;
-        let left_out = kept.len() < before;
-        Ok((kept, left_out))
+        trees.leave_out(changes, &made)
     }
 
     fn parent_tree(&self, container: &Container) -> Result<Option<Mounted>> {
@@ -58,34 +47,27 @@ impl<'store> Containers<'store> {
         Ok(Some(mounted))
     }
 
-    /// Makes the layer of `changes` on those of `below` from the sealed copy `held`, which holds more than these: a new
-    /// snapshot gets just them. It is held: published it is with the image.
-    pub(super) fn layer_of(
-        &self,
-        held: &Held<'_>,
-        changes: &Changes,
-        below: &Config,
-    ) -> Result<(Held<'store>, Stacked)> {
-        let parent = crate::id::ChainId::chain(below.diff_ids()).last().copied();
-        let draft = self.store.draft(parent.map(Key::layer).as_ref())?;
-        let (from, to) = (held.mounted(Access::ReadOnly)?, draft.mounted(Access::ReadWrite)?);
-        let mut filling = Filling::of(&draft, &to)?;
-        let (reader, writer) = io::pipe().act(|| "make a pipe")?;
-        let source = from.root();
-        thread::scope(|scope| {
-            let packer = scope.spawn(move || pack(source, changes, writer));
-            let mut room = |bytes| filling.room(bytes);
-            let unpacked = unpack(to.root(), reader, &mut room).map(drop);
-            let packed = packer.join().unwrap_or_else(|_| Err(Error::new(Kind::Io, "the packing thread panicked")));
-            // A reader that failed is why the writer did.
-            unpacked.and(packed.map(drop))
-        })
-        .map_err(|error| self.store.explain(error))?;
-        filling.finish()?;
-        drop((from, to));
-        let made = draft.changes()?;
-        let layer = layer::stack(&draft, &made, below)?;
-        Ok((draft, layer))
+    /// The sealed copy `held` of the container without the mount points `left_out`: one more snapshot, from which they are
+    /// taken away, so that it shares with the container all else that it has.
+    pub(super) fn bared(&self, container: &Container, held: &Held<'store>, left_out: &Changes) -> Result<Held<'store>> {
+        let bared = held.captured(Access::ReadWrite)?;
+        self.unlimit(container, &bared)?;
+        let below = self.parent_tree(container)?;
+        let tree = bared.mounted(Access::ReadWrite)?;
+        Trees { child: tree.root(), parent: below.as_ref().map(Mounted::root) }
+            .take_away(left_out)
+            .map_err(|error| self.store.explain(error))?;
+        drop(tree);
+        bared.seal()?;
+        Ok(bared)
+    }
+
+    /// A container's limit is not the image's.
+    pub(super) fn unlimit(&self, container: &Container, held: &Held<'_>) -> Result<()> {
+        match self.snapshot(container)?.size_limit {
+            Some(_) => self.store.driver().unlimit(held.volume()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -95,11 +77,11 @@ struct Trees<'t> {
 }
 
 impl Trees<'_> {
-    fn leave_out(&self, changes: Changes, made: &HashSet<PathBuf>) -> Result<Changes> {
+    fn leave_out(&self, changes: Changes, made: &HashSet<PathBuf>) -> Result<(Changes, Changes)> {
         // Directories below which something is kept, or was left out.
         let (mut holds, mut held): (HashSet<PathBuf>, HashSet<PathBuf>) = (HashSet::new(), HashSet::new());
         let above = |path: &Path| path.parent().unwrap_or(Path::new("")).to_owned();
-        let mut kept = Vec::with_capacity(changes.len());
+        let (mut kept, mut left_out) = (Vec::with_capacity(changes.len()), Vec::new());
         // From the end on: what is in a directory comes before it then.
         for change in changes.into_iter().rev() {
             let empty = !holds.contains(&change.path);
@@ -110,13 +92,39 @@ impl Trees<'_> {
             };
             if bare {
                 held.insert(above(&change.path));
+                left_out.push(change);
             } else {
                 holds.insert(above(&change.path));
                 kept.push(change);
             }
         }
         kept.reverse();
-        Ok(kept)
+        Ok((kept, left_out))
+    }
+
+    /// Removes them, and gives the directories that hold them the times that they had.
+    fn take_away(&self, left_out: &Changes) -> Result<()> {
+        for change in left_out {
+            let act = || format!("take away the mount point {}", change.path.display());
+            let gone = || Error::new(Kind::Corrupt, format!("{}: it is not there any more", act()));
+            let located = locate(self.child, &change.path)?.ok_or_else(gone)?;
+            let Place { dir, name } = located.place();
+            let stat = located.place().stat()?.ok_or_else(gone)?;
+            if change.kind == ChangeKind::Added {
+                let above = fstat(dir).act(act)?;
+                let flags = if is_dir(&stat) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                unlinkat(dir, name, flags).act(act)?;
+                utimensat(dir, c".", &times(&above), AtFlags::empty()).act(act)?;
+            } else if let Some(before) = self.in_parent(&change.path)? {
+                utimensat(dir, name, &times(&before), AtFlags::SYMLINK_NOFOLLOW).act(act)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn in_parent(&self, path: &Path) -> Result<Option<Stat>> {
+        let Some(parent) = self.parent else { return Ok(None) };
+        locate(parent, path)?.map_or(Ok(None), |located| located.place().stat())
     }
 
     /// As a runtime makes it: a directory, or a file without content.

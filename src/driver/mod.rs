@@ -4,7 +4,7 @@
 //! A **volume** is a file system tree that the driver stores, known by a [`VolumeId`] that the caller chooses. A volume
 //! starts empty ([`Driver::create`]) or as a copy-on-write child of a sealed volume ([`Driver::snapshot`]); it is mounted
 //! and written; then it is sealed ([`Driver::seal`]) and never changes again, or deleted. A running volume's present
-//! state becomes a sealed sibling of it by [`Driver::capture`].
+//! state becomes a sibling of it by [`Driver::capture`].
 //!
 //! Drivers hold no names, parents, or states: the layer store does. Where a driver needs the ancestry (overlay stacks
 //! directories; usage is exclusive of parents) the caller passes `parents`, nearest first, every one of them sealed.
@@ -170,9 +170,9 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// with no mkfs, no mount and no fork. The parent may be mounted.
     fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()>;
 
-    /// Makes `id` a sealed sibling of `source` that holds its content of one instant, while `source` may be mounted
-    /// and written. `parents` are those of `source`. Never leaves `source` frozen or suspended.
-    fn capture(&self, id: VolumeId, source: VolumeId, parents: &[VolumeId]) -> Result<()>;
+    /// Makes `id` a sibling of `source` that holds its content of one instant, while `source` may be mounted and written:
+    /// sealed, or for writing. Never leaves `source` frozen or suspended.
+    fn capture(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()>;
 
     /// Makes `id`, not mounted, unchangeable from now on. Idempotent. A mechanism that has no mark for it (thin) relies on
     /// the caller, who mounts a sealed volume read-only; the kernel then keeps to that, the journal included.

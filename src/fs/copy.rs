@@ -15,15 +15,15 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat, chownat, fstat,
-        linkat, mkdirat, mknodat, openat, seek, symlinkat, utimensat,
+        AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Uid, chmodat, chownat, fstat, linkat, mkdirat, mknodat,
+        openat, seek, symlinkat, utimensat,
     },
     io::Errno,
 };
 
 use super::{
     descent::{Descent, names, push_name},
-    entry::{Place, Xattrs, file_type, identity, is_dir, locate},
+    entry::{Place, Xattrs, file_type, identity, is_dir, locate, times},
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
@@ -192,12 +192,7 @@ pub fn set_metadata(to: Place<'_>, stat: &Stat, xattrs: &Xattrs) -> Result<()> {
     for (name, value) in xattrs {
         to.set_xattr(name, value)?;
     }
-    let time = |tv_sec: i64, tv_nsec: u64| Timespec { tv_sec, tv_nsec: tv_nsec.try_into().unwrap_or_default() };
-    let times = Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    };
-    utimensat(to.dir, to.name, &times, AtFlags::SYMLINK_NOFOLLOW).act(|| "set times")
+    utimensat(to.dir, to.name, &times(stat), AtFlags::SYMLINK_NOFOLLOW).act(|| "set times")
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fstat, lgetxattr, llistxattr, lsetxattr, openat, readlinkat,
-        stat, statat,
+        AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags, fstat, lgetxattr, llistxattr,
+        lsetxattr, openat, readlinkat, stat, statat,
     },
     io::Errno,
 };
@@ -42,6 +42,15 @@ pub fn file_type(stat: &Stat) -> FileType {
 /// Whether `stat` is of a directory.
 pub fn is_dir(stat: &Stat) -> bool {
     file_type(stat) == FileType::Directory
+}
+
+/// The times of access and change that `stat` tells.
+pub fn times(stat: &Stat) -> Timestamps {
+    let time = |tv_sec, tv_nsec: u64| Timespec { tv_sec, tv_nsec: tv_nsec.try_into().unwrap_or_default() };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
 }
 
 /// What tells two names of one file on one file system from two files.

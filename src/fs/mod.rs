@@ -24,7 +24,7 @@ pub use compare::{FilePair, Same, Verdict, compare, compare_at};
 pub(crate) use compare::{Look, compare_guided};
 pub use copy::{copy_tree, set_metadata};
 pub use descent::{Descent, Found, Way, names, walk};
-pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_at, is_dir, locate, open_regular};
+pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_at, is_dir, locate, open_regular, times};
 pub use file_system::FileSystem;
 pub use grafts::Graft;
 pub use mount::{Access, BlockFs, MountSpec, Mounted, enter_private_namespace, root_of_process, unmount};

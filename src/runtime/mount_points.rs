@@ -12,13 +12,16 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, mkdirat, mknodat, openat, openat2,
-        readlinkat, statat, unlinkat, utimensat,
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, mkdirat, mknodat, openat, openat2, readlinkat, statat,
+        unlinkat, utimensat,
     },
     io::Errno,
 };
 
-use crate::error::{Act as _, Result};
+use crate::{
+    error::{Act as _, Result},
+    fs::times,
+};
 
 /// A path that did not exist before, below a directory that did.
 #[derive(Debug)]
@@ -195,17 +198,8 @@ impl Missing {
     }
 
     fn restore_times(&self) -> rustix::io::Result<()> {
-        let time = |seconds, nanoseconds: u64| Timespec {
-            tv_sec: seconds,
-            tv_nsec: i64::try_from(nanoseconds).unwrap_or_default(),
-        };
-        let before = &self.before;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat2(&self.directory, c".", flags, Mode::empty(), ResolveFlags::BENEATH)?;
-        let times = Timestamps {
-            last_access: time(before.st_atime, before.st_atime_nsec),
-            last_modification: time(before.st_mtime, before.st_mtime_nsec),
-        };
-        utimensat(&directory, c".", &times, AtFlags::empty())
+        utimensat(&directory, c".", &times(&self.before), AtFlags::empty())
     }
 }

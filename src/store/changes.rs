@@ -2,7 +2,7 @@
 
 use super::{Held, Key, SnapshotKind, Store, begin::temporary_key};
 use crate::{
-    driver::Changes,
+    driver::{Access, Changes},
     error::{Error, Kind, Result},
 };
 
@@ -60,9 +60,8 @@ impl Store {
     ) -> Result<Held<'_>> {
         let _lock = self.lock(key)?;
         let info = self.stat(key)?;
-        let stack = self.stack(info.volume)?;
         self.begin_with(SnapshotKind::Active, &temporary_key()?, info.parent.as_ref(), |volume| {
-            around(&|| self.driver.capture(volume, info.volume, &stack.parents))
+            around(&|| self.driver.capture(volume, info.volume, Access::ReadOnly))
         })
     }
 }

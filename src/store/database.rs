@@ -120,6 +120,15 @@ impl Database {
         Ok(value)
     }
 
+    /// [`Database::write`] of what is done again if a loss of power takes it back: on the disk it is with the next write.
+    pub(super) fn write_unsynced<T>(&self, act: &str, body: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let synced =
+            |how: &str| self.connection.pragma_update(None, "synchronous", how).map_err(|error| failed(error, act));
+        synced("NORMAL")?;
+        let written = self.write(act, body);
+        synced("FULL").and(written)
+    }
+
     fn begin(&self, behavior: TransactionBehavior, act: &str) -> Result<Transaction<'_>> {
         Transaction::new_unchecked(&self.connection, behavior).map_err(|error| failed(error, act))
     }

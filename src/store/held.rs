@@ -98,8 +98,7 @@ impl<'store> Held<'store> {
         blob: Option<&Blob>,
         also: impl FnOnce(&Transaction<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.store.driver.release(self.volume)?;
-        self.store.driver.seal(self.volume)?;
+        self.seal()?;
         crash::point(crash::Point::CommitSealed);
         self.store.database.write(&format!("commit layer {name}"), |tx| {
             tx.execute(
@@ -119,27 +118,34 @@ impl<'store> Held<'store> {
         Ok(())
     }
 
+    /// Makes it unchangeable from now on.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn seal(&self) -> Result<()> {
+        self.store.driver.release(self.volume)?;
+        self.store.driver.seal(self.volume)
+    }
+
     /// Seals it and tells how it differs from its parent.
     ///
     /// # Errors
     /// The driver's.
     pub fn changes(&self) -> Result<Changes> {
-        self.store.driver.release(self.volume)?;
-        self.store.driver.seal(self.volume)?;
+        self.seal()?;
         let stack = self.store.stack(self.volume)?;
         self.store.driver.changes(stack.volume, &stack.parents)
     }
 
-    /// A sealed copy of it as it is now.
+    /// A copy of it as it is now, sealed or for writing.
     ///
     /// # Errors
     /// As [`Store::capture`].
-    pub fn captured(&self) -> Result<Held<'store>> {
+    pub fn captured(&self, access: Access) -> Result<Held<'store>> {
         let own = self.store.database.read("look up a snapshot", |tx| Info::of_volume(tx, self.volume))?;
         let parent = own.and_then(|info| info.parent);
-        let stack = self.store.stack(self.volume)?;
         self.store.begin_with(SnapshotKind::Active, &temporary_key()?, parent.as_ref(), |volume| {
-            self.store.driver.capture(volume, self.volume, &stack.parents)
+            self.store.driver.capture(volume, self.volume, access)
         })
     }
 

@@ -108,7 +108,8 @@ impl Store {
         self.driver.delete(volume)?;
         crash::point(crash::Point::RemoveActed);
         blob::remove(&self.layout, &cache_id)?;
-        self.database.write("forget a removed volume", |tx| {
+        // Not synced: a loss of power brings back a row of a volume that is no more, which is removed again.
+        self.database.write_unsynced("forget a removed volume", |tx| {
             tx.execute("DELETE FROM snapshots WHERE volume = :v", named_params! {":v": volume.get()}).sql()
         })?;
         crash::point(crash::Point::RemovePublished);

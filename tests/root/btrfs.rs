@@ -115,7 +115,7 @@ fn life() -> Result<Completion, Failed> {
     driver.seal(id(1))?;
     driver.seal(id(1))?;
     driver.snapshot(id(2), &[id(1)])?;
-    driver.capture(id(3), id(2), &[id(1)])?;
+    driver.capture(id(3), id(2), Access::ReadOnly)?;
     assert_eq!(driver.snapshot(id(2), &[id(1)]).unwrap_err().kind(), Kind::Exists);
     assert_eq!(driver.snapshot(id(9), &[id(8)]).unwrap_err().kind(), Kind::NotFound);
     drop(driver);
@@ -227,7 +227,7 @@ fn usage() -> Result<Completion, Failed> {
     // A capture has what its source wrote, and later siblings of the source change nothing.
     fs::write(child.path().join("new"), random(1 << 20))?;
     driver.snapshot(id(4), &[id(1)])?;
-    driver.capture(id(3), id(2), &[id(1)])?;
+    driver.capture(id(3), id(2), Access::ReadOnly)?;
     let captured = driver.usage(id(3), &[id(1)])?.exclusive;
     assert!(captured >= Bytes::mib(1) && captured < Bytes::kib(1024 + 200), "{captured}");
     driver.snapshot(id(5), &[id(3)])?;

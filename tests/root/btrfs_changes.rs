@@ -71,7 +71,7 @@ fn round(driver: &dyn Driver, seed: u64) -> Result<usize, Failed> {
     for _ in 0..rng.random_range(0..30) {
         act(&container.path(), &mut rng)?;
     }
-    driver.capture(frozen, work, &[base])?;
+    driver.capture(frozen, work, Access::ReadOnly)?;
     let found = expect_equal(driver, base, frozen)?;
     // A container on the captured layer, and the first one working on meanwhile.
     driver.snapshot(next, &[frozen, base])?;
@@ -82,7 +82,7 @@ fn round(driver: &dyn Driver, seed: u64) -> Result<usize, Failed> {
     }
     drop(above);
     driver.seal(next)?;
-    driver.capture(last, work, &[base])?;
+    driver.capture(last, work, Access::ReadOnly)?;
     drop(container);
     let more = expect_equal(driver, frozen, next)? + expect_equal(driver, base, last)?;
     for volume in [last, next, frozen, work, base] {
@@ -264,7 +264,7 @@ fn hard_links() -> Result<Completion, Failed> {
     let mount = mounted(&*driver, id(2))?;
     fs::rename(mount.path().join("moves"), mount.path().join("moved"))?;
     quietly(&mount.path().join("moved/first"), |file| file.write_all_at(b"C", 0))?;
-    driver.capture(id(3), id(2), &[id(1)])?;
+    driver.capture(id(3), id(2), Access::ReadOnly)?;
     assert_eq!(expect_equal(&*driver, id(1), id(3))?, 300 + 1 + 3);
 
     // A file as deep as no single path can name.
@@ -279,7 +279,7 @@ fn hard_links() -> Result<Completion, Failed> {
         names.push(name);
     }
     rustix::fs::linkat(CWD, mount.path().join("bystander"), &dir, "deep", AtFlags::empty())?;
-    driver.capture(id(5), id(4), &[id(1)])?;
+    driver.capture(id(5), id(4), Access::ReadOnly)?;
     drop((dir, mount));
     // The kernel itself cannot send a path above PATH_MAX.
     assert_eq!(driver.changes(id(5), &[id(1)])?, whole(&*driver, id(1), id(5))?);
@@ -296,7 +296,7 @@ fn subvolume_inside() -> Result<Completion, Failed> {
     fs::create_dir(mount.path().join("dir"))?;
     lamina::sys::btrfs::create_subvolume(fs::File::open(mount.path())?, c"inside")?;
     lamina::sys::btrfs::create_subvolume(fs::File::open(mount.path().join("dir"))?, c"deeper")?;
-    driver.capture(id(3), id(2), &[id(1)])?;
+    driver.capture(id(3), id(2), Access::ReadOnly)?;
     assert_eq!(expect_equal(&*driver, id(1), id(3))?, 3);
     Ok(Completion::Completed)
 }

@@ -209,7 +209,7 @@ impl Pool {
     /// A sealed sibling of `volume` as it is now.
     pub fn capture(&self, volume: &Volume) -> Outcome<Volume> {
         let id = self.next()?;
-        self.driver().capture(id, volume.id, &volume.parents)?;
+        self.driver().capture(id, volume.id, Access::ReadOnly)?;
         Ok(Volume { id, parents: volume.parents.clone() })
     }
 

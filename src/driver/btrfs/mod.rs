@@ -143,11 +143,13 @@ impl Btrfs {
         result.map_err(|error| self.told(&error, act))
     }
 
-    fn new_snapshot(&self, id: VolumeId, source: VolumeId, read_only: bool) -> Result<()> {
+    fn new_snapshot(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
         let act = || format!("make volume {id} a snapshot of {source}");
         let (source, _) = self.volume(source).act(act)?;
         let name = name(id)?;
-        self.with_space(act, || btrfs::create_snapshot(&self.volumes, &name, source.as_fd(), read_only))
+        self.with_space(act, || {
+            btrfs::create_snapshot(&self.volumes, &name, source.as_fd(), access == Access::ReadOnly)
+        })
     }
 
     /// Waits until the kernel has given back the space of deleted volumes, and makes it space for anything.
@@ -270,12 +272,12 @@ impl Driver for Btrfs {
     }
 
     fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()> {
-        self.new_snapshot(id, nearest(parents, id)?, false)
+        self.new_snapshot(id, nearest(parents, id)?, Access::ReadWrite)
     }
 
-    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
+    fn capture(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
         // The kernel writes out the source's dirty data first, so the snapshot has all that was written before it.
-        self.new_snapshot(id, source, true)
+        self.new_snapshot(id, source, access)
     }
 
     fn seal(&self, id: VolumeId) -> Result<()> {

@@ -46,8 +46,8 @@ impl<T: Shelved> Driver for T {
         self.make_child(id, *parent)
     }
 
-    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
-        self.shelf().copy(id, source, Access::ReadOnly)
+    fn capture(&self, id: VolumeId, source: VolumeId, access: Access) -> Result<()> {
+        self.shelf().copy(id, source, access)
     }
 
     fn seal(&self, id: VolumeId) -> Result<()> {

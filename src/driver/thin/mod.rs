@@ -84,7 +84,7 @@ impl Driver for Thin {
         self.pool.snapshot(new, parent.get()).act(|| format!("create snapshot {id} of {parent}"))
     }
 
-    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
+    fn capture(&self, id: VolumeId, source: VolumeId, _: Access) -> Result<()> {
         let new = Self::reject_base(id)?;
         let act = || format!("capture volume {source} as {id}");
         self.pool.snapshot(new, source.get()).act(act)?;

@@ -26,8 +26,12 @@ use crate::{
     interrupt,
 };
 
-/// Writes a member's content; holes of sparse members stay holes. `room` hears of the bytes before they are written,
-/// as they really come: what the header says may be a lie.
+/// So many zeros, from a multiple of as many on, are left out of a file: no file system allots less than a page.
+const HOLE: usize = 4096;
+
+/// Writes a member's content. Holes of sparse members stay holes, and long zeros become some: an archive made here has
+/// what was a hole as zeros. `room` hears of the bytes before they are written, as they really come: what the header says
+/// may be a lie.
 pub(super) fn write<I: Input>(
     file: &NewFile,
     member: &Member,
@@ -42,27 +46,49 @@ pub(super) fn write<I: Input>(
         }
     };
     let whole = [Segment { offset: 0, length: members.remaining() }];
+    let mut end = 0;
     for segment in member.segments.as_deref().unwrap_or(&whole) {
-        if member.segments.is_some() {
-            fs::seek(&file.fd, fs::SeekFrom::Start(segment.offset)).map_err(failed)?;
-        }
+        let mut at = segment.offset;
         let mut left = segment.length;
         while left > 0 {
             let here = members.data()?;
-            let most = here.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            room(most as u64)?;
-            let count = rustix::io::retry_on_intr(|| rustix::io::write(&file.fd, &here[..most])).map_err(failed)?;
+            let here = &here[..here.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+            let count = match zeros(here, at) {
+                0 => {
+                    let here = &here[..data(here, at)];
+                    room(here.len() as u64)?;
+                    rustix::io::retry_on_intr(|| rustix::io::pwrite(&file.fd, here, at)).map_err(failed)?
+                }
+                zeros => zeros,
+            };
             members.take(count);
+            at += count as u64;
             left -= count as u64;
             if left > 0 {
                 interrupt::check()?;
             }
         }
+        end = end.max(at);
     }
-    if member.segments.is_some() {
-        fs::ftruncate(&file.fd, member.size).map_err(failed)?;
+    // What lies behind the last byte written.
+    let size = if member.segments.is_some() { member.size } else { end };
+    fs::ftruncate(&file.fd, size).map_err(failed)
+}
+
+/// How many of these bytes, which belong at `offset`, are pages of zeros at their beginning.
+fn zeros(bytes: &[u8], offset: u64) -> usize {
+    if !offset.is_multiple_of(HOLE as u64) {
+        return 0;
     }
-    Ok(())
+    bytes.chunks_exact(HOLE).take_while(|page| page.iter().all(|byte| *byte == 0)).count() * HOLE
+}
+
+/// How many of them come before the next page of zeros.
+fn data(bytes: &[u8], offset: u64) -> usize {
+    let ahead = usize::try_from(offset.next_multiple_of(HOLE as u64) - offset).unwrap_or_default();
+    let Some(pages) = bytes.get(ahead..) else { return bytes.len() };
+    let filled = pages.chunks(HOLE).take_while(|page| page.len() < HOLE || page.iter().any(|byte| *byte != 0));
+    ahead + filled.map(<[u8]>::len).sum::<usize>()
 }
 
 /// Refuses special files that mean something else to a driver.

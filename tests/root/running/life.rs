@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     process::{Command, Stdio},
     thread,
 };
@@ -273,7 +273,44 @@ pub fn changes_are_seen_while_it_writes(host: &Host) -> Outcome {
     expect_eq!(host.ok(&["diff", "writer"])?, "A /d\nA /d/n\nC /etc\nA /etc/mine");
     host.ok(&["stop", "-t", "0", "writer"])?;
     expect_eq!(host.ok(&["diff", "writer"])?, "A /d\nA /d/n\nC /etc\nA /etc/mine");
-    host.ok(&["rm", "writer", &id]).map(drop)
+    host.ok(&["rm", "writer", &id])?;
+    a_commit_shares_what_did_not_change(host)
+}
+
+/// Also where the runtime has made mount points that the image lacks.
+fn a_commit_shares_what_did_not_change(host: &Host) -> Outcome {
+    let write = |name: &str, image: &str, options: &[&str]| -> Outcome {
+        host.ok(&[&["run", "--name", name, image, "dd", "if=/dev/zero", "of=/big"], options].concat())?;
+        host.ok(&["commit", name, &format!("{name}:1")])?;
+        host.ok(&["rm", name]).map(drop)
+    };
+    write("whole", "base:1", &["bs=1M", "count=16"])?;
+    write("part", "whole:1", &["bs=4k", "count=1", "conv=notrunc"])?;
+    // Nor does a hole become zeros on its way out.
+    host.ok(&[
+        "run",
+        "--name",
+        "holes",
+        "base:1",
+        "dd",
+        "if=/dev/zero",
+        "of=/holes",
+        "bs=1",
+        "count=1",
+        "seek=67108864",
+    ])?;
+    let copy = host.file("holes");
+    host.ok(&["cp", "holes:/holes", &copy.to_string_lossy()])?;
+    let (length, blocks) = (fs::metadata(&copy)?.len(), fs::metadata(&copy)?.blocks());
+    expect!(length == (64 << 20) + 1 && blocks < 2048, "{length} bytes in {blocks} blocks");
+    if !host.driver.has_device() {
+        return Ok(());
+    }
+    let images = host.json(&["images"])?;
+    let part = images.as_array().into_iter().flatten().find(|image| image["repository"] == "part");
+    let own = part.and_then(|image| image["own_bytes"].as_u64()).ok_or_else(|| format!("{images}"))?;
+    expect!(own < 4 << 20, "an image with 4 KiB changed in 16 MiB has {own} bytes of its own");
+    Ok(())
 }
 
 pub fn after_a_reboot_the_truth_is_told(host: &Host) -> Outcome {

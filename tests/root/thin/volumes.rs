@@ -69,7 +69,7 @@ pub(super) fn capture_while_written_is_complete(pool: &Pool) -> Result<()> {
             }
             written
         });
-        let captured = (2..5).try_for_each(|volume| driver.capture(id(volume), id(1), &[]));
+        let captured = (2..5).try_for_each(|volume| driver.capture(id(volume), id(1), Access::ReadOnly));
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(writer.join().unwrap() > 0);
         captured
@@ -86,7 +86,7 @@ pub(super) fn capture_while_written_is_complete(pool: &Pool) -> Result<()> {
     drop(mounted);
     driver.release(id(1))?;
     assert!(driver.active()?.is_empty());
-    driver.capture(id(5), id(1), &[])?;
+    driver.capture(id(5), id(1), Access::ReadOnly)?;
     assert!(names(driver.as_ref(), 5)?.contains(&"last".to_owned()));
     Ok(())
 }
