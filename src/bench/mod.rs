@@ -186,16 +186,12 @@ pub fn run(options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
 }
 
 fn empty(options: &Options) -> Result<Report> {
-    let rows = options.rows.iter().map(|row| About { name: row.name(), about: row.about(), tests: None });
-    let workloads = options.workloads.iter().map(|workload| About {
-        name: workload.name(),
-        about: workload.about(),
-        tests: Some(workload.tests()),
-    });
+    let rows = options.rows.iter().map(|row| About::of(row.name(), row.about(), None));
+    let workloads = options.workloads.iter().map(|one| About::of(one.name(), one.about(), Some(one.tests())));
     Ok(Report {
         version: report::VERSION,
         complete: true,
-        scale: options.scale.name,
+        scale: options.scale.name.to_owned(),
         runs: options.samples(options.scale.runs),
         machine: Machine::here(&options.directory)?,
         rows: rows.collect(),

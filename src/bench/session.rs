@@ -111,7 +111,7 @@ impl Lane {
             came.series.extend(Series::of(workload, row, (raw.what, &raw.at), raw.unit, raw.values));
         }
         let absent = |what: &str, at: &str, failed, reason| {
-            let (what, at) = (what.to_owned(), at.to_owned());
+            let [workload, row, what, at] = [workload, row, what, at].map(str::to_owned);
             Absent { workload, row, what, at, failed, reason }
         };
         for missing in self.samples.absent {

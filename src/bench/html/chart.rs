@@ -43,7 +43,7 @@ pub(super) fn style(rows: &[About]) -> String {
     let mut style = String::new();
     let (mut light, mut dark) = (String::new(), String::new());
     for row in rows {
-        let number = place(rows, row.name);
+        let number = place(rows, &row.name);
         let (on_light, on_dark) = COLOURS[number];
         let _ = write!(light, "--r{number}:{on_light};");
         let _ = write!(dark, "--r{number}:{on_dark};");

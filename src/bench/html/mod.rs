@@ -104,7 +104,7 @@ impl Report {
             let series: Vec<_> = of_workload().filter(|series| series.what == what).collect();
             let mut ats = Vec::new();
             series.iter().for_each(|series| push_new(&mut ats, &series.at));
-            let names = self.rows.iter().map(|row| row.name);
+            let names = self.rows.iter().map(|row| &*row.name);
             let rows = names.filter(|name| series.iter().any(|series| series.row == *name)).collect();
             Panel { what, ats, rows, series }
         };
@@ -112,7 +112,7 @@ impl Report {
     }
 
     fn workload(&self, page: &mut String, workload: &About) -> fmt::Result {
-        let panels = self.panels(workload.name);
+        let panels = self.panels(&workload.name);
         let absent: Vec<_> = self.absent.iter().filter(|absent| absent.workload == workload.name).collect();
         if panels.is_empty() && absent.is_empty() {
             return Ok(());
@@ -121,8 +121,8 @@ impl Report {
             page,
             "<section id=\"{0}\">\n<h2>{0}</h2>\n<p>{1}</p>\n<blockquote>{2}</blockquote>",
             workload.name,
-            Text(workload.about),
-            Text(workload.tests.unwrap_or_default())
+            Text(&workload.about),
+            Text(workload.tests.as_deref().unwrap_or_default())
         )?;
         page.push_str("<div class=\"panels\">\n");
         for (number, panel) in panels.iter().enumerate() {
@@ -167,7 +167,7 @@ impl Report {
         page.push_str("<details><summary>Not measured, and why</summary><ul>\n");
         for one in absent {
             let verdict = if one.failed { "failed" } else { "not run" };
-            let parts = [one.row, &one.what, &one.at].into_iter().filter(|part| !part.is_empty());
+            let parts = [&*one.row, &one.what, &one.at].into_iter().filter(|part| !part.is_empty());
             let place = parts.collect::<Vec<_>>().join(", ");
             writeln!(page, "<li>{}: {verdict}: {}</li>", Text(&place), Text(&one.reason))?;
         }
@@ -185,8 +185,8 @@ impl Report {
              </tr></thead>\n<tbody>\n",
         );
         for claim in &self.claims {
-            write!(page, "<tr><td>{}</td><td>{}</td><td>{}</td>", claim.workload, claim.driver, Text(claim.what))?;
-            let against = claim.against.unwrap_or_default();
+            write!(page, "<tr><td>{}</td><td>{}</td><td>{}</td>", claim.workload, claim.driver, Text(&claim.what))?;
+            let against = claim.against.clone().unwrap_or_default();
             let limit = claim.limit.map(|limit| limit.to_string()).unwrap_or_default();
             match &claim.outcome {
                 Outcome::Measured { subject, base, ratio, met } => {
@@ -194,7 +194,7 @@ impl Report {
                     let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
                     let met = met.map_or("", |met| if met { "met" } else { "missed" });
                     let median = claim.unit.show(subject.median);
-                    let cells = [&median, against, &base, &ratio, &limit, met];
+                    let cells = [&median, &against, &base, &ratio, &limit, met];
                     cells.iter().try_for_each(|cell| write!(page, "<td>{}</td>", Text(cell)))?;
                 }
                 Outcome::NotRun { reason } | Outcome::Failed { reason } => {
@@ -223,9 +223,9 @@ impl Report {
             writeln!(
                 page,
                 "<dt class=\"r{}\">{}</dt><dd>{}</dd>",
-                chart::place(&self.rows, row.name),
+                chart::place(&self.rows, &row.name),
                 row.name,
-                Text(row.about)
+                Text(&row.about)
             )?;
         }
         page.push_str("</dl>\n<h3>Machine</h3>\n<dl>\n");

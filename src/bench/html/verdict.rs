@@ -18,7 +18,7 @@ const HEADLINES: [(&str, &str, &str); 15] = [
     ("containers", "space, mounted once", "Space of a container ({})"),
     ("changes", "diff", "Telling what changed, {}"),
     ("changes", "commit", "Commit of a container, {}"),
-    ("page-cache", "growth of the page cache", "Memory for the page cache of {}"),
+    ("page-cache", "memory of the file", "Memory in the page cache for {}"),
     ("unpack", "unpack", "dpkg unpacking {}"),
     ("sqlite", "first transaction", "The first transaction of a {}"),
     ("checkout", "checkout", "git checkout, {}"),
