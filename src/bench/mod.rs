@@ -29,6 +29,7 @@ use std::path::PathBuf;
 
 pub use compare::{Change, Comparison, Pair, Saved};
 pub use machine::Machine;
+pub use namespace::{OwnNamespace, enter};
 pub use report::{About, Absent, Claimed, Limit, Outcome, Report, Series, Unit};
 pub use rows::{PEERS, ROWS, Row, Stage, peers, rows};
 pub use samples::Samples;
@@ -151,14 +152,13 @@ pub fn workloads(name: &str) -> Result<Vec<&'static dyn Workload>> {
 /// What tells of the progress: what comes next, and, once something was measured, how many seconds are left.
 pub type Tell<'a> = dyn FnMut(Step, Option<f64>) + 'a;
 
-/// Measures, in a mount namespace that the calling thread enters for good. What cannot run here, or fails, is told with its
+/// Measures. What cannot run here, or fails, is told with its
 /// reason; after a signal, what was measured until then.
 ///
 /// # Errors
 /// `Full` if the disk is too small; when nothing is known of the machine.
-pub fn run(options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
+pub fn run(_: &OwnNamespace, options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
     require_room(options)?;
-    namespace::enter()?;
     let mut report = empty(options)?;
     let mut clock = progress::Clock::new(options);
     for workload in &options.workloads {

@@ -99,11 +99,16 @@ fn rows(report: &Report) -> Vec<&str> {
     report.rows.iter().map(|row| &*row.name).filter(has_numbers).collect()
 }
 
-/// One series of each measure, in the order of workloads.
+/// One series of each measure, in the order in which they came; those that differ in size or number only, side by side.
 fn measures(report: &Report) -> impl Iterator<Item = &Series> {
+    let first = |series: &Series| {
+        report.series.iter().position(|one| (&one.workload, &one.what) == (&series.workload, &series.what))
+    };
     let is_first =
         |(number, series): &(usize, &Series)| !report.series[..*number].iter().any(|earlier| is_same(earlier, series));
-    report.series.iter().enumerate().filter(is_first).map(|(_, series)| series)
+    let mut measures: Vec<_> = report.series.iter().enumerate().filter(is_first).map(|(_, series)| series).collect();
+    measures.sort_by_key(|series| first(series));
+    measures.into_iter()
 }
 
 fn is_same(one: &Series, other: &Series) -> bool {
