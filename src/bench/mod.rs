@@ -10,6 +10,7 @@ mod command;
 mod compare;
 mod ground;
 mod html;
+mod leftovers;
 mod machine;
 mod namespace;
 mod progress;
@@ -40,7 +41,7 @@ pub use workload::{Across, Claim, Held, How, Workload};
 
 use crate::{
     driver::{DriverKind, pool},
-    error::{Error, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     fs::free_space,
     interrupt,
     units::Bytes,
@@ -158,6 +159,8 @@ pub type Tell<'a> = dyn FnMut(Step, Option<f64>) + 'a;
 /// # Errors
 /// `Full` if the disk is too small; when nothing is known of the machine.
 pub fn run(_: &OwnNamespace, options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
+    require_place(&options.directory)?;
+    leftovers::remove(&options.directory)?;
     require_room(options)?;
     let mut report = empty(options)?;
     let mut clock = progress::Clock::new(options);
@@ -200,6 +203,12 @@ fn empty(options: &Options) -> Result<Report> {
         absent: Vec::new(),
         claims: Vec::new(),
     })
+}
+
+/// Refuses a place where nothing can be made, once instead of for each row.
+fn require_place(directory: &std::path::Path) -> Result<()> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(directory, access).act(|| format!("measure in {}: choose another --dir", directory.display()))
 }
 
 /// Refuses to begin what the disk cannot hold: some hours later it would be lost.

@@ -238,22 +238,26 @@ impl fmt::Display for Limit {
 impl Unit {
     /// A number for people: three digits and a unit.
     pub fn show(self, value: f64) -> String {
-        let steps: &[(f64, &str)] = match self {
-            Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us")],
-            Self::Bytes | Self::BytesPerSecond => {
-                &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")]
-            }
-        };
-        let last = steps.len() - 1;
-        let (step, name) = steps[steps.iter().position(|(step, _)| value.abs() >= *step).unwrap_or(last)];
+        let (step, name) = self.step(value);
         let number = value / step;
         let decimals = match number.abs() {
             n if n >= 99.95 => 0,
             n if n >= 9.995 => 1,
             _ => 2,
         };
-        let per = if self == Self::BytesPerSecond { "/s" } else { "" };
-        format!("{number:.decimals$} {name}{per}")
+        format!("{number:.decimals$} {name}")
+    }
+
+    /// The unit that such a value is told in, and how many of its own make one of it.
+    pub(super) fn step(self, value: f64) -> (f64, &'static str) {
+        let steps: &[(f64, &str)] = match self {
+            Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us")],
+            Self::Bytes => &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
+            Self::BytesPerSecond => {
+                &[(1_073_741_824.0, "GiB/s"), (1_048_576.0, "MiB/s"), (1024.0, "KiB/s"), (1.0, "B/s")]
+            }
+        };
+        steps[steps.iter().position(|(step, _)| value.abs() >= *step).unwrap_or(steps.len() - 1)]
     }
 
     /// The name in files.

@@ -99,7 +99,9 @@ impl Session<'_> {
 impl Lane {
     /// Does `work` unless a signal came; if it fails, that was the row's last.
     fn go(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) {
-        if let Err(error) = interrupt::check().and_then(|()| work(self)) {
+        let done = interrupt::check().and_then(|()| work(self));
+        // A terminal sends Ctrl-C to the programs that run, too, and they tell their own story of it.
+        if let Err(error) = done.map_err(|error| interrupt::check().err().unwrap_or(error)) {
             self.ended = Some(error);
             self.stage = None;
         }
