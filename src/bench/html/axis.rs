@@ -144,6 +144,9 @@ mod tests {
     #[test]
     fn values_that_differ_by_much_are_logarithmic() {
         assert_eq!(told(Unit::Seconds, &[0.001, 1.4]), ["1 ms", "10 ms", "100 ms", "1 s"]);
-        assert_eq!(told(Unit::Bytes, &[0.0, 4096.0, 1_073_741_824.0]), ["1 KiB", "64 KiB", "4 MiB", "256 MiB"]);
+        assert_eq!(
+            told(Unit::Bytes, &[0.0, 4096.0, 1_073_741_824.0]),
+            ["4 KiB", "64 KiB", "1 MiB", "16 MiB", "256 MiB"]
+        );
     }
 }
