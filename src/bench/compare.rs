@@ -4,21 +4,20 @@
 //! samples, gives the difference a chance of less than one in a hundred (two-sided) if nothing had changed. Five samples on
 //! each side are the fewest with which it can say so.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     ranks,
-    report::{Series, Unit, VERSION},
+    report::{Series, Unit, read},
 };
-use crate::error::{Act as _, Error, Kind, Result};
+use crate::error::Result;
 
 /// A report that was written before.
 #[derive(Debug, Deserialize)]
 pub struct Saved {
-    version: u32,
     scale: String,
     machine: Value,
     series: Vec<Series>,
@@ -72,16 +71,7 @@ impl Saved {
     /// # Errors
     /// The system's; `Invalid` if it is none, or of another version.
     pub fn read(path: &Path) -> Result<Self> {
-        let act = || format!("read report {}", path.display());
-        let text = fs::read(path).act(act)?;
-        let saved: Self =
-            serde_json::from_slice(&text).map_err(|error| Error::with_source(Kind::Invalid, act(), error))?;
-        if saved.version == VERSION {
-            return Ok(saved);
-        }
-        let what =
-            format!("{}: it is of version {}, and this program reads {VERSION}; measure again", act(), saved.version);
-        Err(Error::new(Kind::Invalid, what))
+        read(path)
     }
 
     /// What changed from this report to `new`.

@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use rustix::{fs::FlockOperation, io::Errno};
+
 use crate::{
     block::LoopFile,
     driver::DriverKind,
-    error::{Act as _, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     fs::{Access, BlockFs, MountSpec, Mounted, mounts_below, remove_tree, unmount},
     program::{MKFS_BTRFS, MKFS_EXT4, MKFS_XFS},
     store::{Key, PoolOptions, Store},
@@ -99,6 +101,8 @@ pub(super) fn patiently<T>(mut act: impl FnMut() -> Result<T>) -> Result<T> {
 pub(super) struct Directory {
     path: PathBuf,
     disk: Option<LoopFile>,
+    /// Locked as long as this lives, so that nobody takes it for left behind.
+    _lock: fs::File,
 }
 
 impl Directory {
@@ -108,7 +112,19 @@ impl Directory {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = below.join(format!("lamina-bench-{what}-{}-{number}", std::process::id()));
         fs::create_dir(&path).act(|| format!("make directory {}", path.display()))?;
-        Ok(Self { path, disk: None })
+        let lock = lock(&path)?;
+        Ok(Self { path, disk: None, _lock: lock })
+    }
+
+    /// One that a process left behind which was killed: whatever is in it goes when this is dropped. `None` if it is still in use.
+    pub(super) fn left_behind(path: PathBuf) -> Result<Option<Self>> {
+        let lock = match lock(&path) {
+            Err(error) if error.kind() == Kind::InUse => return Ok(None),
+            lock => lock?,
+        };
+        let file = path.join("disk");
+        let disk = if file.exists() { LoopFile::find(&file)? } else { None };
+        Ok(Some(Self { path, disk, _lock: lock }))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -173,6 +189,16 @@ impl Drop for Directory {
                 self.path.display()
             );
         }
+    }
+}
+
+/// Its lock, which is free if it belongs to no process.
+fn lock(path: &Path) -> Result<fs::File> {
+    let act = || format!("lock {}", path.display());
+    let directory = fs::File::open(path).act(act)?;
+    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Error::new(Kind::InUse, format!("{}: another process has it", act()))),
+        locked => locked.act(act).map(|()| directory),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, thread};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
@@ -11,12 +11,12 @@ use crate::{
 };
 
 /// The machine and the place of the pools.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// When, RFC 3339.
     pub date: String,
     /// Version of Lamina.
-    pub lamina: &'static str,
+    pub lamina: String,
     /// Whether this Lamina was built with debug assertions; its own part of the times means little then.
     pub debug_build: bool,
     /// Release of the kernel.
@@ -48,7 +48,7 @@ impl Machine {
         let (filesystem, mount_options) = filesystem(directory)?;
         Ok(Self {
             date: crate::store::now(),
-            lamina: env!("CARGO_PKG_VERSION"),
+            lamina: env!("CARGO_PKG_VERSION").to_owned(),
             debug_build: cfg!(debug_assertions),
             kernel: nix::sys::utsname::uname()
                 .act(|| "ask for the kernel's release")?

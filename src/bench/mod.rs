@@ -10,6 +10,7 @@ mod command;
 mod compare;
 mod ground;
 mod html;
+mod leftovers;
 mod machine;
 mod namespace;
 mod progress;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 pub use compare::{Change, Comparison, Pair, Saved};
 pub use machine::Machine;
+pub use namespace::{OwnNamespace, enter};
 pub use report::{About, Absent, Claimed, Limit, Outcome, Report, Series, Unit};
 pub use rows::{PEERS, ROWS, Row, Stage, peers, rows};
 pub use samples::Samples;
@@ -39,7 +41,7 @@ pub use workload::{Across, Claim, Held, How, Workload};
 
 use crate::{
     driver::{DriverKind, pool},
-    error::{Error, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     fs::free_space,
     interrupt,
     units::Bytes,
@@ -151,14 +153,15 @@ pub fn workloads(name: &str) -> Result<Vec<&'static dyn Workload>> {
 /// What tells of the progress: what comes next, and, once something was measured, how many seconds are left.
 pub type Tell<'a> = dyn FnMut(Step, Option<f64>) + 'a;
 
-/// Measures, in a mount namespace that the calling thread enters for good. What cannot run here, or fails, is told with its
+/// Measures. What cannot run here, or fails, is told with its
 /// reason; after a signal, what was measured until then.
 ///
 /// # Errors
 /// `Full` if the disk is too small; when nothing is known of the machine.
-pub fn run(options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
+pub fn run(_: &OwnNamespace, options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
+    require_place(&options.directory)?;
+    leftovers::remove(&options.directory)?;
     require_room(options)?;
-    namespace::enter()?;
     let mut report = empty(options)?;
     let mut clock = progress::Clock::new(options);
     for workload in &options.workloads {
@@ -186,16 +189,12 @@ pub fn run(options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
 }
 
 fn empty(options: &Options) -> Result<Report> {
-    let rows = options.rows.iter().map(|row| About { name: row.name(), about: row.about(), tests: None });
-    let workloads = options.workloads.iter().map(|workload| About {
-        name: workload.name(),
-        about: workload.about(),
-        tests: Some(workload.tests()),
-    });
+    let rows = options.rows.iter().map(|row| About::of(row.name(), row.about(), None));
+    let workloads = options.workloads.iter().map(|one| About::of(one.name(), one.about(), Some(one.tests())));
     Ok(Report {
         version: report::VERSION,
         complete: true,
-        scale: options.scale.name,
+        scale: options.scale.name.to_owned(),
         runs: options.samples(options.scale.runs),
         machine: Machine::here(&options.directory)?,
         rows: rows.collect(),
@@ -204,6 +203,12 @@ fn empty(options: &Options) -> Result<Report> {
         absent: Vec::new(),
         claims: Vec::new(),
     })
+}
+
+/// Refuses a place where nothing can be made, once instead of for each row.
+fn require_place(directory: &std::path::Path) -> Result<()> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(directory, access).act(|| format!("measure in {}: choose another --dir", directory.display()))
 }
 
 /// Refuses to begin what the disk cannot hold: some hours later it would be lost.

@@ -11,10 +11,20 @@ use nix::{
 
 use crate::error::{Act as _, Result};
 
-/// Takes the calling thread, which is to be the program's first, and all that it starts later into one.
-pub(super) fn enter() -> Result<()> {
+/// That the calling thread is in one. Files that are to be linked to a name are made later than this: the kernel links
+/// nothing from one namespace into another.
+#[derive(Debug)]
+pub struct OwnNamespace(());
+
+/// Takes the calling thread, which is to be the program's first, and all that it starts later into one, for good.
+///
+/// # Errors
+/// The kernel's, without the privilege to mount.
+pub fn enter() -> Result<OwnNamespace> {
     unshare(CloneFlags::CLONE_NEWNS).act(|| "make a mount namespace")?;
     // What others unmount is unmounted here too, but nothing goes the other way.
     let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).act(|| "keep mounts from going out of the namespace")
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
+        .act(|| "keep mounts from going out of the namespace")?;
+    Ok(OwnNamespace(()))
 }

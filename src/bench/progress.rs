@@ -29,11 +29,12 @@ impl Clock {
         Self { started: Instant::now(), scale: options.scale, done: 0.0, total, going_on: 0.0 }
     }
 
-    /// The next step of `across` begins: how many seconds are left, once there is something to judge by.
+    /// The next step of `across` begins: how many seconds are left; at first, what an
+    /// ordinary machine would take.
     pub(super) fn step(&mut self, across: &dyn Across) -> Option<f64> {
         self.done += self.going_on;
         self.going_on = across.cost(self.scale);
-        left(self.started.elapsed().as_secs_f64(), self.done, self.total)
+        (self.total > 0.0).then(|| left(self.started.elapsed().as_secs_f64(), self.done, self.total))
     }
 }
 
@@ -42,8 +43,8 @@ fn step_price(steps: usize) -> f64 {
     steps as f64
 }
 
-fn left(elapsed: f64, done: f64, total: f64) -> Option<f64> {
-    (done > 0.0).then(|| (total - done).max(0.0) * elapsed / done)
+fn left(elapsed: f64, done: f64, total: f64) -> f64 {
+    if done > 0.0 { (total - done).max(0.0) * elapsed / done } else { total }
 }
 
 #[cfg(test)]
@@ -52,8 +53,12 @@ mod tests {
 
     #[test]
     fn what_is_left_takes_as_long_as_what_is_done() {
-        assert_eq!(left(5.0, 0.0, 10.0), None);
-        assert_eq!(left(6.0, 2.0, 10.0), Some(24.0));
-        assert_eq!(left(6.0, 12.0, 10.0), Some(0.0));
+        assert_eq!(left(6.0, 2.0, 10.0), 24.0);
+        assert_eq!(left(6.0, 12.0, 10.0), 0.0);
+    }
+
+    #[test]
+    fn at_first_it_is_what_an_ordinary_machine_takes() {
+        assert_eq!(left(5.0, 0.0, 10.0), 10.0);
     }
 }

@@ -1,24 +1,28 @@
 //! The results as data: numbers, what is missing and why, what they are held to, and on which machine.
 
-use std::fmt;
+use std::{fmt, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::{machine::Machine, statistics::Summary};
-use crate::{driver::DriverKind, units::Bytes};
+use crate::{
+    driver::DriverKind,
+    error::{Act as _, Error, Kind, Result},
+    units::Bytes,
+};
 
 /// Of the JSON; it grows when a reader of the last one would be misled.
 pub(super) const VERSION: u32 = 1;
 
 /// All that one run gave. Its fields are described in docs/benchmarks.md.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// [`VERSION`].
     pub version: u32,
     /// Whether everything that was asked for was tried; not after Ctrl-C.
     pub complete: bool,
     /// Name of the scale.
-    pub scale: &'static str,
+    pub scale: String,
     /// Runs that count of the workloads that run on every row.
     pub runs: usize,
     /// Where it ran.
@@ -35,16 +39,49 @@ pub struct Report {
     pub claims: Vec<Claimed>,
 }
 
+impl Report {
+    /// Reads the JSON of a report.
+    ///
+    /// # Errors
+    /// The system's; `Invalid` if it is none, or of another version.
+    pub fn read(path: &Path) -> Result<Self> {
+        read(path)
+    }
+}
+
+/// Reads what a program needs of a report, whose version is looked at first: the rest may be another.
+pub(super) fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let act = || format!("read report {}", path.display());
+    let text = fs::read(path).act(act)?;
+    let invalid = |error| Error::with_source(Kind::Invalid, act(), error);
+    let Head { version } = serde_json::from_slice(&text).map_err(invalid)?;
+    if version != VERSION {
+        let what = format!("{}: it is of version {version}, and this program reads {VERSION}; measure again", act());
+        return Err(Error::new(Kind::Invalid, what));
+    }
+    serde_json::from_slice(&text).map_err(invalid)
+}
+
 /// A row or a workload in words.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct About {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// What it is or does.
-    pub about: &'static str,
+    pub about: String,
     /// The sentence of Docker's page about storage drivers that a workload tests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tests: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<String>,
+}
+
+impl About {
+    pub(super) fn of(name: &str, about: &str, tests: Option<&str>) -> Self {
+        Self { name: name.to_owned(), about: about.to_owned(), tests: tests.map(str::to_owned) }
+    }
 }
 
 /// The samples of one measure of one workload on one row.
@@ -86,12 +123,12 @@ impl Series {
 }
 
 /// A workload, or a measure of it, that gave no numbers on a row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {
     /// Name of the workload.
-    pub workload: &'static str,
+    pub workload: String,
     /// Name of the row.
-    pub row: &'static str,
+    pub row: String,
     /// Which measure; empty if it is the whole workload.
     pub what: String,
     /// At which size or number.
@@ -103,16 +140,16 @@ pub struct Absent {
 }
 
 /// One claim, measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claimed {
     /// Name of the workload.
-    pub workload: &'static str,
+    pub workload: String,
     /// Of which driver.
     pub driver: DriverKind,
     /// What was measured.
-    pub what: &'static str,
+    pub what: String,
     /// Against what, if it is a comparison.
-    pub against: Option<&'static str>,
+    pub against: Option<String>,
     /// Of all numbers in it.
     pub unit: Unit,
     /// What it is held to, if to anything.
@@ -123,7 +160,7 @@ pub struct Claimed {
 }
 
 /// What came out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
     /// Numbers.
@@ -162,7 +199,7 @@ pub enum Unit {
 }
 
 /// What a claim is held to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// The ratio of the medians is not above it.
@@ -201,22 +238,26 @@ impl fmt::Display for Limit {
 impl Unit {
     /// A number for people: three digits and a unit.
     pub fn show(self, value: f64) -> String {
-        let steps: &[(f64, &str)] = match self {
-            Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us")],
-            Self::Bytes | Self::BytesPerSecond => {
-                &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")]
-            }
-        };
-        let last = steps.len() - 1;
-        let (step, name) = steps[steps.iter().position(|(step, _)| value.abs() >= *step).unwrap_or(last)];
+        let (step, name) = self.step(value);
         let number = value / step;
         let decimals = match number.abs() {
             n if n >= 99.95 => 0,
             n if n >= 9.995 => 1,
             _ => 2,
         };
-        let per = if self == Self::BytesPerSecond { "/s" } else { "" };
-        format!("{number:.decimals$} {name}{per}")
+        format!("{number:.decimals$} {name}")
+    }
+
+    /// The unit that such a value is told in, and how many of its own make one of it.
+    pub(super) fn step(self, value: f64) -> (f64, &'static str) {
+        let steps: &[(f64, &str)] = match self {
+            Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us")],
+            Self::Bytes => &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
+            Self::BytesPerSecond => {
+                &[(1_073_741_824.0, "GiB/s"), (1_048_576.0, "MiB/s"), (1024.0, "KiB/s"), (1.0, "B/s")]
+            }
+        };
+        steps[steps.iter().position(|(step, _)| value.abs() >= *step).unwrap_or(steps.len() - 1)]
     }
 
     /// The name in files.

@@ -99,7 +99,9 @@ impl Session<'_> {
 impl Lane {
     /// Does `work` unless a signal came; if it fails, that was the row's last.
     fn go(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) {
-        if let Err(error) = interrupt::check().and_then(|()| work(self)) {
+        let done = interrupt::check().and_then(|()| work(self));
+        // A terminal sends Ctrl-C to the programs that run, too, and they tell their own story of it.
+        if let Err(error) = done.map_err(|error| interrupt::check().err().unwrap_or(error)) {
             self.ended = Some(error);
             self.stage = None;
         }
@@ -111,7 +113,7 @@ impl Lane {
             came.series.extend(Series::of(workload, row, (raw.what, &raw.at), raw.unit, raw.values));
         }
         let absent = |what: &str, at: &str, failed, reason| {
-            let (what, at) = (what.to_owned(), at.to_owned());
+            let [workload, row, what, at] = [workload, row, what, at].map(str::to_owned);
             Absent { workload, row, what, at, failed, reason }
         };
         for missing in self.samples.absent {

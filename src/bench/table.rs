@@ -37,8 +37,8 @@ impl Report {
         for absent in &self.absent {
             let verdict = if absent.failed { "failed" } else { "not run" };
             csv.write_record([
-                absent.workload,
-                absent.row,
+                &*absent.workload,
+                &*absent.row,
                 &*absent.what,
                 &*absent.at,
                 "",

@@ -1,22 +1,18 @@
 //! `lamina bench`.
 
 mod comparison;
+mod files;
 mod summary;
 
-use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+use self::files::Files;
 use super::output;
 use crate::{
     bench::{self, ACROSS, Options, Outcome, ROWS, Report, Row, SCALES, Saved, Scale, Step, Workload},
-    error::Act as _,
     units::Bytes,
 };
 
@@ -47,7 +43,7 @@ pub(super) struct Args {
     workloads: Vec<String>,
     /// Samples of each, instead of as many as the scale or the workload says
     #[arg(long, value_name = "N")]
-    runs: Option<usize>,
+    runs: Option<NonZeroUsize>,
     /// A root file system tar for 'import' and 'pull'
     #[arg(long, value_name = "FILE")]
     tar: Option<PathBuf>,
@@ -63,6 +59,12 @@ pub(super) struct Args {
     /// Write everything with charts as one HTML file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Measure nothing: tell of a JSON file what its measurement told, and write --report and --csv of it
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["scale", "rows", "peers", "workloads", "runs", "json"])]
+    show: Option<PathBuf>,
+    /// Print the table of medians as Markdown
+    #[arg(long)]
+    markdown: bool,
     /// Tell which changes between two JSON files are outside the noise, and measure nothing
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], exclusive = true)]
     compare: Vec<PathBuf>,
@@ -79,12 +81,26 @@ impl Args {
         if let [old, new] = self.compare.as_slice() {
             return comparison::print(&Saved::read(old)?, &Saved::read(new)?);
         }
+        if let Some(json) = &self.show {
+            let report = Report::read(json)?;
+            Files::create(None, self.csv.as_deref(), self.report.as_deref())?.write(&report)?;
+            return self.print(&report);
+        }
         let options = self.options()?;
+        let namespace = bench::enter()?;
+        // Some hours later it would be too late to learn that they cannot be written.
+        let (files, json) = (self.json.as_deref(), self.json.as_deref().is_some_and(|path| path.as_os_str() == "-"));
+        let files = Files::create(files.filter(|_| !json), self.csv.as_deref(), self.report.as_deref())?;
         let bar = bar();
-        let report = bench::run(&options, &mut |step, left| tell(&bar, step, left));
+        let report = bench::run(&namespace, &options, &mut |step, left| tell(&bar, step, left));
         bar.finish_and_clear();
         let report = report?;
-        self.write(&report)?;
+        files.write(&report)?;
+        if json {
+            output::json(&report)?
+        } else {
+            self.print(&report)?
+        }
         let claims = report.claims.iter().filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count();
         let failed = report.absent.iter().filter(|absent| absent.failed).count() + claims;
         if !report.complete {
@@ -118,7 +134,7 @@ impl Args {
             rows,
             workloads: if workloads.is_empty() { ACROSS.to_vec() } else { workloads },
             scale: self.scale(),
-            runs: self.runs,
+            runs: self.runs.map(NonZeroUsize::get),
             tar: self.tar.clone(),
             file_size: self.file_size,
             files: self.files,
@@ -135,28 +151,9 @@ impl Args {
         }
     }
 
-    /// All files are written before anything is said of them.
-    fn write(&self, report: &Report) -> Result<()> {
-        if let Some(path) = &self.csv {
-            report.write_csv(create(path)?).act(|| format!("write {}", path.display()))?;
-        }
-        if let Some(path) = &self.report {
-            report.write_html(create(path)?).act(|| format!("write {}", path.display()))?;
-        }
-        match &self.json {
-            Some(path) if path.as_os_str() == "-" => return output::json(report),
-            Some(path) => {
-                let act = || format!("write {}", path.display());
-                serde_json::to_writer_pretty(create(path)?, report).map_err(io::Error::from).act(act)?;
-            }
-            None => {}
-        }
-        summary::print(report)
+    fn print(&self, report: &Report) -> Result<()> {
+        if self.markdown { summary::print_markdown(report) } else { summary::print(report) }
     }
-}
-
-fn create(path: &Path) -> Result<File> {
-    Ok(File::create(path).act(|| format!("create {}", path.display()))?)
 }
 
 fn bar() -> ProgressBar {

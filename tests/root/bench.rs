@@ -2,6 +2,7 @@
 
 mod browser;
 mod comparison;
+mod trouble;
 
 use std::{
     env, fs,
@@ -28,7 +29,8 @@ pub fn trials() -> Vec<Trial> {
         as_root("bench::every_claim_is_measured_or_says_why_not", || told(every_claim())),
         as_root("bench::every_workload_is_measured_on_every_row_or_says_why_not", || told(every_row())),
         as_root("bench::ctrl_c_keeps_what_was_measured_and_leaves_nothing", || told(ctrl_c())),
-        as_root("bench::a_disk_that_is_too_small_is_told_at_once", || told(too_small())),
+        as_root("bench::what_cannot_be_is_told_before_anything_is_measured", || told(trouble::told_at_once())),
+        as_root("bench::the_next_one_removes_what_a_killed_one_left", || told(trouble::killed())),
         as_root("bench::compare_tells_what_is_outside_the_noise", || told(comparison::made_up())),
         as_root("bench::the_report_shows_in_a_browser_what_the_json_says", || told(browser::report())),
     ]
@@ -169,6 +171,10 @@ fn every_row() -> Outcome<Completion> {
     }
     shape(&report)?;
     same_in_csv(&report, &csv)?;
+    let again = place.file("again.csv");
+    let output = place.run(&["--show", &json_name, "--csv", &again.to_string_lossy()])?;
+    expect!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    expect_eq!(fs::read(&again)?, fs::read(&csv)?, "the CSV that is made of the JSON");
     Ok(Completion::Completed)
 }
 
@@ -245,14 +251,5 @@ fn ctrl_c() -> Outcome<Completion> {
         let first = |series: &&Value| series["workload"] == ACROSS[0].name() && series["row"] == row;
         expect!(list(&report, "series").any(|series| first(&series)), "{row} has no series: {report}");
     }
-    Ok(Completion::Completed)
-}
-
-fn too_small() -> Outcome<Completion> {
-    let place = Place::new()?;
-    let output = place.run(&["--workload", "first-write", "--driver", "btrfs", "--file-size", "1000T"])?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    expect_eq!(output.status.code(), Some(1), "exit code: {said}");
-    expect!(said.contains("that takes up to") && said.contains("--dir"), "{said}");
     Ok(Completion::Completed)
 }

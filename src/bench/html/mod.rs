@@ -2,7 +2,11 @@
 //!
 //! Invariant: every number on the page is one of the report's `series`, and stands there in full as `data-median`.
 
+mod axis;
+mod bars;
 mod chart;
+mod lines;
+mod palette;
 mod verdict;
 
 use std::{
@@ -10,7 +14,7 @@ use std::{
     io,
 };
 
-use super::report::{About, Absent, Outcome, Report, Series};
+use super::report::{About, Absent, Outcome, Report, Series, Unit};
 
 /// Text as it stands in HTML.
 struct Text<'a>(&'a str);
@@ -42,6 +46,11 @@ impl<'a> Panel<'a> {
     fn at(&self, row: &str, at: &str) -> Option<&'a Series> {
         self.series.iter().find(|series| series.row == row && series.at == at).copied()
     }
+
+    /// Whether it was measured at sizes or numbers that grow, and not at different things.
+    fn is_progression(&self) -> bool {
+        self.ats.len() > 1 && self.ats.iter().all(|at| at.starts_with(|first: char| first.is_ascii_digit()))
+    }
 }
 
 fn push_new<'a>(list: &mut Vec<&'a str>, name: &'a str) {
@@ -69,14 +78,14 @@ impl Report {
              <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
              <title>Block-level against file-level copy-on-write</title>\n<style>\n{}{}</style>\n</head>\n<body>\n<main>\n",
             include_str!("style.css"),
-            chart::style(&self.rows)
+            palette::style(&self.rows)
         )?;
         let machine = &self.machine;
         writeln!(
             page,
             "<h1>Block-level against file-level copy-on-write</h1>\n<p class=\"where\">{}, Linux {}, {} × {}, disks on {}; \
              scale {}, {} run{}{}</p>",
-            Text(&machine.date),
+            Text(&minute(&machine.date)),
             Text(&machine.kernel),
             machine.processors,
             Text(&machine.processor),
@@ -87,6 +96,7 @@ impl Report {
             if self.complete { "" } else { ", interrupted" }
         )?;
         verdict::write(page, self)?;
+        self.lost_rows(page)?;
         for workload in &self.workloads {
             self.workload(page, workload)?;
         }
@@ -104,7 +114,7 @@ impl Report {
             let series: Vec<_> = of_workload().filter(|series| series.what == what).collect();
             let mut ats = Vec::new();
             series.iter().for_each(|series| push_new(&mut ats, &series.at));
-            let names = self.rows.iter().map(|row| row.name);
+            let names = self.rows.iter().map(|row| &*row.name);
             let rows = names.filter(|name| series.iter().any(|series| series.row == *name)).collect();
             Panel { what, ats, rows, series }
         };
@@ -112,8 +122,13 @@ impl Report {
     }
 
     fn workload(&self, page: &mut String, workload: &About) -> fmt::Result {
-        let panels = self.panels(workload.name);
-        let absent: Vec<_> = self.absent.iter().filter(|absent| absent.workload == workload.name).collect();
+        let panels = self.panels(&workload.name);
+        let lost = self.lost();
+        // Those who are nowhere are told of once, above.
+        let is_told =
+            |absent: &&Absent| lost.iter().any(|one| (&one.row, &one.reason) == (&absent.row, &absent.reason));
+        let of_workload = self.absent.iter().filter(|absent| absent.workload == workload.name);
+        let absent: Vec<_> = of_workload.filter(|absent| !is_told(absent)).collect();
         if panels.is_empty() && absent.is_empty() {
             return Ok(());
         }
@@ -121,8 +136,8 @@ impl Report {
             page,
             "<section id=\"{0}\">\n<h2>{0}</h2>\n<p>{1}</p>\n<blockquote>{2}</blockquote>",
             workload.name,
-            Text(workload.about),
-            Text(workload.tests.unwrap_or_default())
+            Text(&workload.about),
+            Text(workload.tests.as_deref().unwrap_or_default())
         )?;
         page.push_str("<div class=\"panels\">\n");
         for (number, panel) in panels.iter().enumerate() {
@@ -135,19 +150,25 @@ impl Report {
     }
 
     fn panel(&self, page: &mut String, id: &str, panel: &Panel<'_>) -> fmt::Result {
-        writeln!(page, "<figure id=\"{id}\">\n<figcaption>{}</figcaption>", Text(panel.what))?;
+        let class = if panel.is_progression() { "wide" } else { "narrow" };
+        let better = match panel.series.first().map(|series| series.unit) {
+            Some(Unit::BytesPerSecond) => "more is better",
+            _ => "less is better",
+        };
+        writeln!(
+            page,
+            "<figure id=\"{id}\" class=\"{class}\">\n<figcaption>{} <small>{better}</small></figcaption>",
+            Text(panel.what)
+        )?;
         page.push_str(&chart::draw(panel, &self.rows).map_err(|_| fmt::Error)?);
-        page.push_str("<ul class=\"legend\">");
-        for row in &panel.rows {
-            write!(page, "<li class=\"r{}\">{}</li>", chart::place(&self.rows, row), Text(row))?;
-        }
-        page.push_str("</ul>\n<div class=\"scroll\"><table>\n<thead><tr><th></th>");
+        page.push_str("<div class=\"scroll\"><table>\n<thead><tr><th></th>");
         for at in &panel.ats {
             write!(page, "<th scope=\"col\">{}</th>", Text(at))?;
         }
         page.push_str("</tr></thead>\n<tbody>\n");
         for row in &panel.rows {
-            write!(page, "<tr><th scope=\"row\">{}</th>", Text(row))?;
+            let number = palette::place(&self.rows, row);
+            write!(page, "<tr><th scope=\"row\" class=\"r{number}\">{}</th>", Text(row))?;
             for at in &panel.ats {
                 match panel.at(row, at) {
                     Some(series) => cell(page, series)?,
@@ -160,18 +181,44 @@ impl Report {
         Ok(())
     }
 
+    /// The rows that gave no number at all, each for one reason.
+    fn lost(&self) -> Vec<&Absent> {
+        let has_numbers = |row: &str| self.series.iter().any(|series| series.row == row);
+        let mut lost: Vec<&Absent> = Vec::new();
+        for absent in self.absent.iter().filter(|absent| !has_numbers(&absent.row)) {
+            if !lost.iter().any(|other| (&other.row, &other.reason) == (&absent.row, &absent.reason)) {
+                lost.push(absent);
+            }
+        }
+        lost
+    }
+
+    fn lost_rows(&self, page: &mut String) -> fmt::Result {
+        let lost = self.lost();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        page.push_str("<p class=\"lost\">Not here:");
+        for (number, one) in lost.iter().enumerate() {
+            let end = if number == 0 { "" } else { ";" };
+            write!(page, "{end} <b>{}</b> ({})", Text(&one.row), Text(&one.reason))?;
+        }
+        page.push_str(".</p>\n");
+        Ok(())
+    }
+
     fn absent(&self, page: &mut String, absent: &[&Absent]) -> fmt::Result {
         if absent.is_empty() {
             return Ok(());
         }
-        page.push_str("<details><summary>Not measured, and why</summary><ul>\n");
+        page.push_str("<div class=\"absent\"><h3>Not measured, and why</h3><ul>\n");
         for one in absent {
             let verdict = if one.failed { "failed" } else { "not run" };
-            let parts = [one.row, &one.what, &one.at].into_iter().filter(|part| !part.is_empty());
+            let parts = [&*one.row, &one.what, &one.at].into_iter().filter(|part| !part.is_empty());
             let place = parts.collect::<Vec<_>>().join(", ");
             writeln!(page, "<li>{}: {verdict}: {}</li>", Text(&place), Text(&one.reason))?;
         }
-        page.push_str("</ul></details>\n");
+        page.push_str("</ul></div>\n");
         Ok(())
     }
 
@@ -185,8 +232,8 @@ impl Report {
              </tr></thead>\n<tbody>\n",
         );
         for claim in &self.claims {
-            write!(page, "<tr><td>{}</td><td>{}</td><td>{}</td>", claim.workload, claim.driver, Text(claim.what))?;
-            let against = claim.against.unwrap_or_default();
+            write!(page, "<tr><td>{}</td><td>{}</td><td>{}</td>", claim.workload, claim.driver, Text(&claim.what))?;
+            let against = claim.against.clone().unwrap_or_default();
             let limit = claim.limit.map(|limit| limit.to_string()).unwrap_or_default();
             match &claim.outcome {
                 Outcome::Measured { subject, base, ratio, met } => {
@@ -194,7 +241,7 @@ impl Report {
                     let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
                     let met = met.map_or("", |met| if met { "met" } else { "missed" });
                     let median = claim.unit.show(subject.median);
-                    let cells = [&median, against, &base, &ratio, &limit, met];
+                    let cells = [&median, &against, &base, &ratio, &limit, met];
                     cells.iter().try_for_each(|cell| write!(page, "<td>{}</td>", Text(cell)))?;
                 }
                 Outcome::NotRun { reason } | Outcome::Failed { reason } => {
@@ -214,8 +261,9 @@ impl Report {
              fresh pool or file system. Each run makes its containers anew and takes one sample of each measure. Within a run the \
              rows take turns, and each run begins with another row; one run before warms up and is thrown away. Clocks are \
              inside the process; where durability is claimed, <code>fsync</code> or <code>syncfs</code> is within the time; \
-             ‘cold’ means that the caches were dropped just before. Dots are medians, lines the quartiles; axes of values are \
-             logarithmic, and zero lies at their end. Outliers (samples farther from the quartiles than one and a half \
+             ‘cold’ means that the caches were dropped just before. Marks are medians (round: block-level, square: file-level, a diamond: both, a triangle: whole copies or the floor), lines \
+             across them the quartiles. Axes begin at zero, or are logarithmic where values differ by more than thirty times; \
+             there zero lies at the end. Outliers (samples farther from the quartiles than one and a half \
              times their distance) are counted below the medians. Where a difference is called one, the quartiles of the \
              two do not overlap.</p>\n<h3>Rows</h3>\n<dl>\n",
         );
@@ -223,9 +271,9 @@ impl Report {
             writeln!(
                 page,
                 "<dt class=\"r{}\">{}</dt><dd>{}</dd>",
-                chart::place(&self.rows, row.name),
+                palette::place(&self.rows, &row.name),
                 row.name,
-                Text(row.about)
+                Text(&row.about)
             )?;
         }
         page.push_str("</dl>\n<h3>Machine</h3>\n<dl>\n");
@@ -247,8 +295,20 @@ impl Report {
     }
 }
 
+/// A moment (RFC 3339, in UTC) to the minute.
+fn minute(date: &str) -> String {
+    match (date.get(..10), date.get(11..16)) {
+        (Some(day), Some(time)) => format!("{day} {time} UTC"),
+        _ => date.to_owned(),
+    }
+}
+
 fn cell(page: &mut String, series: &Series) -> fmt::Result {
     let shown = |value| series.unit.show(value);
+    let [lower, upper] = [series.summary.lower, series.summary.upper].map(shown);
+    let (number, unit) = lower.split_once(' ').unwrap_or((&lower, ""));
+    // The unit is told once where both have it.
+    let lower = if upper.ends_with(&format!(" {unit}")) { number } else { &lower };
     let summary = &series.summary;
     let outliers = match series.outliers.len() {
         0 => String::new(),
@@ -256,12 +316,17 @@ fn cell(page: &mut String, series: &Series) -> fmt::Result {
     };
     write!(
         page,
-        "<td data-row=\"{}\" data-at=\"{}\" data-median=\"{}\"><b>{}</b><small>{} … {}{outliers}</small></td>",
+        "<td data-row=\"{}\" data-at=\"{}\" data-median=\"{}\"><b>{}</b><small>{}&#8239;…&#8239;{}{outliers}</small></td>",
         Text(&series.row),
         Text(&series.at),
         summary.median,
         shown(summary.median),
-        shown(summary.lower),
-        shown(summary.upper)
+        lower,
+        upper
     )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rows and sizes are few")]
+fn number(count: usize) -> f64 {
+    count as f64
 }

@@ -141,7 +141,7 @@ fn a_row_that_fails_keeps_what_it_gave_and_stops_no_other() {
     let came = measure(vec![&ONE, &FAILING, &MISSING]);
     let values: Vec<_> = came.series.iter().map(|series| (&*series.row, series.values.clone())).collect();
     assert_eq!(values, [("one", vec![1.0, 2.0, 3.0]), ("failing", vec![1.0])]);
-    let absent: Vec<_> = came.absent.iter().map(|one| (one.row, &*one.what, one.failed, &*one.reason)).collect();
+    let absent: Vec<_> = came.absent.iter().map(|one| (&*one.row, &*one.what, one.failed, &*one.reason)).collect();
     assert_eq!(
         absent,
         [

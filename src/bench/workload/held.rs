@@ -102,7 +102,15 @@ impl Held {
         let row = |claim: &Claim| {
             let limit = (claim.limit)(driver);
             let Claim { what, against, .. } = *claim;
-            Claimed { workload: self.name, driver, what, against, unit: self.unit, limit, outcome: outcome(limit) }
+            Claimed {
+                workload: self.name.to_owned(),
+                driver,
+                what: what.to_owned(),
+                against: against.map(str::to_owned),
+                unit: self.unit,
+                limit,
+                outcome: outcome(limit),
+            }
         };
         self.claims.iter().map(row).collect()
     }

@@ -83,7 +83,7 @@ impl Across for Unpack {
             inside(stage, "installer", |root| {
                 let archives = archives(&root.join("packages"))?;
                 samples.time("unpack", &at, || {
-                    let mut command = other(DPKG, &["--force-depends", "--force-architecture", "--unpack"])?;
+                    let mut command = other(DPKG, &["--force-depends", "--force-overwrite", "--unpack"])?;
                     command.arg("--root").arg(root).arg("--log=/dev/null").args(&archives);
                     succeed(command)?;
                     super::write_out(root)

@@ -1,6 +1,9 @@
-//! Memory: what many containers that read the same file keep in the page cache.
+//! Memory: what many containers that read the same file keep of it in the page cache.
+//!
+//! Counted are the page frames that hold the file, each once however many containers see it: a number of their own, which
+//! nothing else on the machine changes, unlike the size of the whole cache.
 
-use std::fs;
+use std::{collections::HashSet, fs::File, io, path::PathBuf};
 
 use super::{Across, How, Workload};
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
         tree,
     },
     error::{Act as _, Error, Kind, Result},
+    sys::page_frames::MappedFile,
     units::Bytes,
 };
 
@@ -27,7 +31,8 @@ impl Workload for PageCache {
     }
 
     fn about(&self) -> &'static str {
-        "by how much the page cache of the machine grows while containers of one image read the same file of it"
+        "memory that holds a file of the image after containers read it, each through its own mount: the distinct page frames \
+         of the page cache (mmap, /proc/self/pagemap)"
     }
 
     fn tests(&self) -> &'static str {
@@ -66,36 +71,44 @@ impl Across for PageCache {
             let reader = if *readers == 1 { "reader" } else { "readers" };
             let at = format!("{readers} {reader} of {}", scale.shared);
             let mut mounted = Vec::new();
-            let grown = names.iter().try_for_each(|name| {
+            let held = names.iter().try_for_each(|name| {
                 stage.create(name, "shared")?;
                 mounted.push((name, stage.mount(name)?));
                 Ok(())
             });
-            let grown = grown.and_then(|()| {
+            let held = held.and_then(|()| {
                 if let Some((_, root)) = mounted.first() {
                     super::drop_caches(scale, root)?;
                 }
-                let before = cached()?;
-                mounted.iter().try_for_each(|(_, root)| super::read_through(&root.join("file")))?;
-                Ok(cached()? - before)
+                frames(mounted.iter().map(|(_, root)| root.join("file")))
             });
             for (name, _) in mounted {
                 stage.unmount(name).and_then(|()| stage.remove(name))?;
             }
-            samples.add("growth of the page cache", &at, Unit::Bytes, grown?);
+            let bytes = super::number((held? * rustix::param::page_size()) as u64);
+            samples.add("memory of the file", &at, Unit::Bytes, bytes);
         }
         Ok(())
     }
 }
 
-/// Bytes in the page cache of all files and devices.
-fn cached() -> Result<f64> {
-    let act = || "read /proc/meminfo";
-    let text = fs::read_to_string("/proc/meminfo").act(act)?;
-    let kib = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
-        line.and_then(|number| number.trim().parse::<u64>().ok())
-            .ok_or_else(|| Error::new(Kind::Io, format!("{}: it has no line {name}", act())))
-    };
-    Ok(super::number((kib("Cached:")? + kib("Buffers:")?) * 1024))
+/// How many page frames hold these files, once all of them were read. They stay mapped until all are counted, so that no
+/// frame can hold one of them after the other.
+fn frames(paths: impl Iterator<Item = PathBuf>) -> Result<usize> {
+    let mut mapped = Vec::new();
+    for path in paths {
+        super::read_through(&path)?;
+        let file = File::open(&path).and_then(|file| MappedFile::map(&file));
+        mapped.push(file.act(|| format!("map {}", path.display()))?);
+    }
+    let mut frames = HashSet::new();
+    for file in &mapped {
+        match file.frames() {
+            Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::NotFound) => {
+                return Err(Error::with_source(Kind::Unsupported, "count page frames by /proc/self/pagemap", error));
+            }
+            found => frames.extend(found.act(|| "read /proc/self/pagemap")?),
+        }
+    }
+    Ok(frames.len())
 }

@@ -67,7 +67,8 @@ fn same_numbers(report: &Value, shown: &str) -> Outcome<()> {
     }
     let drawn = shown.matches("<figure").count();
     expect_eq!((drawn, shown.matches("<svg").count()), (charts.len(), charts.len()), "figures and charts");
-    expect_eq!(shown.matches("<circle").count(), numbers.len(), "dots");
+    let marks = shown.matches("<circle").count() + shown.matches("<polygon").count();
+    expect_eq!(marks, numbers.len(), "marks of medians");
     let attribute = |cell: &str, name: &str| {
         let rest = cell.split_once(&format!("{name}=\""))?.1;
         Some(rest.split_once('"')?.0.to_owned())

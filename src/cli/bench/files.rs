@@ -1,0 +1,58 @@
+//! The files that a benchmark is written to.
+//!
+//! Invariant: that they can be made is known before anything is measured, and what lies under their names stays until all of
+//! the new content is there.
+
+use std::{
+    fs::{self, Permissions},
+    io::{self, BufWriter, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+
+use crate::{bench::Report, error::Act as _, fs::WholeFile};
+
+/// See the module's comment.
+#[derive(Debug)]
+pub(in crate::cli) struct Files {
+    json: Option<Output>,
+    csv: Option<Output>,
+    report: Option<Output>,
+}
+
+#[derive(Debug)]
+struct Output {
+    path: PathBuf,
+    file: WholeFile,
+}
+
+impl Files {
+    pub(in crate::cli) fn create(json: Option<&Path>, csv: Option<&Path>, report: Option<&Path>) -> Result<Self> {
+        let create = |path: Option<&Path>| -> Result<_> {
+            Ok(path
+                .map(|path| WholeFile::create(path).map(|file| Output { path: path.to_owned(), file }))
+                .transpose()?)
+        };
+        Ok(Self { json: create(json)?, csv: create(csv)?, report: create(report)? })
+    }
+
+    /// The JSON, which all else can be made of, comes first.
+    pub(in crate::cli) fn write(self, report: &Report) -> Result<()> {
+        write(self.json, |out| serde_json::to_writer_pretty(out, report).map_err(io::Error::from))?;
+        write(self.csv, |out| report.write_csv(out))?;
+        write(self.report, |out| report.write_html(out))
+    }
+}
+
+fn write(output: Option<Output>, content: impl FnOnce(&mut BufWriter<&mut WholeFile>) -> io::Result<()>) -> Result<()> {
+    let Some(Output { path, mut file }) = output else { return Ok(()) };
+    let act = || format!("write {}", path.display());
+    let mut out = BufWriter::new(&mut file);
+    content(&mut out).and_then(|()| out.flush()).act(act)?;
+    drop(out);
+    file.publish()?;
+    // There is no secret in it, and root is seldom who reads it.
+    Ok(fs::set_permissions(&path, Permissions::from_mode(0o644)).act(act)?)
+}
