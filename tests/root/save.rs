@@ -276,7 +276,7 @@ fn names_come_and_go(host: &Host) -> Outcome {
     host.ok(&["tag", "base:1", "acme/second"])?;
     host.ok(&["image", "tag", &id, "third:3"])?;
     let named = |name: &str| -> Outcome<String> {
-        Ok(host.json(&["inspect", name])?[0]["id"].as_str().unwrap_or_default().to_owned())
+        Ok(host.json(&["inspect", name])?[0]["Id"].as_str().unwrap_or_default().to_owned())
     };
     for name in ["acme/second:latest", "third:3"] {
         expect_eq!(named(name)?, id);
@@ -313,7 +313,7 @@ fn names_come_and_go(host: &Host) -> Outcome {
     expect_eq!(host.ok(&["image", "ls"])?, host.ok(&["images"])?);
     host.ok(&["image", "rm", "acme/second"])?;
     host.ok(&["rmi", "base:1"])?;
-    host.fails(&["inspect", &id], "no such image")
+    host.finds_nothing(&["inspect", &id], "no such object")
 }
 
 fn prune_and_df_tell_what_is_free(host: &Host) -> Outcome {

@@ -181,6 +181,14 @@ impl Driver for Overlay {
         self.shelf.recognise(id)
     }
 
+    fn place(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Vec<(&'static str, String)>> {
+        let base = self.shelf.base();
+        let path = |name: String| base.join(name).display().to_string();
+        let lowers: Vec<String> = parents.iter().map(|parent| path(parent.to_string())).collect();
+        let work = base.with_file_name("work").join(id.to_string()).display().to_string();
+        Ok(vec![("LowerDir", lowers.join(":")), ("UpperDir", path(id.to_string())), ("WorkDir", work)])
+    }
+
     fn status(&self) -> Result<PoolStatus> {
         self.shelf.status()
     }

@@ -107,6 +107,10 @@ impl Driver for Vfs {
         self.shelf.recognise(id)
     }
 
+    fn place(&self, id: VolumeId, _: &[VolumeId]) -> Result<Vec<(&'static str, String)>> {
+        Ok(vec![("Directory", self.shelf.base().join(id.to_string()).display().to_string())])
+    }
+
     fn status(&self) -> Result<PoolStatus> {
         self.shelf.status()
     }
