@@ -310,7 +310,24 @@ fn names_come_and_go(host: &Host) -> Outcome {
     expect!(table.iter().any(|line| line.contains(&id) && line.contains("<none>")), "{table:?}");
     expect_eq!(host.ok(&["history", "-q", "--no-trunc", "base:1"])?, id);
     expect_eq!(host.ok(&["history", "-q", "base:1"])?, id["sha256:".len()..][..12]);
-    expect_eq!(host.ok(&["image", "ls"])?, host.ok(&["images"])?);
+    expect_eq!(host.json(&["image", "ls"])?, host.json(&["images"])?);
+    for (args, wanted) in [
+        (&["base"][..], vec!["base:1"]),
+        (&["base:2"], vec![]),
+        (&["acme/*"], vec!["acme/second:latest"]),
+        (&["*"], vec!["base:1", "other:1", "third:3"]),
+        (&["--filter", "reference=*e*:1", "--filter", "dangling=false"], vec!["base:1", "other:1"]),
+        (&["--filter", "dangling=true"], vec![]),
+        (&["--filter", "label=none"], vec![]),
+    ] {
+        let rows = host.json(&[&["images"], args].concat())?;
+        let name = |row: &serde_json::Value| format!("{}:{}", row["repository"], row["tag"]).replace('"', "");
+        let mut names: Vec<String> = rows.as_array().into_iter().flatten().map(name).collect();
+        names.sort();
+        expect_eq!(names, wanted, "images {args:?}");
+    }
+    host.fails(&["images", "--filter", "color=red"], "invalid filter")?;
+    host.fails(&["images", "[a"], "malformed pattern")?;
     host.ok(&["image", "rm", "acme/second"])?;
     host.ok(&["rmi", "base:1"])?;
     host.finds_nothing(&["inspect", &id], "no such object")
