@@ -8,9 +8,11 @@
 mod building;
 mod command;
 mod compare;
+mod fio;
 mod ground;
 mod html;
 mod leftovers;
+mod living;
 mod machine;
 mod namespace;
 mod progress;
@@ -116,10 +118,13 @@ pub const ACROSS: [&dyn Workload; 13] = [
 ];
 
 /// The workloads that Lamina is held to, in the order in which they run.
-pub const HELD: [&dyn Workload; 13] = [
+pub const HELD: [&dyn Workload; 16] = [
     &workload::PREPARE,
     &workload::CREATES,
     &workload::RUN,
+    &workload::CREATE_RM,
+    &workload::VOLUME_SPEED,
+    &workload::PAUSE,
     &workload::IMPORT,
     &workload::FIRST_WRITE,
     &workload::FIRST_WRITE_COLD,

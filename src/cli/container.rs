@@ -35,8 +35,8 @@ pub(super) enum Verb {
     Cp(cp::Args),
     /// Write a container's whole tree as a tar archive
     Export(export::Args),
-    /// Show everything about a container, as JSON
-    Inspect(inspect::Args),
+    /// Show everything about containers, as JSON in Docker's form
+    Inspect(inspect::Shared),
     /// Remove all containers that are not in use
     Prune(Asked),
 }
@@ -54,7 +54,7 @@ impl Verb {
             Self::Commit(args) => args.run(global),
             Self::Cp(args) => args.run(global),
             Self::Export(args) => args.run(global),
-            Self::Inspect(args) => args.run(global),
+            Self::Inspect(args) => args.run(global, Some(inspect::What::Container)),
             Self::Prune(asked) => prune_if_agreed(global, *asked),
         }
     }

@@ -18,8 +18,8 @@ pub(super) enum Verb {
     Tag(tag::Args),
     /// Show the layers of an image
     History(history::Args),
-    /// Show everything about an image, as JSON
-    Inspect(inspect::Args),
+    /// Show everything about images, as JSON in Docker's form
+    Inspect(inspect::Shared),
     /// Make a one-layer image from a root file system tar
     Import(import::Args),
     /// Get an image from a registry
@@ -50,7 +50,7 @@ impl Verb {
             Self::Rm(args) => args.run(global),
             Self::Tag(args) => args.run(global),
             Self::History(args) => args.run(global),
-            Self::Inspect(args) => args.run(global),
+            Self::Inspect(args) => args.run(global, Some(inspect::What::Image)),
             Self::Import(args) => args.run(global),
             Self::Pull(args) => args.run(global),
             Self::Push(args) => args.run(global),

@@ -4,9 +4,14 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Global, human, output};
+use super::{
+    Global,
+    filter::{Condition, Filter},
+    human, output,
+};
 use crate::{
     Kind,
+    build::pattern::Pattern,
     id::{CacheId, ChainId, DiffId, Digest, ImageId},
     image::{
         catalog::{Catalog, Image, Sharing},
@@ -25,6 +30,9 @@ pub(super) struct Args {
     /// Show the digests of the references that have one
     #[arg(long)]
     digests: bool,
+    /// Show only those for which this holds: dangling=true|false, reference=PATTERN, label=KEY[=VALUE]
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    filter: Vec<Condition>,
     /// Do not shorten IDs
     #[arg(long)]
     no_trunc: bool,
@@ -34,6 +42,9 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Show only names in this repository, or this one; *, ? and [...] stand for parts of a name
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    repository: Option<String>,
 }
 
 /// One line: an image under one of its names.
@@ -110,7 +121,34 @@ impl Args {
     }
 
     fn listed(&self, catalog: &Catalog<'_>) -> Result<Vec<Image>> {
-        Ok(if self.all { catalog.list()? } else { catalog.list_results()? })
+        let all = if self.all { catalog.list()? } else { catalog.list_results()? };
+        self.chosen(all)
+    }
+
+    /// Those that were asked for, each with the names that were.
+    fn chosen(&self, mut images: Vec<Image>) -> Result<Vec<Image>> {
+        let filter = Filter::new(&self.filter, &["dangling", "reference", "label"])?;
+        let dangling = filter.truth("dangling")?;
+        let patterns = filter.values("reference").iter().copied().chain(self.repository.as_deref());
+        let patterns: Vec<Pattern> =
+            patterns.map(|text| Pattern::parse(text.as_bytes())).collect::<crate::Result<_>>()?;
+        // As Docker: the name as it is shown, with its tag or without.
+        let fits = |name: &Reference| {
+            let texts = [name.to_string(), name.familiar_name()];
+            patterns.iter().any(|pattern| texts.iter().any(|text| pattern.matches(text.as_bytes())))
+        };
+        images.retain(|image| dangling.is_none_or(|dangling| dangling == image.references.is_empty()));
+        if !patterns.is_empty() {
+            images.iter_mut().for_each(|image| image.references.retain(fits));
+            images.retain(|image| !image.references.is_empty());
+        }
+        let mut chosen = Vec::new();
+        for image in images {
+            if filter.labels(&image.config.labels()?) {
+                chosen.push(image);
+            }
+        }
+        Ok(chosen)
     }
 
     fn id(&self, id: ImageId) -> String {

@@ -116,7 +116,7 @@ enum Verb {
     Tag(tag::Args),
     /// Show the layers of an image
     History(history::Args),
-    /// Show everything about an image or a container, as JSON
+    /// Show everything about containers, images and volumes, as JSON in Docker's form
     Inspect(inspect::Args),
     /// Remove images
     Rmi(rmi::Args),

@@ -283,10 +283,7 @@ impl<'a> Context<'a> {
             return Ok(true);
         }
         let Some(image) = self.images.get(&container.image) else { return Ok(false) };
-        let runs = image.config.runs()?;
-        let labels = runs.get("Labels").and_then(|labels| labels.as_object()).into_iter().flatten();
-        let text = |(key, value): (&String, &serde_json::Value)| Some((key.clone(), value.as_str()?.to_owned()));
-        Ok(filter.labels(&labels.filter_map(text).collect()))
+        Ok(filter.labels(&image.config.labels()?))
     }
 
     fn has(&self, filter: &Filter<'_>, container: &Container) -> Result<bool> {

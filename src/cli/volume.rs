@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     Global, confirm,
     filter::{Condition, Filter, label},
-    for_each, output, pool,
+    for_each, inspect, output, pool,
 };
 use crate::{
     error::Kind,
@@ -24,8 +24,8 @@ pub(super) enum Verb {
     /// List volumes
     #[command(visible_alias = "list")]
     Ls(LsArgs),
-    /// Show everything about volumes, as JSON
-    Inspect(InspectArgs),
+    /// Show everything about volumes, as JSON in Docker's form
+    Inspect(inspect::Shared),
     /// Remove volumes that no container has
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
@@ -53,13 +53,6 @@ pub(super) struct LsArgs {
     /// Print JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct InspectArgs {
-    /// Names
-    #[arg(required = true, value_name = "VOLUME")]
-    volumes: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -97,7 +90,7 @@ impl Verb {
         match self {
             Self::Create(args) => args.run(global),
             Self::Ls(args) => args.run(global),
-            Self::Inspect(args) => args.run(global),
+            Self::Inspect(args) => args.run(global, Some(inspect::What::Volume)),
             Self::Rm(args) => args.run(global),
             Self::Prune(args) => args.run(global),
         }
@@ -154,15 +147,6 @@ impl LsArgs {
             views.extend(fits.then_some(view));
         }
         Ok(views)
-    }
-}
-
-impl InspectArgs {
-    fn run(&self, global: &Global) -> Result<()> {
-        let store = pool::existing(global)?;
-        let volumes = Volumes::of(&store);
-        let find = |name: &String| view(volumes, volumes.find(name)?);
-        output::json(&self.volumes.iter().map(find).collect::<Result<Vec<_>>>()?)
     }
 }
 

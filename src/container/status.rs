@@ -88,6 +88,12 @@ impl Containers<'_> {
         RunDirectory::new(&runs_of(self.store.layout().root()), container.id.as_str())
     }
 
+    /// What stands for the host's file of this name (`hosts` and so on) in the container; it is made with the first start.
+    pub fn file_of_host(&self, container: &Container, name: &str) -> Option<PathBuf> {
+        let path = self.home(container).path().join(name);
+        path.exists().then_some(path)
+    }
+
     /// Where its output is kept.
     pub fn log_path(&self, container: &Container) -> PathBuf {
         self.home(container).log()

@@ -255,6 +255,9 @@ pub trait Driver: fmt::Debug + Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Where `id` lies, by names that Docker's driver of this mechanism uses too, where it has some (its `GraphDriver.Data`).
+    fn place(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Vec<(&'static str, String)>>;
+
     /// How full and how well the pool is.
     fn status(&self) -> Result<PoolStatus>;
 

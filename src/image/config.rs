@@ -2,7 +2,7 @@
 //!
 //! Invariant: the bytes are kept exactly as they came, because the image ID is their digest.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use oci_spec::image::{Arch, ImageConfiguration};
@@ -182,6 +182,16 @@ impl Config {
             Some(Value::Object(config)) => Ok(config),
             _ => Ok(Map::new()),
         }
+    }
+
+    /// The labels in that.
+    ///
+    /// # Errors
+    /// As [`Config::runs`].
+    pub fn labels(&self) -> Result<BTreeMap<String, String>> {
+        let runs = self.runs()?;
+        let labels = runs.get("Labels").and_then(Value::as_object).into_iter().flatten();
+        Ok(labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
     }
 
     fn value(&self) -> Result<Value> {

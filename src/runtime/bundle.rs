@@ -111,7 +111,7 @@ const CAPABILITIES: [Capability; 13] = [
 ];
 
 /// What of /proc and /sys tells of the host, or changes it, and is not seen inside (moby, oci/defaults.go).
-const MASKED: [&str; 12] = [
+pub const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -126,8 +126,8 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-/// What is seen and not written.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// What of /proc is seen and not written (moby, oci/defaults.go).
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The path that programs are looked for in when an image does not say (moby, oci/defaults.go).
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -25,7 +25,7 @@ mod user;
 mod workplace;
 
 pub use attach::{End, Session, Wishes};
-pub use bundle::{Command, DEFAULT_PATH, Mount, MountKind, Network};
+pub use bundle::{Command, DEFAULT_PATH, MASKED, Mount, MountKind, Network, READ_ONLY};
 pub use cgroup::Cgroup;
 pub use enter::{enter, made_mount_points, make_mount_points, write_config};
 pub use exec::Exec;

@@ -230,6 +230,15 @@ impl Store {
         self.driver.release(self.stat(key)?.volume)
     }
 
+    /// Where the snapshot `key` lies in the pool, by the driver's names for that.
+    ///
+    /// # Errors
+    /// `NotFound`, or the driver's.
+    pub fn place(&self, key: &Key) -> Result<Vec<(&'static str, String)>> {
+        let stack = self.stack(self.stat(key)?.volume)?;
+        self.driver.place(stack.volume, &stack.parents)
+    }
+
     /// What is known of the snapshot `key`.
     ///
     /// # Errors

@@ -165,6 +165,15 @@ impl Host {
         Err(format!("lamina {args:?} should fail with '{words}': {said:?}").into())
     }
 
+    /// An `inspect` of one thing that is not there: an empty list, as Docker's, and an error that contains `words`.
+    pub fn finds_nothing<S: AsRef<OsStr> + std::fmt::Debug>(&self, args: &[S], words: &str) -> Outcome {
+        let said = self.run(args)?;
+        if said.code == Some(1) && said.err.contains(words) && said.out == "[]\n" {
+            return Ok(());
+        }
+        Err(format!("lamina {args:?} should find nothing, with '{words}': {said:?}").into())
+    }
+
     /// What a listing prints with `--json`.
     pub fn json<S: AsRef<OsStr> + std::fmt::Debug>(&self, args: &[S]) -> Outcome<serde_json::Value> {
         let mut all: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();

@@ -1,5 +1,6 @@
 //! Containers that run, on every driver: real processes under a real OCI runtime.
 
+mod inspected;
 mod life;
 mod many;
 pub mod terminal;
@@ -29,10 +30,11 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 13] = [
+const CASES: [(&str, Case); 14] = [
     ("the_tutorial_line_by_line", tutorial::the_tutorial_line_by_line),
     ("what_the_command_says_is_what_one_gets", life::what_the_command_says_is_what_one_gets),
     ("a_detached_one_is_looked_into", life::a_detached_one_is_looked_into),
+    ("it_is_inspected_as_by_docker", inspected::it_is_inspected_as_by_docker),
     ("it_stops_as_it_is_told", life::it_stops_as_it_is_told),
     ("changes_are_seen_while_it_writes", life::changes_are_seen_while_it_writes),
     ("after_a_reboot_the_truth_is_told", life::after_a_reboot_the_truth_is_told),

@@ -276,7 +276,7 @@ fn names_come_and_go(host: &Host) -> Outcome {
     host.ok(&["tag", "base:1", "acme/second"])?;
     host.ok(&["image", "tag", &id, "third:3"])?;
     let named = |name: &str| -> Outcome<String> {
-        Ok(host.json(&["inspect", name])?[0]["id"].as_str().unwrap_or_default().to_owned())
+        Ok(host.json(&["inspect", name])?[0]["Id"].as_str().unwrap_or_default().to_owned())
     };
     for name in ["acme/second:latest", "third:3"] {
         expect_eq!(named(name)?, id);
@@ -310,10 +310,27 @@ fn names_come_and_go(host: &Host) -> Outcome {
     expect!(table.iter().any(|line| line.contains(&id) && line.contains("<none>")), "{table:?}");
     expect_eq!(host.ok(&["history", "-q", "--no-trunc", "base:1"])?, id);
     expect_eq!(host.ok(&["history", "-q", "base:1"])?, id["sha256:".len()..][..12]);
-    expect_eq!(host.ok(&["image", "ls"])?, host.ok(&["images"])?);
+    expect_eq!(host.json(&["image", "ls"])?, host.json(&["images"])?);
+    for (args, wanted) in [
+        (&["base"][..], vec!["base:1"]),
+        (&["base:2"], vec![]),
+        (&["acme/*"], vec!["acme/second:latest"]),
+        (&["*"], vec!["base:1", "other:1", "third:3"]),
+        (&["--filter", "reference=*e*:1", "--filter", "dangling=false"], vec!["base:1", "other:1"]),
+        (&["--filter", "dangling=true"], vec![]),
+        (&["--filter", "label=none"], vec![]),
+    ] {
+        let rows = host.json(&[&["images"], args].concat())?;
+        let name = |row: &serde_json::Value| format!("{}:{}", row["repository"], row["tag"]).replace('"', "");
+        let mut names: Vec<String> = rows.as_array().into_iter().flatten().map(name).collect();
+        names.sort();
+        expect_eq!(names, wanted, "images {args:?}");
+    }
+    host.fails(&["images", "--filter", "color=red"], "invalid filter")?;
+    host.fails(&["images", "[a"], "malformed pattern")?;
     host.ok(&["image", "rm", "acme/second"])?;
     host.ok(&["rmi", "base:1"])?;
-    host.fails(&["inspect", &id], "no such image")
+    host.finds_nothing(&["inspect", &id], "no such object")
 }
 
 fn prune_and_df_tell_what_is_free(host: &Host) -> Outcome {

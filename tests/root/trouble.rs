@@ -67,7 +67,7 @@ fn prepare(host: &Host) -> Outcome {
 }
 
 fn container_id(host: &Host) -> Outcome<String> {
-    Ok(host.json(&["inspect", "box"])?[0]["id"].as_str().ok_or("an id")?.to_owned())
+    Ok(host.json(&["inspect", "box"])?[0]["Id"].as_str().ok_or("an id")?.to_owned())
 }
 
 /// A process that is ended with the value.
@@ -203,7 +203,8 @@ fn mount_in_a_volume(host: &Host) -> Outcome {
     prepare(host)?;
     fs::create_dir(host.mount("box")?.join("inside"))?;
     host.ok(&["umount", "box"])?;
-    let volume = host.json(&["inspect", "box"])?[0]["snapshot"]["volume"].to_string();
+    let volume = host.json(&["inspect", "box"])?;
+    let volume = volume[0]["GraphDriver"]["Data"]["VolumeId"].as_str().ok_or("a volume")?;
     let mut foreign = Foreign::on(&host.root().join("pool/volumes").join(volume).join("inside"))?;
     host.fails(&["rm", "box"], "something is mounted on it")?;
     // The volume has lost its name, and the mount went with it.

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::{Across, How, Workload};
 use crate::{
     bench::{
-        Unit,
+        Unit, fio,
         rows::{Stage, inside, with_container},
         samples::Samples,
         scale::Scale,
@@ -83,7 +81,7 @@ impl Across for InputOutput {
 
     fn run(&self, stage: &dyn Stage, scale: &Scale, _: usize, samples: &mut Samples) -> Result<()> {
         with_container(stage, ("worker", "bulk"), || {
-            let rates = inside(stage, "worker", |root| fio(root, scale.bulk))?;
+            let rates = inside(stage, "worker", |root| rates(root, scale.bulk))?;
             for ((what, at, ..), rate) in JOBS.into_iter().zip(rates) {
                 samples.add(what, at, Unit::BytesPerSecond, rate);
             }
@@ -94,7 +92,7 @@ impl Across for InputOutput {
 
 /// Bytes a second of each job, by fio's own clock. One process does all of them, one after the other: it takes a while to
 /// start.
-fn fio(root: &Path, size: Bytes) -> Result<Vec<f64>> {
+fn rates(root: &Path, size: Bytes) -> Result<Vec<f64>> {
     let mut arguments = vec![
         format!("--size={}", size.0),
         "--ioengine=psync".to_owned(),
@@ -116,17 +114,9 @@ fn fio(root: &Path, size: Bytes) -> Result<Vec<f64>> {
         ]);
     }
     let (succeeded, said) = FIO.run(&arguments)?;
-    let told = || Error::new(Kind::Io, format!("fio: {said}"));
     if !succeeded {
-        return Err(told());
+        return Err(Error::new(Kind::Io, format!("fio: {said}")));
     }
-    // A note may come before.
-    let json = said.find('{').map_or("", |at| &said[at..]);
-    let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
-    let report = values.next().ok_or_else(told)?.map_err(|_| told())?;
-    let rate = |(number, (.., rw, _, _)): (usize, (_, _, _, &str, _, _))| {
-        let side = if rw.ends_with("write") { "write" } else { "read" };
-        report["jobs"][number][side]["bw_bytes"].as_f64().filter(|rate| *rate > 0.0).ok_or_else(told)
-    };
-    JOBS.into_iter().enumerate().map(rate).collect()
+    let side = |(.., rw, _, _): (_, _, _, &str, _, _)| if rw.ends_with("write") { "write" } else { "read" };
+    fio::rates(&said, JOBS.map(side))
 }

@@ -4,6 +4,7 @@ mod changes;
 mod containers;
 mod copy_step;
 mod copy_up;
+mod create_rm;
 mod creates;
 mod depth;
 mod diff;
@@ -18,6 +19,7 @@ mod job_unpack;
 mod memory;
 mod metadata;
 mod page_cache;
+mod pause;
 mod prepare;
 mod pull;
 mod rebuild;
@@ -25,6 +27,7 @@ mod run;
 mod space;
 mod trees;
 mod volume;
+mod volume_speed;
 
 use std::{fmt, fs::File, io::Read as _, path::Path, time::Instant};
 
@@ -34,6 +37,7 @@ pub(super) use self::{
     containers::CONTAINERS,
     copy_step::COPY_STEP,
     copy_up::COPY_UP,
+    create_rm::CREATE_RM,
     creates::CREATES,
     depth::DEPTH,
     diff::DIFF,
@@ -47,6 +51,7 @@ pub(super) use self::{
     memory::MEMORY,
     metadata::METADATA,
     page_cache::PAGE_CACHE,
+    pause::PAUSE,
     prepare::PREPARE,
     pull::{PULL, PULL_PODMAN},
     rebuild::REBUILD,
@@ -54,6 +59,7 @@ pub(super) use self::{
     space::SPACE,
     trees::TREES,
     volume::VOLUME,
+    volume_speed::VOLUME_SPEED,
 };
 use super::{
     rows::{Row, Stage},

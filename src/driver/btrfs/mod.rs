@@ -408,6 +408,11 @@ impl Driver for Btrfs {
         Ok(Box::new(move |mount| pool.is_some_and(|pool| shown(pool, mount) == Some(id))))
     }
 
+    fn place(&self, id: VolumeId, _: &[VolumeId]) -> Result<Vec<(&'static str, String)>> {
+        let (_, info) = self.volume(id)?;
+        Ok(vec![("Subvolume", self.path(id).display().to_string()), ("SubvolumeId", info.id.to_string())])
+    }
+
     fn status(&self) -> Result<PoolStatus> {
         space::status(self)
     }

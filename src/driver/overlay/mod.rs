@@ -138,4 +138,12 @@ impl Shelved for Overlay {
         let parent = Mounted::detached(&self.mounts(*parent, above, Access::ReadOnly)?)?;
         changes::changes(parent.root(), upper.as_fd())
     }
+
+    fn directories(&self, id: VolumeId, parents: &[VolumeId]) -> Vec<(&'static str, String)> {
+        let base = self.shelf.base();
+        let path = |name: String| base.join(name).display().to_string();
+        let lowers: Vec<String> = parents.iter().map(|parent| path(parent.to_string())).collect();
+        let work = base.with_file_name("work").join(id.to_string()).display().to_string();
+        vec![("LowerDir", lowers.join(":")), ("UpperDir", path(id.to_string())), ("WorkDir", work)]
+    }
 }

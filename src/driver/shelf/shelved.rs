@@ -28,6 +28,9 @@ pub(in crate::driver) trait Shelved: fmt::Debug + Send + Sync {
     /// [`Driver::mounts`], of a volume that may be mounted so.
     fn spec(&self, id: VolumeId, parents: &[VolumeId], access: Access) -> Result<MountSpec>;
 
+    /// [`Driver::place`].
+    fn directories(&self, id: VolumeId, parents: &[VolumeId]) -> Vec<(&'static str, String)>;
+
     /// [`Driver::changes`].
     fn compared(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes>;
 }
@@ -94,6 +97,10 @@ impl<T: Shelved> Driver for T {
 
     fn recognise(&self, id: VolumeId) -> Result<Recogniser> {
         self.shelf().recognise(id)
+    }
+
+    fn place(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Vec<(&'static str, String)>> {
+        Ok(self.directories(id, parents))
     }
 
     fn status(&self) -> Result<PoolStatus> {

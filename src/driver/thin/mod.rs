@@ -154,6 +154,15 @@ impl Driver for Thin {
         self.active_if(|info| info.open_count == 0)
     }
 
+    fn place(&self, id: VolumeId, _: &[VolumeId]) -> Result<Vec<(&'static str, String)>> {
+        let number = Self::reject_base(id)?;
+        Ok(vec![
+            ("DeviceId", number.to_string()),
+            ("DeviceName", self.pool.names.volume(number).name),
+            ("DeviceSize", filesystem::LENGTH.0.to_string()),
+        ])
+    }
+
     fn status(&self) -> Result<PoolStatus> {
         let status = self.pool.status()?;
         let chunk = self.pool.chunk();

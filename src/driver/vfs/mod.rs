@@ -64,4 +64,8 @@ impl Shelved for Vfs {
         let child = self.shelf.tree(id)?;
         compare(parent.as_ref().map(|dir| dir.as_fd()), child.as_fd(), &mut |_| Ok(Verdict::Unknown))
     }
+
+    fn directories(&self, id: VolumeId, _: &[VolumeId]) -> Vec<(&'static str, String)> {
+        vec![("Directory", self.shelf.base().join(id.to_string()).display().to_string())]
+    }
 }

@@ -96,13 +96,13 @@ fn ignored_and_recorded(host: &Host) -> Outcome {
     let root = tree(host, "recorded")?.join("c");
     let found: Vec<&str> = names.into_iter().filter(|name| root.join(name).exists()).collect();
     expect_eq!(found, ["keep.o", "d/special/z.o", "d/top/f", "sub/one/y"]);
-    let image = &host.json(&["inspect", "recorded"])?[0]["config"];
-    expect_eq!(image["author"], "Me <me@example.org>");
+    let image = &host.json(&["inspect", "recorded"])?[0];
+    expect_eq!(image["Author"], "Me <me@example.org>");
     let health = serde_json::json!({
         "Test": ["CMD", "true", "x"], "Interval": 60_000_000_000u64, "Timeout": 3_000_000_000u64,
         "StartPeriod": 5_000_000_000u64, "StartInterval": 1_000_000_000u64, "Retries": 3,
     });
-    let runs = &image["config"];
+    let runs = &image["Config"];
     expect_eq!(
         (&runs["Healthcheck"], &runs["Env"][0], &runs["Labels"]),
         (&health, &"ONE=two  three".into(), &serde_json::json!({"a": "b c", "d e": "f"}))

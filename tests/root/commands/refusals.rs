@@ -92,7 +92,7 @@ pub fn names_that_do_not_exist(host: &Host) -> Outcome {
         host.fails(&[verb, "nothing:1"], "no such image: nothing:1")?;
     }
     host.fails(&["commit", "nobody", "some:1"], "no such container")?;
-    host.fails(&["inspect", "nobody"], "no such image or container: nobody")?;
+    host.finds_nothing(&["inspect", "nobody"], "no such object: nobody")?;
     host.fails(&["load", "-i", "/does/not/exist"], "/does/not/exist")?;
     Ok(())
 }

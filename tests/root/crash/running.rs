@@ -103,7 +103,7 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         told_truly(host, point, supervisor_dies)?;
         host.ok(&start)?;
         // Its supervisor dies: it goes on, nobody notes its end, and that is told.
-        ids.push(host.json(&["inspect", "victim"])?[0]["id"].as_str().ok_or("an ID")?.to_owned());
+        ids.push(host.json(&["inspect", "victim"])?[0]["Id"].as_str().ok_or("an ID")?.to_owned());
         kill_supervisors(host)?;
         expect_eq!(row(host, "victim")?["state"], "running");
         host.ok(&["stop", "-t", "0", "victim"])?;
@@ -119,7 +119,7 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
 /// Kills conmon of the victim, if there is one.
 fn kill_supervisors(host: &Host) -> Outcome {
     let runs = lamina::runtime::runs_of(&host.root().canonicalize()?);
-    let victim = host.json(&["inspect", "victim"]).ok().and_then(|found| Some(found[0]["id"].as_str()?.to_owned()));
+    let victim = host.json(&["inspect", "victim"]).ok().and_then(|found| Some(found[0]["Id"].as_str()?.to_owned()));
     let Some(supervisor) = victim.map(|id| RunDirectory::new(&runs, &id).supervisor()).transpose()?.flatten() else {
         return Ok(());
     };

@@ -54,12 +54,12 @@ fn what_came_goes_on_unchanged(host: &Host) -> Outcome {
         expect!(said.contains(&format!("Digest: {}", Digest::of(&bytes))), "{said}");
         expect!(said.contains(&format!("Downloaded newer image for {there}")), "{said}");
         let mine = host.json(&["inspect", &there])?;
-        expect_eq!(mine[0]["id"], came["config"]["digest"], "{name}");
+        expect_eq!(mine[0]["Id"], came["config"]["digest"], "{name}");
         let (repository, _) = there.rsplit_once(':').ok_or("a tag")?;
         let by_digest = format!("{repository}@{}", Digest::of(&bytes));
-        expect_eq!(mine[0]["repo_digests"], json!([by_digest]));
+        expect_eq!(mine[0]["RepoDigests"], json!([by_digest]));
         expect!(host.ok(&["images", "--digests"])?.contains(&Digest::of(&bytes).to_string()), "{name}");
-        expect_eq!(host.json(&["inspect", &by_digest])?[0]["id"], mine[0]["id"]);
+        expect_eq!(host.json(&["inspect", &by_digest])?[0]["Id"], mine[0]["Id"]);
         // As the same image is from its archive.
         let file = from.split(':').nth(1).unwrap_or_default();
         let pulled = tree(host, &there)?;
@@ -115,7 +115,7 @@ fn made_here(host: &Host) -> Outcome {
     expect_eq!(pushed["config"]["digest"], json!(id));
     expect!(said.contains(&format!("1: digest: {} size: {}", Digest::of(&bytes), bytes.len())), "{said}");
     let by_digest = registry.reference(&format!("made/here@{}", Digest::of(&bytes)));
-    expect_eq!(host.json(&["inspect", "made:1"])?[0]["repo_digests"], json!([by_digest]));
+    expect_eq!(host.json(&["inspect", "made:1"])?[0]["RepoDigests"], json!([by_digest]));
     // skopeo checks every digest of what it copies.
     run(host, "skopeo", &format!("copy -q --src-tls-verify=false docker://{there} oci:copied:1"))?;
     same_for_umoci(host, "copied", &tree(host, "made:1")?)?;
@@ -135,7 +135,7 @@ fn made_here(host: &Host) -> Outcome {
         // By its digest, too, under which it is known then.
         let pinned = registry.reference(&format!("beside@{}", Digest::of(&bytes)));
         other.ok(&["pull", "--plain-http", &pinned])?;
-        expect_eq!(other.json(&["inspect", &pinned])?[0]["id"], json!(id));
+        expect_eq!(other.json(&["inspect", &pinned])?[0]["Id"], json!(id));
         other.check()
     };
     with_host(host.driver, other).map_err(|failed| failed.message().unwrap_or("failed").to_owned())?;

@@ -36,7 +36,7 @@ fn a_name_goes_alone(host: &Host) -> Outcome {
     // The name by digest alone goes.
     expect_eq!(lines(host, &["rmi", &by_digest])?, [untagged(&by_digest)]);
     host.fails(&["rmi", &by_digest], "no such image")?;
-    expect_eq!(host.json(&["inspect", &tag])?[0]["repo_digests"], json!([]));
+    expect_eq!(host.json(&["inspect", &tag])?[0]["RepoDigests"], json!([]));
 
     // With the last tag of its repository it goes, too, and the image with the last of all.
     http(host, "pull", &tag)?;
@@ -75,7 +75,7 @@ fn a_name_goes_alone(host: &Host) -> Outcome {
     fs::write(context.join("Dockerfile"), format!("FROM {tag}\nLABEL a=b\n"))?;
     let built = host.ok(&["build", "-q", "-t", "built:1", &context.display().to_string()])?;
     host.fails(&["rmi", &id], "image has dependent child images")?;
-    expect_eq!(host.json(&["inspect", &tag])?[0]["id"], json!(id), "a refused removal takes no name");
+    expect_eq!(host.json(&["inspect", &tag])?[0]["Id"], json!(id), "a refused removal takes no name");
     expect_eq!(lines(host, &["rmi", &tag])?, [untagged(&tag), untagged(&by_digest)]);
     expect_eq!(
         lines(host, &["rmi", "built:1"])?,

@@ -148,10 +148,10 @@ fn trouble(host: &Host) -> Outcome {
     expect!(!asked.iter().any(|line| line.starts_with("PUT /v2/there/manifests")), "half an image: {asked:?}");
     host.ok(&push)?;
     // All of it is there, as it was.
-    let id = host.json(&["inspect", &there])?[0]["id"].clone();
+    let id = host.json(&["inspect", &there])?[0]["Id"].clone();
     host.ok(&["rmi", &server.reference("here:1")])?;
     host.ok(&["rmi", &there])?;
     http(host, "pull", &there)?;
-    expect_eq!(host.json(&["inspect", &there])?[0]["id"], id);
+    expect_eq!(host.json(&["inspect", &there])?[0]["Id"], id);
     host.check()
 }

@@ -205,7 +205,7 @@ fn what_others_make_comes(host: &Host) -> Outcome {
         let said = host.ok(&["load", "-i", &path(host, &format!("buildah-{archive}.tar"))])?;
         expect_eq!(said, format!("Loaded image: some/{archive}:1"));
         let name = format!("some/{archive}:1");
-        expect_eq!(host.json(&["inspect", &name])?[0]["config"]["config"]["Env"][0], "A=b");
+        expect_eq!(host.json(&["inspect", &name])?[0]["Config"]["Env"][0], "A=b");
         let layout = format!("made-{archive}");
         let from =
             format!("{archive}-archive:buildah-{archive}.tar{}", if archive == "oci" { ":some/oci:1" } else { "" });

@@ -37,10 +37,10 @@ pub(super) fn listed_renamed_committed_pruned(host: &Host) -> Outcome {
     let changes: Vec<&str> = changes.iter().flat_map(|change| ["-c", *change]).collect();
     host.ok(&[&["commit", "-m", "noted", "-a", "me"], changes.as_slice(), &["one", "changed:1"]].concat())?;
     let config: serde_json::Value = serde_json::from_str(&host.ok(&["inspect", "changed:1"])?)?;
-    let config = &config[0]["config"];
-    expect_eq!(&config["config"]["Env"], &serde_json::json!(["A=1"]));
-    expect_eq!(&config["config"]["ExposedPorts"], &serde_json::json!({"80/tcp": {}}));
-    expect_eq!((&config["author"], &config["history"][1]["comment"]), (&"me".into(), &"noted".into()));
+    let image = &config[0];
+    expect_eq!(&image["Config"]["Env"], &serde_json::json!(["A=1"]));
+    expect_eq!(&image["Config"]["ExposedPorts"], &serde_json::json!({"80/tcp": {}}));
+    expect_eq!((&image["Author"], &image["Comment"]), (&"me".into(), &"noted".into()));
     host.fails(&["commit", "-c", "RUN true", "one", "bad:1"], "no instruction for a commit")?;
     host.ok(&["container", "create", "--name", "four", "changed:1"])?;
     expect_eq!(listed(host, &["--filter", "label=tier=web"])?, ["four"]);
@@ -74,7 +74,7 @@ fn limits(host: &Host) -> Outcome {
     }
     expect_eq!(said.code, Some(0), "{said:?}");
     let shown: serde_json::Value = serde_json::from_str(&host.ok(&["inspect", "small"])?)?;
-    expect_eq!(shown[0]["snapshot"]["size_limit_bytes"].as_u64(), Some(64 << 20));
+    expect_eq!(shown[0]["HostConfig"]["StorageOpt"]["size"], (64 << 20).to_string());
     let write = |container: &str| -> Outcome<std::io::Result<()>> {
         let target = host.mount(container)?;
         let file = fs::File::create(target.join("much"))?;

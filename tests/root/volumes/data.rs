@@ -51,10 +51,10 @@ pub(super) fn volumes_outlive_containers(host: &Host) -> Outcome {
     let anonymous = host.ok(&["volume", "create"])?;
     expect!(anonymous.len() == 64 && anonymous.bytes().all(|byte| byte.is_ascii_hexdigit()), "{anonymous}");
     host.fails(&["volume", "create", "../up"], "invalid volume name")?;
-    host.fails(&["volume", "inspect", "none"], "no such volume: none")?;
+    host.finds_nothing(&["volume", "inspect", "none"], "no such volume: none")?;
     let shown = &host_json(host, &["volume", "inspect", "data"])?[0];
-    expect_eq!((&shown["labels"]["tier"], &shown["driver"]), (&"db".into(), &"local".into()));
-    let place = PathBuf::from(shown["mountpoint"].as_str().ok_or("no mountpoint")?);
+    expect_eq!((&shown["Labels"]["tier"], &shown["Driver"]), (&"db".into(), &"local".into()));
+    let place = PathBuf::from(shown["Mountpoint"].as_str().ok_or("no mountpoint")?);
     expect_eq!(place, fs::canonicalize(host.root())?.join("volumes/data/_data"));
     fs::write(place.join("kept"), "kept")?;
     expect_eq!(names(host, &["label=tier=db"])?, ["data"]);
