@@ -8,6 +8,7 @@
 mod building;
 mod command;
 mod compare;
+mod daemon;
 mod ground;
 mod html;
 mod machine;

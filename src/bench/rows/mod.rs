@@ -1,7 +1,8 @@
 //! Rows: the ways of keeping an image and its containers that are laid side by side.
 
+mod containerd;
+mod docker;
 mod layered;
-mod missing;
 mod podman;
 mod shared;
 
@@ -14,7 +15,8 @@ use std::{
 pub(super) use layered::{BARE, BTRFS, OVERLAY_BTRFS, OVERLAY_EXT4, OVERLAY_XFS, THIN_EXT4, THIN_XFS, VFS};
 
 pub(super) use self::{
-    missing::{CONTAINERD_ROW, DOCKER},
+    containerd::{CONTAINERD_BTRFS, CONTAINERD_NATIVE, CONTAINERD_OVERLAYFS},
+    docker::{DOCKER_BTRFS, DOCKER_OVERLAY2, DOCKER_VFS},
     podman::{PODMAN_OVERLAY, PODMAN_VFS},
     shared::BTRFS_OVERLAY,
 };
@@ -79,6 +81,15 @@ pub trait Stage: fmt::Debug {
     /// # Errors
     /// The row's.
     fn create(&self, name: &str, image: &str) -> Result<()>;
+
+    /// Whether it mounts containers by themselves; if not, [`Stage::mount`] does what it would do when it starts one, and
+    /// says nothing about it.
+    ///
+    /// # Errors
+    /// `Unsupported` with the reason.
+    fn has_mounts(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Mounts a container and tells where.
     ///
@@ -148,7 +159,16 @@ pub const ROWS: [&dyn Row; 9] =
     [&THIN_EXT4, &THIN_XFS, &BTRFS, &OVERLAY_EXT4, &OVERLAY_XFS, &OVERLAY_BTRFS, &BTRFS_OVERLAY, &VFS, &BARE];
 
 /// Other programs that do the same, measured when they are asked for.
-pub const PEERS: [&dyn Row; 4] = [&PODMAN_OVERLAY, &PODMAN_VFS, &DOCKER, &CONTAINERD_ROW];
+pub const PEERS: [&dyn Row; 8] = [
+    &DOCKER_OVERLAY2,
+    &DOCKER_BTRFS,
+    &DOCKER_VFS,
+    &PODMAN_OVERLAY,
+    &PODMAN_VFS,
+    &CONTAINERD_OVERLAYFS,
+    &CONTAINERD_BTRFS,
+    &CONTAINERD_NATIVE,
+];
 
 /// The rows that `name` means: one by its own name, or all of a driver.
 ///
