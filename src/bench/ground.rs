@@ -150,6 +150,15 @@ impl Directory {
         Ok(Bytes((stat.f_blocks - stat.f_bfree) * stat.f_frsize))
     }
 
+    /// Writes out the disk, if this has one.
+    pub(super) fn write_out(&self) -> Result<()> {
+        let act = || format!("write out {}", self.path.display());
+        match self.disk {
+            Some(_) => rustix::fs::syncfs(fs::File::open(self.pool()).act(act)?).act(act),
+            None => Ok(()),
+        }
+    }
+
     /// A directory on the disk for data volumes.
     pub(super) fn volumes(&self) -> Result<PathBuf> {
         let path = self.pool().join("volumes");

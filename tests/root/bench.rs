@@ -2,6 +2,7 @@
 
 mod browser;
 mod comparison;
+mod peers;
 
 use std::{
     env, fs,
@@ -30,6 +31,8 @@ pub fn trials() -> Vec<Trial> {
         as_root("bench::ctrl_c_keeps_what_was_measured_and_leaves_nothing", || told(ctrl_c())),
         as_root("bench::a_disk_that_is_too_small_is_told_at_once", || told(too_small())),
         as_root("bench::compare_tells_what_is_outside_the_noise", || told(comparison::made_up())),
+        as_root("bench::peers_with_daemons_are_measured_and_leave_nothing", || told(peers::measured())),
+        as_root("bench::a_killed_daemon_and_ctrl_c_keep_what_was_measured", || told(peers::broken())),
         as_root("bench::the_report_shows_in_a_browser_what_the_json_says", || told(browser::report())),
     ]
 }

@@ -199,6 +199,22 @@ impl Stage for ContainerdStage {
         fs::remove_file(&archive).act(act)
     }
 
+    fn import_file(&self, _: &str, _: &Path) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "containerd imports images, and no root file systems"))
+    }
+
+    fn pull(&self, reference: &str) -> Result<()> {
+        succeed(self.ctr(&["images", "pull", "--plain-http", "--snapshotter", self.snapshotter, reference])?)
+    }
+
+    fn remove_pulled(&self, reference: &str) -> Result<()> {
+        succeed(self.ctr(&["images", "rm", "--sync", reference])?)
+    }
+
+    fn write_out(&self) -> Result<()> {
+        self.disk.write_out()
+    }
+
     fn build(&self, _: &str, _: &str, _: &Path) -> Result<()> {
         Err(Error::new(Kind::Unsupported, "containerd builds no images"))
     }

@@ -22,7 +22,7 @@ pub(super) use self::{
 };
 use crate::{
     driver::DriverKind,
-    error::{Error, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     units::Bytes,
 };
 
@@ -69,6 +69,39 @@ pub trait Stage: fmt::Debug {
     /// # Errors
     /// The row's.
     fn import(&self, name: &str, tar: &mut (dyn Read + Send)) -> Result<()>;
+
+    /// Makes the image `name` of one layer from the file `tar`.
+    ///
+    /// # Errors
+    /// The row's; `Unsupported` where images are not made of that.
+    fn import_file(&self, name: &str, tar: &Path) -> Result<()> {
+        let mut file = std::fs::File::open(tar).act(|| format!("open {}", tar.display()))?;
+        self.import(name, &mut file)
+    }
+
+    /// Pulls an image from a registry on loopback that speaks HTTP.
+    ///
+    /// # Errors
+    /// The row's; `Unsupported` where that cannot be.
+    fn pull(&self, _: &str) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "pulls are not measured here"))
+    }
+
+    /// Removes what was pulled.
+    ///
+    /// # Errors
+    /// The row's.
+    fn remove_pulled(&self, reference: &str) -> Result<()> {
+        Err(Error::new(Kind::NotFound, format!("{reference} was not pulled")))
+    }
+
+    /// Has everything of its disk written, where an import or a pull leaves something to be written.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write_out(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Builds the image `name` by a Dockerfile with the files in `context`.
     ///

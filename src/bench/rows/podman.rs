@@ -106,6 +106,18 @@ impl Stage for PodmanStage {
         Err(Error::new(Kind::Io, format!("{}: {}", act(), said.trim())))
     }
 
+    fn pull(&self, reference: &str) -> Result<()> {
+        self.run(&["pull", "--quiet", "--tls-verify=false", reference]).map(drop)
+    }
+
+    fn remove_pulled(&self, reference: &str) -> Result<()> {
+        self.run(&["rmi", reference]).map(drop)
+    }
+
+    fn write_out(&self) -> Result<()> {
+        self.disk.write_out()
+    }
+
     fn build(&self, _: &str, _: &str, _: &Path) -> Result<()> {
         Err(Error::new(Kind::Unsupported, "builds of podman are not measured"))
     }

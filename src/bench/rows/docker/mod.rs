@@ -252,6 +252,14 @@ impl Stage for DockerStage {
         self.api.send(&["images", "create"], &query, tar)
     }
 
+    fn pull(&self, _: &str) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "Docker's daemon has no network here"))
+    }
+
+    fn write_out(&self) -> Result<()> {
+        self.disk.write_out()
+    }
+
     fn build(&self, _: &str, _: &str, _: &Path) -> Result<()> {
         Err(Error::new(Kind::Unsupported, "builds of Docker are not measured"))
     }
