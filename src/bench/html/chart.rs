@@ -14,10 +14,14 @@ use plotters::{
 };
 
 use super::Panel;
-use crate::bench::report::{About, Unit};
+use crate::bench::{
+    PEERS, ROWS,
+    report::{About, Unit},
+};
 
-/// Of each row, in light and in dark: distinguishable for most eyes (Okabe and Ito), brighter in the dark.
-const COLOURS: [(&str, &str); 10] = [
+/// Of each row, in light and in dark: the first, which are rows that are measured by themselves, distinguishable for most eyes (Okabe
+/// and Ito), brighter in the dark.
+const COLOURS: [(&str, &str); 17] = [
     ("#0072b2", "#56a8e8"),
     ("#004c78", "#8fc7f5"),
     ("#009e73", "#2fd0a2"),
@@ -28,7 +32,16 @@ const COLOURS: [(&str, &str); 10] = [
     ("#666666", "#aaaaaa"),
     ("#b30059", "#ff70b0"),
     ("#5a3d99", "#b49cf0"),
+    ("#00808a", "#4fd3dd"),
+    ("#4f7a00", "#a6d84a"),
+    ("#c2185b", "#ff9ebf"),
+    ("#795548", "#c9a597"),
+    ("#1a237e", "#a3adff"),
+    ("#827717", "#d9cf5a"),
+    ("#37474f", "#cfd8dc"),
 ];
+
+const _: () = assert!(COLOURS.len() >= ROWS.len() + PEERS.len(), "two rows have the same colour");
 
 const INK: RGBColor = RGBColor(1, 2, 3);
 const FAINT: RGBColor = RGBColor(221, 222, 223);
