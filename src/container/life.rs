@@ -5,8 +5,6 @@
 
 use std::{fs::File, time::Duration};
 
-use rustix::event::Timespec;
-
 use super::{
     Container, Containers,
     home::Home,
@@ -312,9 +310,7 @@ fn ends(process: &Process, patience: Duration) -> Result<bool> {
     let begun = std::time::Instant::now();
     loop {
         let left = patience.saturating_sub(begun.elapsed());
-        let left =
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-        if process.ends_within(&left)? {
+        if process.ends_within(left)? {
             return Ok(true);
         }
         if begun.elapsed() >= patience {

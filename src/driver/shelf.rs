@@ -14,8 +14,10 @@
 //! keep a sealed one unchanged, since directories themselves cannot be made unchangeable without a walk.
 
 mod mounted;
+mod shelved;
 
 pub(super) use mounted::refuse_if_mounted;
+pub(super) use shelved::Shelved;
 
 use std::{
     ffi::{CStr, CString, OsStr},

@@ -10,17 +10,14 @@ use std::{
 
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
-    mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 
 use super::{
-    mount::{Access, Mounted, aside, enter_private_namespace},
+    mount::{Access, Mounted, aside, enter_private_namespace, restrict},
     scope::Scope,
 };
-use crate::{
-    error::{Act as _, Result},
-    sys,
-};
+use crate::error::{Act as _, Result};
 
 /// What of the host is seen where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +39,7 @@ impl Mounted {
     pub fn with(self, grafts: &[Graft], access: Access) -> Result<Self> {
         let sources = grafts.iter().map(Graft::open).collect::<Result<Vec<_>>>()?;
         let root = self.root().try_clone_to_owned().act(|| "hold a mount")?;
-        restrict(root.as_fd(), access, false).act(|| "part a mount from others")?;
+        restrict(&root, access.attributes(), false).act(|| "part a mount from others")?;
         if grafts.is_empty() {
             return Ok(self);
         }
@@ -60,20 +57,12 @@ impl Mounted {
     }
 }
 
-fn restrict(mount: BorrowedFd<'_>, access: Access, below: bool) -> std::io::Result<()> {
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
-    if access == Access::ReadOnly {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
-    sys::mount::set_attributes_privately(mount, u64::from(attributes.bits()), below)
-}
-
 impl Graft {
     fn open(&self) -> Result<OwnedFd> {
         let act = || format!("bind {}", self.source.display());
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let tree = open_tree(CWD, &self.source, flags).act(act)?;
-        restrict(tree.as_fd(), self.access, true).act(act)?;
+        restrict(&tree, self.access.attributes(), true).act(act)?;
         Ok(tree)
     }
 

@@ -26,6 +26,7 @@ use rustix::{
 
 use serde::{Deserialize, Serialize};
 
+use super::FileSystem;
 use crate::{
     error::{Act as _, Error, Kind, Result, kind_of},
     sys,
@@ -38,6 +39,17 @@ pub enum Access {
     ReadOnly,
     /// Ordinary use.
     ReadWrite,
+}
+
+impl Access {
+    /// What a mount of a container is told. It never needs to honour device nodes: a runtime gives a container its own
+    /// /dev, and on the host an image's /dev/sda must not be a way to the real one.
+    pub(super) fn attributes(self) -> MountAttrFlags {
+        match self {
+            Self::ReadOnly => MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY,
+            Self::ReadWrite => MountAttrFlags::MOUNT_ATTR_NODEV,
+        }
+    }
 }
 
 /// A file system that lies on a block device.
@@ -117,10 +129,6 @@ pub struct Mounted {
     root: OwnedFd,
 }
 
-/// Container file systems never need to honour device nodes: a runtime gives a container its own /dev, and on the
-/// host an image's /dev/sda must not be a way to the real one.
-const ATTRIBUTES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV.union(MountAttrFlags::MOUNT_ATTR_NOATIME);
-
 impl Mounted {
     /// Mounts `spec` where nobody sees it.
     ///
@@ -166,9 +174,7 @@ impl Mounted {
             | OpenTreeFlags::AT_EMPTY_PATH
             | OpenTreeFlags::AT_RECURSIVE;
         let root = open_tree(&found, c"", flags).act(act)?;
-        let attributes =
-            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-        sys::mount::set_attributes_privately(&root, u64::from(attributes.bits()), true).act(act)?;
+        restrict(&root, Access::ReadOnly.attributes() | MountAttrFlags::MOUNT_ATTR_NOSUID, true).act(act)?;
         Ok(Self { root })
     }
 
@@ -201,7 +207,7 @@ impl Mounted {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // The mount's own descriptor only names the root (`O_PATH`).
         let root = rustix::fs::openat(&self.root, c".", flags, Mode::empty());
-        root.map(FileSystem).act(|| "open the root of a mount")
+        root.map(FileSystem::of).act(|| "open the root of a mount")
     }
 
     /// A path that leads to the root as long as this lives, for code that knows only paths.
@@ -217,35 +223,6 @@ impl Mounted {
     pub fn attach(self, target: &Path) -> Result<()> {
         move_mount(&self.root, c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .act(|| format!("attach mount at {}", target.display()))
-    }
-}
-
-/// A mounted file system, held open: what could not be written since then is told by [`FileSystem::write_out`].
-#[derive(Debug)]
-pub struct FileSystem(OwnedFd);
-
-impl FileSystem {
-    /// The one that has `directory`.
-    ///
-    /// # Errors
-    /// The kernel's reason for not opening it.
-    pub fn at(directory: &Path) -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(CWD, directory, flags, Mode::empty());
-        opened.map(Self).act(|| format!("open {}", directory.display()))
-    }
-
-    /// The one that a directory, opened for reading, lies on.
-    pub fn of(directory: OwnedFd) -> Self {
-        Self(directory)
-    }
-
-    /// Writes everything out. write(2) only fills memory; a pool that is full shows here (syncfs(2), since Linux 5.8).
-    ///
-    /// # Errors
-    /// `Full` or `Io` for what could not be written.
-    pub fn write_out(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.0).act(|| "write everything out")
     }
 }
 
@@ -274,12 +251,11 @@ fn mount_device(device: &Path, fs: BlockFs, options: &[String], access: Access) 
                 None => fsconfig_set_flag(context.as_fd(), option.as_str())?,
             }
         }
-        let mut attributes = ATTRIBUTES;
         if access == Access::ReadOnly {
             fsconfig_set_flag(context.as_fd(), "ro")?;
-            attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
         }
         fsconfig_create(context.as_fd())?;
+        let attributes = access.attributes() | MountAttrFlags::MOUNT_ATTR_NOATIME;
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
     configure().map_err(|errno| {
@@ -319,12 +295,13 @@ fn mount_bind(directory: &Path, access: Access) -> Result<OwnedFd> {
     let act = || format!("bind {}", directory.display());
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let root = open_tree(CWD, directory, flags).act(act)?;
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
-    if access == Access::ReadOnly {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
-    sys::mount::set_attributes_privately(&root, u64::from(attributes.bits()), false).act(act)?;
+    restrict(&root, access.attributes(), false).act(act)?;
     Ok(root)
+}
+
+/// Adds attributes to a cloned mount, and with `below` to those below it, and parts it from the one that it was cloned of.
+pub(super) fn restrict(mount: impl AsFd, attributes: MountAttrFlags, below: bool) -> std::io::Result<()> {
+    sys::mount::set_attributes_privately(mount, u64::from(attributes.bits()), below)
 }
 
 /// Keep an upper directory free of what has a meaning only on its own lower directories or in its own mount: inode
@@ -370,8 +347,11 @@ pub(super) fn aside<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T
         .unwrap_or_else(|_| Err(Error::new(Kind::Io, "the mounting thread panicked")))
 }
 
-/// From now on this thread's mounts are seen by nobody else.
-pub(super) fn enter_private_namespace() -> Result<()> {
+/// From now on this thread's mounts are seen by nobody else, and its root and working directory are its own.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn enter_private_namespace() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")

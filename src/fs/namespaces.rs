@@ -8,20 +8,21 @@ use std::{
     ffi::OsString,
     fmt,
     fs::{self, File},
-    io,
-    os::fd::OwnedFd,
+    io::Read as _,
     path::Path,
     time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open},
+    event::{PollFd, PollFlags},
+    process::Pid,
 };
 
 use super::mount_table::{MountEntry, parse_table};
-use crate::error::{Act as _, Result};
+use crate::{
+    error::{Act as _, Result},
+    sys::process::Process,
+};
 
 /// How long others are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -86,7 +87,6 @@ pub fn mounts_everywhere(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sig
 /// As [`mounts_everywhere`]; the kernel's reason for not letting a process be watched.
 pub fn lasting_mounts(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sighting>> {
     let mut deadline = Instant::now() + PATIENCE;
-    let mut watch: Option<Watch> = None;
     loop {
         let found = mounts_everywhere(&wanted)?;
         let left = deadline.saturating_duration_since(Instant::now());
@@ -94,47 +94,43 @@ pub fn lasting_mounts(wanted: impl Fn(&MountEntry) -> bool) -> Result<Vec<Sighti
         else {
             return Ok(found);
         };
-        match watch.take().filter(|watch| watch.process == *id) {
-            Some(watch) if !watch.wait(left)? => deadline = Instant::now(),
-            Some(_) => {}
-            // Looked at once more before it is waited for: what went until it was watched makes no event.
-            None => watch = Watch::open(*id)?,
+        let Some(watch) = Watch::open(*id)? else { continue };
+        // What went until it was watched makes no event.
+        if watch.shows(&wanted) && !watch.wait(left)? {
+            deadline = Instant::now();
         }
     }
 }
 
 /// A process whose end and whose namespace's changes are waited for. An open mountinfo keeps the namespace.
 struct Watch {
-    process: u32,
-    end: OwnedFd,
+    process: Process,
     table: File,
 }
 
 impl Watch {
     /// `None` if it has ended.
     fn open(process: u32) -> Result<Option<Self>> {
-        let act = || format!("watch process {process}");
         let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return Ok(None) };
-        let end = match pidfd_open(pid, PidfdFlags::empty()) {
-            Err(Errno::SRCH) => return Ok(None),
-            opened => opened.act(act)?,
-        };
-        match File::open(format!("/proc/{process}/mountinfo")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => Ok(Some(Self { process, end, table: opened.act(act)? })),
+        let Some(process) = Process::open(pid)? else { return Ok(None) };
+        match File::open(format!("/proc/{pid}/mountinfo")) {
+            // The second is one that has ended and that nobody has waited for: it has no namespace any more.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(None),
+            opened => Ok(Some(Self { process, table: opened.act(|| format!("watch process {pid}"))? })),
         }
     }
 
-    /// Waits until the mounts of its namespace change, which mountinfo tells (`proc_pid_mountinfo(5)`), or it ends, which
-    /// its descriptor does (`pidfd_open(2)`), or the time is over; tells whether no signal came before that.
+    /// Whether its namespace has a wanted mount now.
+    fn shows(&self, wanted: impl Fn(&MountEntry) -> bool) -> bool {
+        let mut table = Vec::new();
+        let read = (&self.table).read_to_end(&mut table).ok();
+        read.and_then(|_| parse_table(&table).ok()).is_some_and(|table| table.iter().any(wanted))
+    }
+
+    /// Waits until the mounts of its namespace change, which mountinfo tells (`proc_pid_mountinfo(5)`), or it ends,
+    /// or the time is over, or a signal comes; tells whether it was one of the first two.
     fn wait(&self, most: Duration) -> Result<bool> {
-        let mut watched = [PollFd::new(&self.end, PollFlags::IN), PollFd::new(&self.table, PollFlags::PRI)];
-        let most = Timespec { tv_sec: most.as_secs().cast_signed(), tv_nsec: most.subsec_nanos().into() };
-        match poll(&mut watched, Some(&most)) {
-            Ok(_) => Ok(true),
-            Err(Errno::INTR) => Ok(false),
-            Err(errno) => Err(errno).act(|| format!("watch process {}", self.process)),
-        }
+        self.process.ends_within_or(PollFd::new(&self.table, PollFlags::PRI), most)
     }
 }
 

@@ -9,6 +9,18 @@ use crate::error::{Act as _, Result};
 /// # Errors
 /// The system's.
 pub fn make_private(directory: &Path) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    make(directory, true)
+}
+
+/// Makes one such directory that is not there yet.
+///
+/// # Errors
+/// The system's, `EEXIST` among them.
+pub fn make_new_private(directory: &Path) -> Result<()> {
+    make(directory, false)
+}
+
+fn make(directory: &Path, recursive: bool) -> Result<()> {
+    let made = DirBuilder::new().recursive(recursive).mode(0o700).create(directory);
     made.act(|| format!("make {}", directory.display()))
 }

@@ -33,10 +33,25 @@ pub(super) fn find(tx: &Transaction<'_>, reference: &Reference) -> Result<Option
     tx.query_row(question, parameters, |row| row.get(0)).optional().sql()
 }
 
-/// All names of `image`, those by digest last.
-pub(super) fn names(tx: &Transaction<'_>, image: ImageId) -> Result<Vec<Reference>> {
-    let question = "SELECT reference, instr(reference, '@') > 0 AS by_digest FROM tags WHERE image = :image
-                    UNION SELECT repository || '@' || digest, 1 FROM digests WHERE image = :image ORDER BY by_digest, 1";
+/// The names that keep `image`, which somebody gave it.
+pub(super) fn tags(tx: &Transaction<'_>, image: ImageId) -> Result<Vec<Reference>> {
+    names_of(tx, image, "SELECT reference FROM tags WHERE image = :image ORDER BY reference")
+}
+
+/// All names of `image`, whose `tags` these are, those by digest last.
+pub(super) fn names(tx: &Transaction<'_>, image: ImageId, tags: Vec<Reference>) -> Result<Vec<Reference>> {
+    let noted = "SELECT repository || '@' || digest FROM digests WHERE image = :image ORDER BY 1";
+    let mut names = tags;
+    for name in names_of(tx, image, noted)? {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.sort_by_key(|name| name.digest().is_some());
+    Ok(names)
+}
+
+fn names_of(tx: &Transaction<'_>, image: ImageId, question: &str) -> Result<Vec<Reference>> {
     let mut statement = tx.prepare(question).sql()?;
     let names =
         statement.query_map(named_params! {":image": image.to_string()}, |row| row.get::<_, String>(0)).sql()?;
@@ -62,11 +77,6 @@ pub(super) fn unname(tx: &Transaction<'_>, image: ImageId, name: &Reference) -> 
 /// # Errors
 /// When the database cannot be read.
 pub fn of(store: &Store, image: &Image) -> Result<Vec<Reference>> {
-    let names: Vec<String> = store.database().read("look up an image's digests", |tx| {
-        let question = "SELECT repository || '@' || digest FROM digests WHERE image = :image ORDER BY rowid DESC";
-        let mut statement = tx.prepare(question).sql()?;
-        let names = statement.query_map(named_params! {":image": image.id.to_string()}, |row| row.get(0)).sql()?;
-        names.collect::<rusqlite::Result<_>>().sql()
-    })?;
-    names.iter().map(|name| name.parse()).collect()
+    let question = "SELECT repository || '@' || digest FROM digests WHERE image = :image ORDER BY rowid DESC";
+    store.database().read("look up an image's digests", |tx| names_of(tx, image.id, question))
 }

@@ -86,10 +86,13 @@ impl Catalog<'_> {
         };
         let removed = self.store.database().write(&format!("remove image {name}"), |tx| {
             // Looked up here: another command may have named it, or taken a name from it, since we looked.
-            let names = digests::names(tx, image.id)?;
+            let tags = digests::tags(tx, image.id)?;
+            let is_named_anew = tags.iter().any(|tag| !image.references.contains(tag));
+            let names = digests::names(tx, image.id, tags)?;
             let untagged = match what {
                 What::Name(reference) => with_digests(&names, reference),
-                What::Everything if is_named_anew(tx, image)? => Vec::new(),
+                // A build that has come to its end, say, has named it since it was looked up.
+                What::Everything if is_named_anew => Vec::new(),
                 What::Everything => names,
                 What::Image => {
                     require_alone(tx, name, image.id, &names)?;
@@ -159,7 +162,7 @@ fn delete_unnamed(
     id: ImageId,
     is_free: &mut dyn FnMut(ImageId) -> Result<bool>,
 ) -> Result<Vec<ImageId>> {
-    if is_named(tx, id)? {
+    if !digests::tags(tx, id)?.is_empty() {
         return Ok(Vec::new());
     }
     if !is_free(id)? {
@@ -183,8 +186,12 @@ fn delete_unnamed(
             continue;
         }
         // A step that led to it goes too, if it led to nothing else.
-        let mut needed =
-            || Ok(is_named(tx, next)? || is_followed(tx, next)? || user_of(tx, next)?.is_some() || !is_free(next)?);
+        let mut needed = || {
+            Ok(!digests::tags(tx, next)?.is_empty()
+                || is_followed(tx, next)?
+                || user_of(tx, next)?.is_some()
+                || !is_free(next)?)
+        };
         if next != id && needed()? {
             continue;
         }
@@ -200,20 +207,6 @@ fn delete(tx: &Transaction<'_>, id: ImageId) -> Result<()> {
     let row = "DELETE FROM images WHERE id = :id RETURNING top";
     let top: Option<u64> = tx.query_row(row, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()?;
     top.map_or(Ok(()), |top| unkeep(tx, VolumeId::new(top)?))
-}
-
-fn is_named(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {
-    let question = "SELECT EXISTS (SELECT 1 FROM tags WHERE image = :id)";
-    tx.query_row(question, named_params! {":id": id.to_string()}, |row| row.get(0)).sql()
-}
-
-/// Whether another command, a build that has come to its end, say, has named it since it was looked up.
-fn is_named_anew(tx: &Transaction<'_>, image: &Image) -> Result<bool> {
-    let mut statement = tx.prepare("SELECT reference FROM tags WHERE image = :id").sql()?;
-    let names =
-        statement.query_map(named_params! {":id": image.id.to_string()}, |row| row.get::<_, String>(0)).sql()?;
-    let names = names.collect::<rusqlite::Result<Vec<_>>>().sql()?;
-    Ok(names.iter().any(|name| image.references.iter().all(|known| known.canonical() != *name)))
 }
 
 fn exists(tx: &Transaction<'_>, id: ImageId) -> Result<bool> {

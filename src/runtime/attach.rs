@@ -28,12 +28,13 @@ use signal_hook::{
 
 use super::{
     detach::{DetachKeys, Typed},
-    run_directory::{Process, RunDirectory},
+    run_directory::RunDirectory,
     terminal::RawTerminal,
 };
 use crate::{
     error::{Act as _, Result},
     interrupt::HandedOn,
+    sys::process::Process,
 };
 
 /// The streams (conmon, `src/utils.h`).

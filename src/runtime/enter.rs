@@ -14,7 +14,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{mount::MsFlags, sched::CloneFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -26,7 +25,7 @@ use super::{
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
-    fs::{MountSpec, Mounted},
+    fs::{MountSpec, Mounted, enter_private_namespace},
 };
 
 /// What the runtime mounts by itself (`get_default_mounts`).
@@ -67,9 +66,7 @@ fn prepare(path: &Path) -> Result<Job> {
     let run = RunDirectory::new(&job.runs, &job.id);
     let note = run.runtime_file();
     fs::write(&note, std::process::id().to_string()).act(|| format!("write {}", note.display()))?;
-    nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;
+    enter_private_namespace()?;
     let mounted = Mounted::detached(&job.mount)?;
     crash::point(crash::Point::RunMounted);
     let identity = user::resolve(mounted.root(), &job.command.user)?;

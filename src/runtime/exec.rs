@@ -12,13 +12,14 @@ use super::{
     launch::failure,
     process::Exit,
     program::OciRuntime,
-    run_directory::{Process, RunDirectory},
+    run_directory::RunDirectory,
     user,
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::root_of_process,
     id::CacheId,
+    sys::process::Process,
 };
 
 /// See the module's comment.

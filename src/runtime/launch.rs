@@ -9,6 +9,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::{Command as Program, Stdio},
+    time::Duration,
 };
 
 use rustix::{
@@ -290,7 +291,7 @@ impl Drop for Launched {
 }
 
 /// How long the kernel may take to end a supervisor that was killed.
-const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends what runs in the container and removes what it has on /run and its cgroup. Idempotent. How it ended is noted
 /// before by its supervisor, if anybody is to know: that is ended, too, lest it notes it when the next run has begun.
@@ -307,7 +308,7 @@ pub fn clear(run: &RunDirectory) -> Result<()> {
     // What a supervisor calls in the end takes its place.
     if let Some(supervisor) = run.supervisor()?.filter(|supervisor| supervisor.id() != own) {
         supervisor.signal(libc::SIGKILL)?;
-        if !supervisor.ends_within(&PATIENCE)? {
+        if !supervisor.ends_within(PATIENCE)? {
             let what =
                 format!("the supervisor of container {:.12}, process {}, does not end", run.id(), supervisor.id());
             return Err(Error::new(Kind::InUse, what));

@@ -33,7 +33,9 @@ pub use launch::{Launch, Launched, clear};
 pub use limits::Limits;
 pub use process::{Exit, run};
 pub use program::OciRuntime;
-pub use run_directory::{Process, RunDirectory, runs_in, runs_of};
+pub use run_directory::{RunDirectory, runs_in, runs_of};
 pub use terminal::ensure_terminal;
 pub use user::owner_of;
 pub use workplace::Workplace;
+
+pub use crate::sys::process::Process;

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     sync::mpsc,
@@ -10,15 +10,8 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    mount::{MntFlags, MsFlags, umount2},
-    sched::CloneFlags,
-};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
+use nix::mount::{MntFlags, umount2};
+use rustix::process::Pid;
 
 use super::{
     bundle::{Command, spec},
@@ -31,9 +24,10 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, is_dir, mounts_below},
+    fs::{Mounted, enter_private_namespace, is_dir, mounts_below},
     interrupt,
     program::{SETPRIV, UNSHARE},
+    sys::process::Process,
 };
 
 /// How long a signal may go unseen.
@@ -77,7 +71,7 @@ pub fn run(
     spec.save(&config).map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))?;
     let (tell, told) = mpsc::channel();
     let work = move || {
-        enter_private_namespace(hidden)?;
+        enter_namespace_without(hidden)?;
         mounted.attach(&rootfs)?;
         for (mounted, path) in also {
             make_point(&mounted, &path).act(|| format!("make {}", path.display()))?;
@@ -86,7 +80,9 @@ pub fn run(
         let mut running = Running(start(runtime, place.path())?);
         let pid = Pid::from_child(&running.0);
         // Nobody listens only if the other side gave up, and then this must end too.
-        if tell.send(pidfd_open(pid, PidfdFlags::empty()).act(|| "watch the OCI runtime")?).is_err() {
+        if let Some(process) = Process::open(pid)?
+            && tell.send(process).is_err()
+        {
             return Err(interrupt::interrupted());
         }
         running.0.wait().act(|| "wait for the OCI runtime")
@@ -95,7 +91,7 @@ pub fn run(
     // to this process come to the other, which ends the command.
     let status = thread::scope(|scope| {
         let worker = scope.spawn(work);
-        let watched = told.recv().map_or(Ok(()), |fd| watch(&fd, look));
+        let watched = told.recv().map_or(Ok(()), |process| watch(&process, look));
         let ended =
             worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Io, "the thread that ran the container panicked")));
         watched.and(ended)
@@ -118,11 +114,9 @@ fn make_point(mounted: &Mounted, path: &Path) -> io::Result<()> {
     fs::File::create_new(path).map(drop)
 }
 
-fn enter_private_namespace(hidden: &Path) -> Result<()> {
+fn enter_namespace_without(hidden: &Path) -> Result<()> {
     let copied = mounts_below(hidden)?;
-    nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).act(|| "make a private mount namespace")?;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")?;
+    enter_private_namespace()?;
     for mount in copied.into_iter().rev() {
         match umount2(&mount.target, MntFlags::MNT_DETACH) {
             // Unmounted by its owner just before the namespace was copied.
@@ -154,24 +148,15 @@ fn start(runtime: OciRuntime, bundle: &Path) -> Result<Child> {
 }
 
 /// Waits for the end of a process; a signal to this one ends it, and so does an error of `look`.
-fn watch(process: &OwnedFd, look: &dyn Fn() -> Result<Duration>) -> Result<()> {
+fn watch(process: &Process, look: &dyn Fn() -> Result<Duration>) -> Result<()> {
     loop {
         let next = match interrupt::check().and_then(|()| look()) {
-            Ok(next) => Timespec { tv_sec: 0, tv_nsec: next.min(LOOK_UP).subsec_nanos().into() },
-            Err(why) => {
-                return Err(match pidfd_send_signal(process, Signal::KILL) {
-                    // It has ended by itself.
-                    Ok(()) | Err(Errno::SRCH) => why,
-                    Err(errno) => why.and_undo(Err(errno).act(|| "end the OCI runtime")),
-                });
-            }
+            Ok(next) => next.min(LOOK_UP),
+            Err(why) => return Err(why.and_undo(process.signal(libc::SIGKILL).act(|| "end the OCI runtime"))),
         };
         // A signal that comes just before the call does not end it.
-        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&next)) {
-            Ok(0) => {}
-            Ok(_) => return interrupt::check(),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).act(|| "wait for the OCI runtime"),
+        if process.ends_within(next).act(|| "wait for the OCI runtime")? {
+            return interrupt::check();
         }
     }
 }

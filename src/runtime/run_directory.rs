@@ -6,22 +6,17 @@
 //! that outlived a reboot, deceives nobody.
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open},
-};
+use rustix::process::Pid;
 
 use crate::{
     error::{Act as _, Result},
+    fs::{make_new_private, make_private},
     id::Digest,
-    sys,
+    sys::process::Process,
 };
 
 /// The parent of all; short, since the name of a socket has room for 107 bytes (unix(7)).
@@ -62,20 +57,18 @@ impl RunDirectory {
     /// Makes it, empty.
     ///
     /// # Errors
-    /// The system's; `AlreadyExists` among them.
+    /// The system's; `EEXIST` among them.
     pub(super) fn make(&self) -> Result<()> {
-        let act = || format!("make {}", self.directory.display());
-        let make = |path: &Path, recursive| DirBuilder::new().mode(0o700).recursive(recursive).create(path);
         loop {
-            make(self.directory.parent().unwrap_or(Path::new(BASE)), true).act(act)?;
-            match make(&self.directory, false) {
+            make_private(self.directory.parent().unwrap_or(Path::new(BASE)))?;
+            match make_new_private(&self.directory) {
                 // The last other container went, and the parent with it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                made => break made.act(act)?,
+                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                made => break made?,
             }
         }
-        make(&self.root(), false).act(act)?;
-        make(&self.state(), false).act(act)
+        make_private(&self.root())?;
+        make_private(&self.state())
     }
 
     /// Removes it; nothing there is success.
@@ -205,7 +198,7 @@ impl RunDirectory {
     /// Whether `init`, the container's first process, was made and never told to begin. A gate may outlive whoever opened
     /// it and died; then the process is no longer the runtime's own.
     pub fn waits_to_begin(&self, init: &Process) -> bool {
-        self.gate().exists() && init.is_runtime()
+        self.gate().exists() && is_runtime(init)
     }
 
     /// The process whose number is in `file`, if `about` it the kernel tells this container's ID.
@@ -215,71 +208,17 @@ impl RunDirectory {
             text => text.act(|| format!("read {}", file.display()))?.trim().parse().ok(),
         };
         let Some(pid) = number.and_then(Pid::from_raw) else { return Ok(None) };
-        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
-            Err(Errno::SRCH) => return Ok(None),
-            fd => fd.act(|| format!("watch process {}", pid.as_raw_nonzero()))?,
-        };
+        let Some(process) = Process::open(pid)? else { return Ok(None) };
         // Read with the descriptor held: the number cannot be another's before that process has ended.
-        let told = fs::read(format!("/proc/{}/{about}", pid.as_raw_nonzero())).unwrap_or_default();
+        let told = fs::read(format!("/proc/{}/{about}", process.id())).unwrap_or_default();
         let ours = told.windows(self.id.len()).any(|window| window == self.id.as_bytes());
-        let process = Process { pid, fd };
         Ok((ours && process.lives()?).then_some(process))
     }
 }
 
-/// A process that cannot be mistaken for another.
-#[derive(Debug)]
-pub struct Process {
-    pid: Pid,
-    fd: OwnedFd,
-}
-
-impl Process {
-    /// Its number, in this PID namespace.
-    pub fn id(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
-    }
-
-    /// Whether it is an OCI runtime's still, which has not become the container's program: runc and crun both give it
-    /// their names (`runc:[2:INIT]`, `crun:[2:INIT]`).
-    fn is_runtime(&self) -> bool {
-        let name = fs::read_to_string(format!("/proc/{}/comm", self.id())).unwrap_or_default();
-        name.starts_with("runc") || name.starts_with("crun")
-    }
-
-    /// Readable once it has ended (`pidfd_open(2)`).
-    pub fn fd(&self) -> &OwnedFd {
-        &self.fd
-    }
-
-    /// Sends it a signal; one that has ended is no failure.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn signal(&self, signal: i32) -> Result<()> {
-        match sys::signal::send(&self.fd, signal) {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            sent => sent.act(|| format!("send signal {signal} to process {}", self.id())),
-        }
-    }
-
-    /// Whether it has not ended.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn lives(&self) -> Result<bool> {
-        self.ends_within(&Timespec::default()).map(|ended| !ended)
-    }
-
-    /// Waits for its end, so long at most; tells whether it came. A signal to this process ends the waiting early.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn ends_within(&self, time: &Timespec) -> Result<bool> {
-        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(time)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::INTR) => Ok(false),
-            Err(errno) => Err(errno).act(|| format!("wait for process {}", self.id())),
-        }
-    }
+/// Whether it is an OCI runtime's still, which has not become the container's program: runc and crun both give it their
+/// names (`runc:[2:INIT]`, `crun:[2:INIT]`).
+fn is_runtime(process: &Process) -> bool {
+    let name = fs::read_to_string(format!("/proc/{}/comm", process.id())).unwrap_or_default();
+    name.starts_with("runc") || name.starts_with("crun")
 }

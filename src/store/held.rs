@@ -8,7 +8,8 @@ use std::cell::Cell;
 use rusqlite::{Transaction, named_params};
 
 use super::{
-    Blob, BlobFile, Info, Key, Layout, SnapshotKind, Store, database::Sql as _, lock::Lock, temporary_key, waiting,
+    Blob, BlobFile, Info, Key, Layout, SnapshotKind, Store, begin::temporary_key, database::Sql as _, lock::Lock,
+    waiting,
 };
 use crate::{
     crash,

@@ -14,13 +14,14 @@
 //! ```
 
 use std::{
-    fs::{self, DirBuilder, Permissions},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use crate::{
     error::{Act as _, Result},
+    fs::make_private,
     id::{CacheId, ContainerId},
 };
 
@@ -40,13 +41,13 @@ impl Layout {
     /// # Errors
     /// When a directory cannot be made.
     pub fn new(root: &Path) -> Result<Self> {
-        make_directory(root)?;
+        make_private(root)?;
         let root = fs::canonicalize(root).act(|| format!("find root directory {}", root.display()))?;
         let layout = Self { root };
-        make_directory(&layout.pool())?;
-        make_directory(&layout.blobs())?;
-        make_directory(&layout.downloads())?;
-        make_directory(&layout.mounts())?;
+        make_private(&layout.pool())?;
+        make_private(&layout.blobs())?;
+        make_private(&layout.downloads())?;
+        make_private(&layout.mounts())?;
         fs::set_permissions(layout.mounts(), Permissions::from_mode(0o700))
             .act(|| format!("close directory {} to others", layout.mounts().display()))?;
         Ok(layout)
@@ -116,8 +117,4 @@ impl Layout {
     pub fn mount_point(&self, container: &ContainerId) -> PathBuf {
         self.mounts().join(container.as_str())
     }
-}
-
-fn make_directory(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).act(|| format!("make directory {}", path.display()))
 }

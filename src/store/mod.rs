@@ -16,7 +16,9 @@
 //! Removing is therefore nothing but no longer keeping: see docs/crash-safety.md.
 
 mod admission;
+mod begin;
 mod blob;
+mod changes;
 mod check;
 mod database;
 mod download;
@@ -26,6 +28,7 @@ mod held;
 mod in_use;
 mod layout;
 mod lock;
+mod locking;
 mod lost;
 mod pool;
 mod recovery;
@@ -49,7 +52,7 @@ pub use self::{
 use self::{
     database::Database,
     lock::Locks,
-    snapshot::{State, has_children, next_volume, parents},
+    snapshot::{State, has_children, parents},
 };
 pub(crate) use self::{
     database::Sql,
@@ -60,10 +63,10 @@ pub(crate) use self::{
 };
 use crate::{
     crash,
-    driver::{Access, Changes, Driver, PoolStatus, Usage},
+    driver::{Access, Driver, PoolStatus, Usage},
     error::{Error, Kind, Result},
     fs::MountSpec,
-    id::{CacheId, ImageId, VolumeId},
+    id::VolumeId,
     units::Bytes,
 };
 
@@ -284,199 +287,6 @@ impl Store {
         Ok(all)
     }
 
-    /// How the snapshot `key` differs from its parent, and the sealed copy of one instant that was compared.
-    ///
-    /// # Errors
-    /// `NotFound`, `Full`, or the driver's.
-    pub fn changes(&self, key: &Key) -> Result<(Held<'_>, Changes)> {
-        self.changes_around(key, |capture| capture())
-    }
-
-    /// [`Store::changes`] with something done around the instant that is copied.
-    ///
-    /// # Errors
-    /// As [`Store::changes`], and those of `around`.
-    pub(crate) fn changes_around(
-        &self,
-        key: &Key,
-        around: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
-    ) -> Result<(Held<'_>, Changes)> {
-        let held = self.capture_around(key, around)?;
-        let stack = self.stack(held.volume())?;
-        let changes = self.driver.changes(stack.volume, &stack.parents)?;
-        Ok((held, changes))
-    }
-
-    /// How the layer `key` differs from its parent. Layers never change, so nothing is copied.
-    ///
-    /// # Errors
-    /// `NotFound`; `Invalid` if it is not a layer; the driver's.
-    pub fn layer_changes(&self, key: &Key) -> Result<Changes> {
-        let info = self.stat(key)?;
-        if info.kind != SnapshotKind::Committed {
-            let what = format!("compare snapshot {key} as a layer: it is {}", info.kind.name());
-            return Err(Error::new(Kind::Invalid, what));
-        }
-        let stack = self.stack(info.volume)?;
-        self.driver.changes(stack.volume, &stack.parents)
-    }
-
-    /// Takes a sealed copy of one instant of the snapshot `key`, which may be mounted and written.
-    ///
-    /// # Errors
-    /// `NotFound`, `Full`, or the driver's.
-    pub fn capture(&self, key: &Key) -> Result<Held<'_>> {
-        self.capture_around(key, |capture| capture())
-    }
-
-    /// [`Store::capture`] within `around`, with the snapshot's lock held.
-    pub(crate) fn capture_around(
-        &self,
-        key: &Key,
-        around: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
-    ) -> Result<Held<'_>> {
-        let _lock = self.lock(key)?;
-        let info = self.stat(key)?;
-        let stack = self.stack(info.volume)?;
-        self.begin_with(SnapshotKind::Active, &temporary_key()?, info.parent.as_ref(), |volume| {
-            around(&|| self.driver.capture(volume, info.volume, &stack.parents))
-        })
-    }
-
-    /// Keeps every other command away from the snapshot `key` until the returned value is dropped.
-    ///
-    /// # Errors
-    /// `NotFound`, also if it went while this waited.
-    pub(crate) fn lock(&self, key: &Key) -> Result<Lock> {
-        let lock = self.locks.volume(self.stat(key)?.volume)?;
-        // It may have been removed while this waited; then its volume is only there until recovery takes it. Or the pool
-        // is being destroyed, which was decided while nobody had this lock.
-        let info = self.database.read("look up a snapshot", |tx| {
-            refuse_without_pool(tx, self.layout.root())?;
-            Info::find(tx, key)
-        })?;
-        if info.is_some_and(|info| info.state == State::Ready && info.kept) { Ok(lock) } else { Err(gone(key)) }
-    }
-
-    /// Keeps every other command away from the data volume with this number.
-    ///
-    /// # Errors
-    /// When the lock file cannot be used.
-    pub(crate) fn lock_data(&self, number: u64) -> Result<Lock> {
-        self.locks.data(number)
-    }
-
-    /// The same, or nothing if another command has it.
-    ///
-    /// # Errors
-    /// As [`Store::lock_data`].
-    pub(crate) fn try_lock_data(&self, number: u64) -> Result<Option<Lock>> {
-        self.locks.try_data(number)
-    }
-
-    /// [`Store::lock`], or none if another command has it.
-    ///
-    /// # Errors
-    /// As [`Store::lock`].
-    pub(crate) fn try_lock(&self, key: &Key) -> Result<Option<Lock>> {
-        let lock = self.locks.try_volume(self.stat(key)?.volume)?;
-        if self.stat(key)?.kept { Ok(lock) } else { Err(gone(key)) }
-    }
-
-    /// Images that this process will hold, as yet none.
-    ///
-    /// # Errors
-    /// When the lock file cannot be used.
-    pub(crate) fn held_images(&self) -> Result<HeldImages> {
-        self.locks.images()
-    }
-
-    /// Keeps everybody from beginning to hold an image, or nothing if somebody holds it.
-    ///
-    /// # Errors
-    /// As [`Store::held_images`].
-    pub(crate) fn try_lock_image(&self, image: ImageId) -> Result<Option<Lock>> {
-        self.locks.try_image(image)
-    }
-
-    /// Begins an active snapshot that nobody else knows; it is gone when the value is dropped or the process dies.
-    ///
-    /// # Errors
-    /// As [`Store::prepare`].
-    pub fn draft(&self, parent: Option<&Key>) -> Result<Held<'_>> {
-        self.begin(SnapshotKind::Active, &temporary_key()?, parent)
-    }
-
-    fn begin(&self, kind: SnapshotKind, key: &Key, parent: Option<&Key>) -> Result<Held<'_>> {
-        self.admit()?;
-        self.begin_with(kind, key, parent, |volume| match self.stack(volume)?.parents.as_slice() {
-            [] => self.driver.create(volume),
-            parents => self.driver.snapshot(volume, parents),
-        })
-    }
-
-    /// Intent, act, and 'ready'; published it is only by [`Held::publish`].
-    fn begin_with(
-        &self,
-        kind: SnapshotKind,
-        key: &Key,
-        parent: Option<&Key>,
-        act: impl FnOnce(VolumeId) -> Result<()>,
-    ) -> Result<Held<'_>> {
-        crash::point(crash::Point::PrepareStart);
-        let held = self.intend(kind, key, parent)?;
-        crash::point(crash::Point::PrepareIntent);
-        if let Err(error) = act(held.volume()) {
-            let error = self.explain(error).within(format!("make snapshot {key}"));
-            if error.kind() == Kind::Exists {
-                return Err(held.leave_to_its_owner(error));
-            }
-            return Err(error);
-        }
-        crash::point(crash::Point::PrepareActed);
-        Ok(held)
-    }
-
-    /// Writes the intent to make a snapshot. Its lock is taken before anybody can see the row.
-    fn intend(&self, kind: SnapshotKind, key: &Key, parent: Option<&Key>) -> Result<Held<'_>> {
-        self.database.write(&format!("note the new snapshot {key}"), |tx| {
-            if let Some(other) = Info::find(tx, key)? {
-                let what = if other.state == State::Ready {
-                    "exists already"
-                } else {
-                    "is being made or removed by another command"
-                };
-                return Err(Error::new(Kind::Exists, format!("make snapshot {key}: it {what}")));
-            }
-            refuse_without_pool(tx, self.layout.root())?;
-            let parent = parent.map(|parent| self.usable_parent(tx, parent)).transpose()?;
-            let volume = next_volume(tx, self.driver.kind())?;
-            let cache_id = CacheId::random();
-            tx.prepare_cached(
-                "INSERT INTO snapshots (volume, key, kind, parent, state, kept, cache_id, created)
-                 VALUES (:volume, :key, :kind, :parent, 'creating', 0, :cache_id, :created)",
-            )
-            .sql()?
-            .execute(named_params! {
-                ":volume": volume.get(), ":key": key.as_str(), ":kind": kind, ":parent": parent.map(VolumeId::get),
-                ":cache_id": cache_id.as_str(), ":created": now(),
-            })
-            .sql()?;
-            Ok(Held::new(self, volume, cache_id, self.locks.volume(volume)?))
-        })
-    }
-
-    fn usable_parent(&self, tx: &Transaction<'_>, key: &Key) -> Result<VolumeId> {
-        match Info::find(tx, key)? {
-            Some(Info { state: State::Ready, kind: SnapshotKind::Committed, volume, .. }) => Ok(volume),
-            Some(Info { state: State::Ready, kind, .. }) => Err(Error::new(
-                Kind::Invalid,
-                format!("parent {key} is {} and only a committed snapshot can be a parent", kind.name()),
-            )),
-            _ => Err(gone(key)),
-        }
-    }
-
     fn stack(&self, volume: VolumeId) -> Result<Stack> {
         let parents = self.database.read("look up a snapshot's ancestors", |tx| parents(tx, volume))?;
         Ok(Stack { volume, parents })
@@ -513,10 +323,6 @@ fn refuse_without_pool(tx: &Transaction<'_>, root: &Path) -> Result<()> {
 
 fn gone(key: &Key) -> Error {
     Error::new(Kind::NotFound, format!("snapshot {key} does not exist"))
-}
-
-fn temporary_key() -> Result<Key> {
-    format!("tmp-{}", CacheId::random()).parse()
 }
 
 /// The present time as the image-spec and Docker write it.

@@ -1,25 +1,6 @@
-//! Signals that end a blocked system call, and those that have no names.
+//! Signals that end a blocked system call.
 
-use std::{
-    io,
-    mem::MaybeUninit,
-    os::fd::{AsFd, AsRawFd as _},
-    ptr,
-};
-
-/// Sends `signal`, real-time ones included, to the process behind a `pidfd_open(2)` descriptor; the crates send named ones
-/// only.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn send(process: impl AsFd, signal: libc::c_int) -> io::Result<()> {
-    // SAFETY: all arguments are numbers but for the siginfo, which may be null (pidfd_send_signal(2)).
-    let result = unsafe {
-        let process = process.as_fd().as_raw_fd();
-        libc::syscall(libc::SYS_pidfd_send_signal, process, signal, ptr::null::<libc::siginfo_t>(), 0)
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
+use std::{io, mem::MaybeUninit, ptr};
 
 /// From now on the caught `signal` makes a blocked system call fail with `EINTR`; handlers are installed with
 /// `SA_RESTART` otherwise, which begins it anew (sigaction(2)).

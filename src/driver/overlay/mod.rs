@@ -21,12 +21,15 @@ use rustix::{
     mount::{FsOpenFlags, fsopen},
 };
 
-use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, pool::PoolSpec, shelf, shelf::Shelf};
+use super::{
+    Access, Changes, Driver, DriverKind,
+    pool::PoolSpec,
+    shelf::{self, Shelf, Shelved},
+};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{MountSpec, Mounted, Place, Verdict, allocated, apparent, compare, remove_tree, set_metadata},
+    fs::{MountSpec, Mounted, Place, Verdict, compare, remove_tree, set_metadata},
     id::VolumeId,
-    units::Bytes,
 };
 
 /// As many directories as overlayfs stacks (`OVL_MAX_STACK`, fs/overlayfs/params.h).
@@ -87,18 +90,15 @@ impl Overlay {
     }
 }
 
-impl Driver for Overlay {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Overlay
+impl Shelved for Overlay {
+    const KIND: DriverKind = DriverKind::Overlay;
+
+    fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
-    fn create(&self, id: VolumeId) -> Result<()> {
-        self.shelf.make(id, Access::ReadWrite, |_| Ok(()))
-    }
-
-    fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()> {
-        let parent = parents.first().ok_or_else(|| Error::new(Kind::Invalid, "a snapshot needs a parent"))?;
-        let parent = self.shelf.tree(*parent)?;
+    fn make_child(&self, id: VolumeId, parent: VolumeId) -> Result<()> {
+        let parent = self.shelf.tree(parent)?;
         // The root of a mounted overlay shows the metadata of the upper directory, so that must be the parent's.
         self.shelf.make(id, Access::ReadWrite, |tree| {
             let stat = fstat(&parent).act(|| "look at the parent")?;
@@ -108,20 +108,7 @@ impl Driver for Overlay {
         })
     }
 
-    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
-        self.shelf.copy(id, source, Access::ReadOnly)
-    }
-
-    fn seal(&self, id: VolumeId) -> Result<()> {
-        self.shelf.seal(id)
-    }
-
-    fn delete(&self, id: VolumeId) -> Result<()> {
-        self.shelf.delete(id)
-    }
-
-    fn mounts(&self, id: VolumeId, parents: &[VolumeId], access: Access) -> Result<MountSpec> {
-        self.shelf.admit(id, access)?;
+    fn spec(&self, id: VolumeId, parents: &[VolumeId], access: Access) -> Result<MountSpec> {
         let base = self.shelf.base();
         if parents.is_empty() {
             return Ok(MountSpec::Bind { directory: base.join(id.to_string()), access });
@@ -143,53 +130,12 @@ impl Driver for Overlay {
         Ok(MountSpec::Overlay { base, lowers, upper })
     }
 
-    fn release(&self, _: VolumeId) -> Result<()> {
-        Ok(())
-    }
-
-    fn reserve(&self, _: VolumeId, _: BorrowedFd<'_>, _: Bytes) -> Result<()> {
-        Ok(())
-    }
-
-    fn usage(&self, id: VolumeId, _: &[VolumeId]) -> Result<Usage> {
-        Ok(Usage { exclusive: allocated(self.shelf.tree(id)?.as_fd())? })
-    }
-
-    fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
+    fn compared(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
         let upper = self.shelf.tree(id)?;
         let Some((parent, above)) = parents.split_first() else {
             return compare(None, upper.as_fd(), &mut |_| Ok(Verdict::Unknown));
         };
         let parent = Mounted::detached(&self.mounts(*parent, above, Access::ReadOnly)?)?;
         changes::changes(parent.root(), upper.as_fd())
-    }
-
-    fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
-        let changes = self.changes(id, parents)?;
-        apparent(self.shelf.tree(id)?.as_fd(), &changes).map(Some)
-    }
-
-    fn volumes(&self) -> Result<Vec<VolumeId>> {
-        self.shelf.volumes()
-    }
-
-    fn active(&self) -> Result<Vec<VolumeId>> {
-        self.shelf.active()
-    }
-
-    fn recognise(&self, id: VolumeId) -> Result<Recogniser> {
-        self.shelf.recognise(id)
-    }
-
-    fn status(&self) -> Result<PoolStatus> {
-        self.shelf.status()
-    }
-
-    fn grow(&self, _: Bytes) -> Result<()> {
-        Err(self.shelf.no_growth(self.kind()))
-    }
-
-    fn check(&self) -> Result<Vec<String>> {
-        self.shelf.check()
     }
 }

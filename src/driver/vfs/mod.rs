@@ -7,14 +7,17 @@
 //! [`Driver::capture`] of a volume that is written meanwhile copies file by file: each file is as it was when it was
 //! opened, but not all of one instant, because a directory of the host cannot be frozen.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 
-use super::{Access, Changes, Driver, DriverKind, PoolStatus, Recogniser, Usage, pool::PoolSpec, shelf, shelf::Shelf};
+use super::{
+    Access, Changes, DriverKind,
+    pool::PoolSpec,
+    shelf::{self, Shelf, Shelved},
+};
 use crate::{
-    error::{Error, Kind, Result},
-    fs::{MountSpec, Verdict, allocated, apparent, compare},
+    error::Result,
+    fs::{MountSpec, Verdict, compare},
     id::VolumeId,
-    units::Bytes,
 };
 
 /// See [`Driver`].
@@ -41,81 +44,24 @@ impl Vfs {
     }
 }
 
-impl Driver for Vfs {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Vfs
+impl Shelved for Vfs {
+    const KIND: DriverKind = DriverKind::Vfs;
+
+    fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
-    fn create(&self, id: VolumeId) -> Result<()> {
-        self.shelf.make(id, Access::ReadWrite, |_| Ok(()))
+    fn make_child(&self, id: VolumeId, parent: VolumeId) -> Result<()> {
+        self.shelf.copy(id, parent, Access::ReadWrite)
     }
 
-    fn snapshot(&self, id: VolumeId, parents: &[VolumeId]) -> Result<()> {
-        let parent = parents.first().ok_or_else(|| Error::new(Kind::Invalid, "a snapshot needs a parent"))?;
-        self.shelf.copy(id, *parent, Access::ReadWrite)
-    }
-
-    fn capture(&self, id: VolumeId, source: VolumeId, _: &[VolumeId]) -> Result<()> {
-        self.shelf.copy(id, source, Access::ReadOnly)
-    }
-
-    fn seal(&self, id: VolumeId) -> Result<()> {
-        self.shelf.seal(id)
-    }
-
-    fn delete(&self, id: VolumeId) -> Result<()> {
-        self.shelf.delete(id)
-    }
-
-    fn mounts(&self, id: VolumeId, _: &[VolumeId], access: Access) -> Result<MountSpec> {
-        self.shelf.admit(id, access)?;
+    fn spec(&self, id: VolumeId, _: &[VolumeId], access: Access) -> Result<MountSpec> {
         Ok(MountSpec::Bind { directory: self.shelf.base().join(id.to_string()), access })
     }
 
-    fn release(&self, _: VolumeId) -> Result<()> {
-        Ok(())
-    }
-
-    fn reserve(&self, _: VolumeId, _: BorrowedFd<'_>, _: Bytes) -> Result<()> {
-        Ok(())
-    }
-
-    fn usage(&self, id: VolumeId, _: &[VolumeId]) -> Result<Usage> {
-        Ok(Usage { exclusive: allocated(self.shelf.tree(id)?.as_fd())? })
-    }
-
-    fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
+    fn compared(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
         let parent = parents.first().map(|parent| self.shelf.tree(*parent)).transpose()?;
         let child = self.shelf.tree(id)?;
         compare(parent.as_ref().map(|dir| dir.as_fd()), child.as_fd(), &mut |_| Ok(Verdict::Unknown))
-    }
-
-    fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
-        let changes = self.changes(id, parents)?;
-        apparent(self.shelf.tree(id)?.as_fd(), &changes).map(Some)
-    }
-
-    fn volumes(&self) -> Result<Vec<VolumeId>> {
-        self.shelf.volumes()
-    }
-
-    fn active(&self) -> Result<Vec<VolumeId>> {
-        self.shelf.active()
-    }
-
-    fn recognise(&self, id: VolumeId) -> Result<Recogniser> {
-        self.shelf.recognise(id)
-    }
-
-    fn status(&self) -> Result<PoolStatus> {
-        self.shelf.status()
-    }
-
-    fn grow(&self, _: Bytes) -> Result<()> {
-        Err(self.shelf.no_growth(self.kind()))
-    }
-
-    fn check(&self) -> Result<Vec<String>> {
-        self.shelf.check()
     }
 }

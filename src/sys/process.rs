@@ -1,0 +1,105 @@
+//! Processes by descriptor (`pidfd_open(2)`): waited for and sent signals without mistaking one for another.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    ptr,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+use crate::error::{Act as _, Result};
+
+/// A process that cannot be mistaken for another, whoever has its number next.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// The one that has the number `pid` now; `None` if there is none.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open(pid: Pid) -> Result<Option<Self>> {
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => Ok(None),
+            fd => fd.map(|fd| Some(Self { pid, fd })).act(|| format!("watch process {}", pid.as_raw_nonzero())),
+        }
+    }
+
+    /// Its number, in this PID namespace.
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Readable once it has ended.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Sends it a signal, real-time ones included; one that has ended is no failure.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        match self.send(signal) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            sent => sent.act(|| format!("send signal {signal} to process {}", self.id())),
+        }
+    }
+
+    /// The crates send named signals only.
+    fn send(&self, signal: libc::c_int) -> io::Result<()> {
+        // SAFETY: all arguments are numbers but for the siginfo, which may be null (pidfd_send_signal(2)).
+        let result = unsafe {
+            let process = self.fd.as_raw_fd();
+            libc::syscall(libc::SYS_pidfd_send_signal, process, signal, ptr::null::<libc::siginfo_t>(), 0)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Whether it has not ended.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lives(&self) -> Result<bool> {
+        self.ends_within(Duration::ZERO).map(|ended| !ended)
+    }
+
+    /// Waits for its end, so long at most; tells whether it came. A signal to this process ends the waiting early.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ends_within(&self, most: Duration) -> Result<bool> {
+        self.any_within(&mut [self.end()], most)
+    }
+
+    /// [`Process::ends_within`], of whichever comes first, its end or what `other` waits for.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ends_within_or(&self, other: PollFd<'_>, most: Duration) -> Result<bool> {
+        self.any_within(&mut [self.end(), other], most)
+    }
+
+    fn end(&self) -> PollFd<'_> {
+        PollFd::from_borrowed_fd(self.fd.as_fd(), PollFlags::IN)
+    }
+
+    fn any_within(&self, awaited: &mut [PollFd<'_>], most: Duration) -> Result<bool> {
+        // More seconds than a time has room for are for ever.
+        let most = Timespec::try_from(most).ok();
+        match poll(awaited, most.as_ref()) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno).act(|| format!("wait for process {}", self.id())),
+        }
+    }
+}
