@@ -5,25 +5,19 @@
 
 use std::{
     fs,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt as _},
-    },
+    os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
+use rustix::process::{Pid, Signal};
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
     interrupt,
     program::{Program, SETPRIV, UNSHARE},
+    sys::process::Process,
 };
 
 /// As long as it may take to listen, and then to end.
@@ -39,8 +33,7 @@ const LAST_LINES: usize = 3;
 pub(super) struct Daemon {
     program: Program,
     child: Child,
-    /// Readable once it has ended.
-    process: OwnedFd,
+    process: Process,
     log: PathBuf,
 }
 
@@ -58,7 +51,9 @@ impl Daemon {
             .env("LC_ALL", "C")
             .process_group(0);
         let child = command.spawn().act(act)?;
-        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).act(act)?;
+        let gone = || Error::new(Kind::Io, format!("{}: it is not there any more", act()));
+        // Nobody has waited for it yet, so that its number is its own.
+        let process = Process::open(Pid::from_child(&child))?.ok_or_else(gone)?;
         let daemon = Self { program, child, process, log: log.to_owned() };
         daemon.wait_for(socket)?;
         Ok(daemon)
@@ -68,7 +63,7 @@ impl Daemon {
         let deadline = Instant::now() + PATIENCE;
         while UnixStream::connect(socket).is_err() {
             interrupt::check()?;
-            if self.ends_within(PAUSE)? {
+            if self.process.ends_within(PAUSE)? {
                 return Err(self.failed("ended before it listened"));
             }
             if Instant::now() > deadline {
@@ -86,30 +81,17 @@ impl Daemon {
         Error::new(Kind::Unsupported, format!("{} {what}: {}", self.program.name, lines.join("; ")))
     }
 
-    fn ends_within(&self, most: Duration) -> Result<bool> {
-        let deadline = Instant::now() + most;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-            match poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&left)) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).act(|| format!("wait for {}", self.program.name)),
+    fn end(&mut self) -> Result<()> {
+        self.process.signal(Signal::TERM.as_raw())?;
+        let deadline = Instant::now() + PATIENCE;
+        // A signal to this process ends the waiting early.
+        while !self.process.ends_within(deadline.saturating_duration_since(Instant::now()))? {
+            if Instant::now() >= deadline {
+                self.process.signal(Signal::KILL.as_raw())?;
+                break;
             }
         }
-    }
-
-    fn end(&mut self) -> Result<()> {
-        let act = || format!("end {}", self.program.name);
-        let tell = |signal| match pidfd_send_signal(self.process.as_fd(), signal) {
-            Err(Errno::SRCH) => Ok(()),
-            told => told.act(act),
-        };
-        tell(Signal::TERM)?;
-        if !self.ends_within(PATIENCE)? {
-            tell(Signal::KILL)?;
-        }
-        self.child.wait().map(drop).act(act)
+        self.child.wait().map(drop).act(|| format!("end {}", self.program.name))
     }
 }
 
