@@ -71,6 +71,10 @@ pub const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static
 pub const DOCKERD: Program = Program { name: "dockerd", package: "docker.io", version: "--version" };
 /// containerd, for the benchmark to compare with.
 pub const CONTAINERD: Program = Program { name: "containerd", package: "containerd", version: "--version" };
+/// Asks containerd.
+pub const CTR: Program = Program { name: "ctr", package: "containerd", version: "--version" };
+/// Mounts what another program tells, for the benchmark.
+pub const MOUNT: Program = Program { name: "mount", package: "mount", version: "--version" };
 /// Reads and writes in bulk, for the benchmark.
 pub const FIO: Program = Program { name: "fio", package: "fio", version: "--version" };
 /// Unpacks packages, for the benchmark.

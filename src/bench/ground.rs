@@ -159,6 +159,29 @@ impl Directory {
         }
     }
 
+    /// Used bytes of the disk.
+    pub(super) fn used(&self) -> Result<Bytes> {
+        let pool = self.pool();
+        let stat = rustix::fs::statvfs(&pool).act(|| format!("look at the file system of {}", pool.display()))?;
+        Ok(Bytes((stat.f_blocks - stat.f_bfree) * stat.f_frsize))
+    }
+
+    /// Writes out the disk, if this has one.
+    pub(super) fn write_out(&self) -> Result<()> {
+        let act = || format!("write out {}", self.path.display());
+        match self.disk {
+            Some(_) => rustix::fs::syncfs(fs::File::open(self.pool()).act(act)?).act(act),
+            None => Ok(()),
+        }
+    }
+
+    /// A directory on the disk for data volumes.
+    pub(super) fn volumes(&self) -> Result<PathBuf> {
+        let path = self.pool().join("volumes");
+        fs::create_dir_all(&path).act(|| format!("make {}", path.display()))?;
+        Ok(path)
+    }
+
     /// Takes away what is mounted, the pool or the disk, and all files.
     fn remove(&mut self) -> Result<()> {
         let pool = self.pool();

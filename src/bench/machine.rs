@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::mount_table,
-    program::{CC, DPKG, FIO, GIT, PODMAN, Program},
+    program::{CC, CONTAINERD, DOCKERD, DPKG, FIO, GIT, PODMAN, Program},
 };
 
 /// The machine and the place of the pools.
@@ -79,7 +79,7 @@ fn load() -> Result<f64> {
 }
 
 fn programs() -> Result<Vec<String>> {
-    let all = Program::ALL.into_iter().chain([PODMAN, FIO, DPKG, GIT, CC]);
+    let all = Program::ALL.into_iter().chain([DOCKERD, PODMAN, CONTAINERD, FIO, DPKG, GIT, CC]);
     let versions: Vec<_> = all.map(Program::version).collect::<Result<_>>()?;
     Ok(versions.into_iter().flatten().collect())
 }

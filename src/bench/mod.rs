@@ -8,6 +8,7 @@
 mod building;
 mod command;
 mod compare;
+mod daemon;
 mod fio;
 mod ground;
 mod html;
@@ -101,13 +102,14 @@ impl Options {
 pub const SCALES: [&Scale; 4] = [&scale::TINY, &scale::SMALL, &scale::QUICK, &scale::FULL];
 
 /// The workloads that run on every row, in that order.
-pub const ACROSS: [&dyn Workload; 13] = [
+pub const ACROSS: [&dyn Workload; 14] = [
     &workload::COPY_UP,
     &workload::METADATA,
     &workload::DEPTH,
     &workload::TREES,
     &workload::CONTAINERS,
     &workload::CHANGES,
+    &workload::IMAGES,
     &workload::PAGE_CACHE,
     &workload::VOLUME,
     &workload::IO,

@@ -53,12 +53,19 @@ pub(super) struct Session<'a> {
 impl Session<'_> {
     /// Measures. A signal is seen by the caller, who asks again.
     pub(super) fn measure(&mut self, workload: &'static dyn Workload, across: &dyn Across) -> Came {
+        // Goes after the lanes.
+        let begun = if self.rows.is_empty() { Ok(None) } else { across.begin(self.directory, self.scale) };
+        let across = match &begun {
+            Ok(Some(begun)) => &**begun,
+            _ => across,
+        };
         let mut lanes: Vec<Lane> = Vec::new();
         for row in self.rows.clone() {
             (self.tell)(Step { workload: workload.name(), row: row.name(), run: 0 });
             let mut lane = Lane { row, stage: None, samples: Samples::default(), ended: None };
             lane.go(|lane| {
                 row.usable()?;
+                begun.as_ref().map_err(|error| Error::new(error.kind(), error.to_string()))?;
                 workload.needs().iter().try_for_each(|program| program.find().map(drop))?;
                 let stage = row.stage(self.directory, self.scale.disk)?;
                 let stage = lane.stage.insert(stage);

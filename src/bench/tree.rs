@@ -79,7 +79,12 @@ pub(super) fn add_directory(tar: &mut Packer, path: &Path) -> io::Result<()> {
 }
 
 /// Adds a file of the first `size` bytes of `content`.
-pub(super) fn add_file(tar: &mut Packer, path: &Path, size: u64, content: impl io::Read) -> io::Result<()> {
+pub(super) fn add_file(
+    tar: &mut tar::Builder<impl Write>,
+    path: &Path,
+    size: u64,
+    content: impl io::Read,
+) -> io::Result<()> {
     let mut header = header(tar::EntryType::Regular, 0o644, size);
     tar.append_data(&mut header, path, content.take(size))
 }

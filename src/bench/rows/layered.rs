@@ -15,6 +15,7 @@ use crate::{
     bench::{
         building, command,
         ground::{Directory, patiently},
+        registry::connection,
     },
     container::{Container, Containers, Note, Removal},
     driver::{DriverKind, pool},
@@ -23,8 +24,9 @@ use crate::{
     image::{
         catalog::{Catalog, Image},
         import::import,
+        registry::pull,
     },
-    program::{CONMON, MKFS_BTRFS, MKFS_EXT4, MKFS_XFS},
+    program::{CONMON, MKFS_BTRFS, MKFS_EXT4, MKFS_XFS, TAR},
     runtime::OciRuntime,
     store::{PoolOptions, Store},
     units::Bytes,
@@ -158,6 +160,11 @@ impl LayeredStage {
         Containers::new(&self.store)
     }
 
+    /// Where the floor unpacks a file.
+    fn unpacked(&self, name: &str) -> PathBuf {
+        self.directory.path().join("pool").join(format!("unpacked-{name}"))
+    }
+
     fn image(&self, name: &str) -> Result<Image> {
         Catalog::new(&self.store).find(&reference(name))
     }
@@ -174,6 +181,31 @@ fn reference(name: &str) -> String {
 impl Stage for LayeredStage {
     fn import(&self, name: &str, tar: &mut (dyn Read + Send)) -> Result<()> {
         import(&self.store, tar, &reference(name).parse()?, "bench").map(drop)
+    }
+
+    /// No more than unpacking, on the floor.
+    fn import_file(&self, name: &str, tar: &Path) -> Result<()> {
+        if !self.floor {
+            let mut file = fs::File::open(tar).act(|| format!("open {}", tar.display()))?;
+            return self.import(name, &mut file);
+        }
+        let place = self.unpacked(name);
+        fs::create_dir(&place).act(|| format!("make {}", place.display()))?;
+        let (tar, place) = (tar.to_string_lossy(), place.to_string_lossy());
+        TAR.succeed(&["--extract", "--numeric-owner", "--file", &tar, "-C", &place])
+    }
+
+    fn pull(&self, reference: &str) -> Result<()> {
+        self.has_layers()?;
+        pull(&self.store, &reference.parse()?, None, &connection(), &()).map(drop)
+    }
+
+    fn remove_pulled(&self, reference: &str) -> Result<()> {
+        Catalog::new(&self.store).remove(reference).map(drop)
+    }
+
+    fn write_out(&self) -> Result<()> {
+        self.directory.write_out()
     }
 
     fn build(&self, name: &str, dockerfile: &str, context: &Path) -> Result<()> {
@@ -217,6 +249,10 @@ impl Stage for LayeredStage {
     }
 
     fn remove_image(&self, name: &str) -> Result<()> {
+        let place = self.unpacked(name);
+        if self.floor && place.exists() {
+            return fs::remove_dir_all(&place).act(|| format!("remove {}", place.display()));
+        }
         Catalog::new(&self.store).remove(&reference(name)).map(drop)
     }
 

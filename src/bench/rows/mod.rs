@@ -1,7 +1,8 @@
 //! Rows: the ways of keeping an image and its containers that are laid side by side.
 
+mod containerd;
+mod docker;
 mod layered;
-mod missing;
 mod podman;
 mod shared;
 
@@ -14,13 +15,14 @@ use std::{
 pub(super) use layered::{BARE, BTRFS, OVERLAY_BTRFS, OVERLAY_EXT4, OVERLAY_XFS, THIN_EXT4, THIN_XFS, VFS};
 
 pub(super) use self::{
-    missing::{CONTAINERD_ROW, DOCKER},
+    containerd::{CONTAINERD_BTRFS, CONTAINERD_NATIVE, CONTAINERD_OVERLAYFS},
+    docker::{DOCKER_BTRFS, DOCKER_OVERLAY2, DOCKER_VFS},
     podman::{PODMAN_OVERLAY, PODMAN_VFS},
     shared::BTRFS_OVERLAY,
 };
 use crate::{
     driver::DriverKind,
-    error::{Error, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     units::Bytes,
 };
 
@@ -68,6 +70,39 @@ pub trait Stage: fmt::Debug {
     /// The row's.
     fn import(&self, name: &str, tar: &mut (dyn Read + Send)) -> Result<()>;
 
+    /// Makes the image `name` of one layer from the file `tar`.
+    ///
+    /// # Errors
+    /// The row's; `Unsupported` where images are not made of that.
+    fn import_file(&self, name: &str, tar: &Path) -> Result<()> {
+        let mut file = std::fs::File::open(tar).act(|| format!("open {}", tar.display()))?;
+        self.import(name, &mut file)
+    }
+
+    /// Pulls an image from a registry on loopback that speaks HTTP.
+    ///
+    /// # Errors
+    /// The row's; `Unsupported` where that cannot be.
+    fn pull(&self, _: &str) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "pulls are not measured here"))
+    }
+
+    /// Removes what was pulled.
+    ///
+    /// # Errors
+    /// The row's.
+    fn remove_pulled(&self, reference: &str) -> Result<()> {
+        Err(Error::new(Kind::NotFound, format!("{reference} was not pulled")))
+    }
+
+    /// Has everything of its disk written, where an import or a pull leaves something to be written.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write_out(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Builds the image `name` by a Dockerfile with the files in `context`.
     ///
     /// # Errors
@@ -79,6 +114,15 @@ pub trait Stage: fmt::Debug {
     /// # Errors
     /// The row's.
     fn create(&self, name: &str, image: &str) -> Result<()>;
+
+    /// Whether it mounts containers by themselves; if not, [`Stage::mount`] does what it would do when it starts one, and
+    /// says nothing about it.
+    ///
+    /// # Errors
+    /// `Unsupported` with the reason.
+    fn has_mounts(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Mounts a container and tells where.
     ///
@@ -148,7 +192,16 @@ pub const ROWS: [&dyn Row; 9] =
     [&THIN_EXT4, &THIN_XFS, &BTRFS, &OVERLAY_EXT4, &OVERLAY_XFS, &OVERLAY_BTRFS, &BTRFS_OVERLAY, &VFS, &BARE];
 
 /// Other programs that do the same, measured when they are asked for.
-pub const PEERS: [&dyn Row; 4] = [&PODMAN_OVERLAY, &PODMAN_VFS, &DOCKER, &CONTAINERD_ROW];
+pub const PEERS: [&dyn Row; 8] = [
+    &DOCKER_OVERLAY2,
+    &DOCKER_BTRFS,
+    &DOCKER_VFS,
+    &PODMAN_OVERLAY,
+    &PODMAN_VFS,
+    &CONTAINERD_OVERLAYFS,
+    &CONTAINERD_BTRFS,
+    &CONTAINERD_NATIVE,
+];
 
 /// The rows that `name` means: one by its own name, or all of a driver.
 ///

@@ -1,7 +1,6 @@
 //! podman, as the distribution packages it, with its storage on a disk like the others'.
 
 use std::{
-    fs,
     io::{self, Read},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -107,6 +106,18 @@ impl Stage for PodmanStage {
         Err(Error::new(Kind::Io, format!("{}: {}", act(), said.trim())))
     }
 
+    fn pull(&self, reference: &str) -> Result<()> {
+        self.run(&["pull", "--quiet", "--tls-verify=false", reference]).map(drop)
+    }
+
+    fn remove_pulled(&self, reference: &str) -> Result<()> {
+        self.run(&["rmi", reference]).map(drop)
+    }
+
+    fn write_out(&self) -> Result<()> {
+        self.disk.write_out()
+    }
+
     fn build(&self, _: &str, _: &str, _: &Path) -> Result<()> {
         Err(Error::new(Kind::Unsupported, "builds of podman are not measured"))
     }
@@ -140,15 +151,11 @@ impl Stage for PodmanStage {
     }
 
     fn used(&self) -> Result<Bytes> {
-        let pool = self.disk.path().join("pool");
-        let stat = rustix::fs::statvfs(&pool).act(|| format!("look at the file system of {}", pool.display()))?;
-        Ok(Bytes((stat.f_blocks - stat.f_bfree) * stat.f_frsize))
+        self.disk.used()
     }
 
     fn volume(&self) -> Result<PathBuf> {
-        let path = self.disk.path().join("pool/volumes");
-        fs::create_dir_all(&path).act(|| format!("make {}", path.display()))?;
-        Ok(path)
+        self.disk.volumes()
     }
 
     /// A run leaves a process behind that cleans up, and mounts its storage for that, some time after.

@@ -94,17 +94,27 @@ fn many(stage: &dyn Stage, number: usize, samples: &mut Samples) -> Result<()> {
     // Mounting one leads to the file system to be written out, where all share one.
     inside(stage, ANCHOR, super::write_out)?;
     let before = stage.used();
-    let mut each = |what, work: &dyn Fn(&str) -> Result<()>| -> Result<()> {
+    let each = |samples: &mut Samples, what, work: &dyn Fn(&str) -> Result<()>| -> Result<()> {
         let time = super::seconds(|| names.iter().try_for_each(|name| interrupt::check().and_then(|()| work(name))))?;
         samples.add(what, &at, Unit::Seconds, time / count);
         Ok(())
     };
-    each("create", &|name| stage.create(name, "shell"))?;
-    each("mount", &|name| stage.mount(name).map(drop))?;
-    each("unmount", &|name| stage.unmount(name))?;
+    each(samples, "create", &|name| stage.create(name, "shell"))?;
+    match stage.has_mounts() {
+        Ok(()) => {
+            each(samples, "mount", &|name| stage.mount(name).map(drop))?;
+            each(samples, "unmount", &|name| stage.unmount(name))?;
+        }
+        Err(error) => {
+            names.iter().try_for_each(|name| inside(stage, name, |_| Ok(())))?;
+            for what in ["mount", "unmount"] {
+                samples.cannot(what, &at, error.to_string());
+            }
+        }
+    }
     inside(stage, ANCHOR, super::write_out)?;
     let after = stage.used();
-    each("remove", &|name| stage.remove(name))?;
+    each(samples, "remove", &|name| stage.remove(name))?;
     match (before, after) {
         (Ok(before), Ok(after)) => {
             let grown = super::number(after.0) - super::number(before.0);

@@ -10,6 +10,7 @@ mod depth;
 mod diff;
 mod first_write;
 mod held;
+mod images;
 mod import;
 mod io;
 mod job_checkout;
@@ -42,6 +43,7 @@ pub(super) use self::{
     depth::DEPTH,
     diff::DIFF,
     first_write::{FIRST_WRITE, FIRST_WRITE_COLD},
+    images::IMAGES,
     import::IMPORT,
     io::IO,
     job_checkout::CHECKOUT,
@@ -120,6 +122,14 @@ pub trait Across: fmt::Debug + Sync {
 
     /// Seconds that one run takes on one row of an ordinary machine, to tell the time left.
     fn cost(&self, scale: &Scale) -> f64;
+
+    /// Makes what all rows share, and goes in the place of this until the workload has ended.
+    ///
+    /// # Errors
+    /// Whatever keeps all rows from being measured.
+    fn begin(&self, _: &Path, _: &Scale) -> Result<Option<Box<dyn Across>>> {
+        Ok(None)
+    }
 
     /// Makes the images that every run needs.
     ///

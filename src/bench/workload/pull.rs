@@ -51,7 +51,7 @@ fn run(options: &Options, driver: DriverKind, base: fn(&Path, &str) -> Result<f6
     let there = registry.reference("bench/layers:1");
     let image = {
         let ground = Ground::new(&options.directory, driver)?;
-        let image = layers(options, &ground)?;
+        let image = layers(&options.directory, &Content::of(options), &ground)?;
         push(ground.store(), &image, &there.parse()?, &connection(), &())?;
         image
     };
@@ -70,24 +70,37 @@ fn is_there(ground: &Ground, image: &Image) -> Result<()> {
     crate::image::catalog::Catalog::new(ground.store()).find(&image.id.to_string()).map(drop)
 }
 
+/// What layers are made of: a root file system, if one was given, and how much else.
+pub(super) struct Content<'a> {
+    pub(super) tar: Option<&'a Path>,
+    pub(super) files: usize,
+    pub(super) size: u64,
+}
+
+impl<'a> Content<'a> {
+    fn of(options: &'a Options) -> Self {
+        Self { tar: options.tar.as_deref(), files: options.files, size: options.file_size.0 }
+    }
+}
+
 /// The root file system that was given, or many small files; then some thousand small files, a file that does not
 /// compress, one that does, and a change of one file.
-fn layers(options: &Options, ground: &Ground) -> Result<Image> {
+pub(super) fn layers(below: &Path, content: &Content<'_>, ground: &Ground) -> Result<Image> {
     let store = ground.store();
-    match &options.tar {
+    match content.tar {
         Some(tar) => {
             let file = fs::File::open(tar).act(|| format!("open {}", tar.display()))?;
             import(store, file, &"bench/base".parse()?, "bench")?
         }
-        None => import(store, tree::archive(options.files / 5)?, &"bench/base".parse()?, "bench")?,
+        None => import(store, tree::archive(content.files / 5)?, &"bench/base".parse()?, "bench")?,
     };
-    let context = Directory::new(&options.directory, "context")?;
+    let context = Directory::new(below, "context")?;
     let path = context.path();
     let small = path.join("small");
     fs::create_dir(&small).act(|| format!("make {}", small.display()))?;
-    tree::fill(&small, options.files / 20)?;
-    tree::big_file(&path.join("noise"), Bytes(options.file_size.0 / 32))?;
-    text(&path.join("text"), options.file_size.0 / 16)?;
+    tree::fill(&small, content.files / 20)?;
+    tree::big_file(&path.join("noise"), Bytes(content.size / 32))?;
+    text(&path.join("text"), content.size / 16)?;
     let changed = tree::nth(0);
     let dockerfile = format!(
         "FROM bench/base\nCOPY small /bench\nCOPY noise /bench/\nCOPY text /bench/\nCOPY small/{0} /bench/{0}.copy\n",
