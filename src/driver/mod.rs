@@ -155,6 +155,13 @@ pub struct PoolStatus {
     pub health: Health,
 }
 
+impl PoolStatus {
+    /// What is taken of both kinds of space.
+    pub fn used(&self) -> Bytes {
+        self.data.used + self.metadata.used
+    }
+}
+
 /// Tells of a mount whether it shows a certain volume.
 pub type Recogniser = Box<dyn Fn(&MountEntry) -> bool>;
 

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use lamina::id::Digest;
 
-use crate::pool::Outcome;
+use crate::{
+    lamina::{Host, write_tar},
+    pool::Outcome,
+};
 
 /// Writes an archive of one image whose layers are these tars.
 pub fn write(path: &Path, reference: &str, layers: &[&Path]) -> Outcome {
@@ -36,4 +39,17 @@ pub fn write(path: &Path, reference: &str, layers: &[&Path]) -> Outcome {
     let manifest = serde_json::json!([{"Config": config_name, "RepoTags": [reference], "Layers": names}]);
     add("manifest.json", &serde_json::to_vec(&manifest)?)?;
     Ok(archive.finish()?)
+}
+
+/// Loads two images of these names, each of a layer of its own on one that both have.
+pub fn load_on_shared_base(host: &Host, names: [&str; 2]) -> Outcome {
+    let base = host.file("base");
+    write_tar(&base, &[("base", b"base")])?;
+    for (name, own) in names.into_iter().zip(["left", "right"]) {
+        let (layer, archive) = (host.file(own), host.file(&format!("{own}.tar")));
+        write_tar(&layer, &[(own, own.as_bytes())])?;
+        write(&archive, name, &[&base, &layer])?;
+        host.ok(&["load", "-i", &archive.display().to_string()])?;
+    }
+    Ok(())
 }

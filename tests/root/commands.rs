@@ -137,16 +137,7 @@ fn sorted(mut all: String, line: &str) -> String {
 
 fn layers_of_a_shared_base_lie_there_once(host: &Host) -> Outcome {
     host.pool("512M")?;
-    let tars = ["base", "left", "right"].map(|name| host.file(name));
-    for (tar, name) in tars.iter().zip(["base", "left", "right"]) {
-        write_tar(tar, &[(name, name.as_bytes())])?;
-    }
-    let [base, left, right] = &tars;
-    archive::write(&host.file("left.tar"), "left:1", &[base, left])?;
-    archive::write(&host.file("right.tar"), "right:1", &[base, right])?;
-    for archive in ["left.tar", "right.tar"] {
-        host.ok(&["load", "-i", &host.file(archive).display().to_string()])?;
-    }
+    archive::load_on_shared_base(host, ["left:1", "right:1"])?;
     let images = host.json(&["images"])?;
     let of = |image: usize, layer: usize, field: &str| images[image]["layers"][layer][field].clone();
     expect_eq!(of(0, 0, "cache_id"), of(1, 0, "cache_id"), "the base lies in the pool once");

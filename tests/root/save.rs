@@ -18,7 +18,7 @@ use libtest_mimic::Trial;
 use crate::{
     archive, expect, expect_eq,
     image::{listing::listing_with_links, tarball::Tarball},
-    lamina::{Host, Said, with_host, write_tar},
+    lamina::{Host, Said, with_host},
     pool::Outcome,
 };
 
@@ -157,15 +157,7 @@ fn committed_layers_are_the_same_elsewhere(host: &Host) -> Outcome {
 
 fn images_share_their_layers(host: &Host) -> Outcome {
     host.pool("512M")?;
-    let tars = ["base", "left", "right"].map(|name| host.file(name));
-    for (tar, name) in tars.iter().zip(["base", "left", "right"]) {
-        write_tar(tar, &[(name, name.as_bytes())])?;
-    }
-    let [base, left, right] = &tars;
-    archive::write(&host.file("left.tar"), "left:1", &[base, left])?;
-    archive::write(&host.file("right.tar"), "right:2", &[base, right])?;
-    load(host, "left.tar")?;
-    load(host, "right.tar")?;
+    archive::load_on_shared_base(host, ["left:1", "right:2"])?;
     host.ok(&["tag", "left:1", "registry.example:5000/a/left:other"])?;
     let names = ["left:1", "registry.example:5000/a/left:other", "right:2", "left:1"];
     for format in ["docker", "oci"] {

@@ -257,8 +257,7 @@ impl Stage for LayeredStage {
     }
 
     fn used(&self) -> Result<Bytes> {
-        let status = self.store.status()?;
-        Ok(status.data.used + status.metadata.used)
+        self.store.status().map(|status| status.used())
     }
 
     fn volume(&self) -> Result<PathBuf> {

@@ -88,7 +88,7 @@ fn used(ground: &Ground, image: &Key) -> Result<f64> {
     // Mounting a layer is read-only; it leads to the file system to be synced, where all volumes share one.
     ground.inside(image, |_| Ok(()))?;
     let status = ground.store().status()?;
-    Ok(float(status.data.used + status.metadata.used))
+    Ok(float(status.used()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "pools are far below 2^53 bytes")]

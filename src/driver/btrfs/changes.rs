@@ -158,8 +158,8 @@ fn stub(item: &Item<'_>) -> Option<(u64, Vec<u8>)> {
     if item.kind != DIR_INDEX || *item.data.get(8)? != ROOT_ITEM {
         return None;
     }
-    let length = u16::from_le_bytes(*item.data.get(27..)?.first_chunk()?);
-    Some((item.object, item.data.get(30..30 + usize::from(length))?.to_vec()))
+    let length = usize::from(item.short(27)?);
+    Some((item.object, item.data.get(30..30 + length)?.to_vec()))
 }
 
 fn full_path(volume: &Volume, directory: u64, name: &[u8]) -> io::Result<PathBuf> {

@@ -65,8 +65,7 @@ fn own_extent(item: &Item<'_>, since: u64) -> Option<Extent> {
     if item.kind != EXTENT_DATA || *item.data.get(20)? == INLINE {
         return None;
     }
-    let long = |at: usize| Some(u64::from_le_bytes(*item.data.get(at..)?.first_chunk()?));
-    let (generation, start, length) = (long(0)?, long(21)?, long(29)?);
+    let (generation, start, length) = (item.long(0)?, item.long(21)?, item.long(29)?);
     (generation > since && start != 0).then_some(Extent { start, length })
 }
 

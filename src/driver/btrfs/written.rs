@@ -42,14 +42,12 @@ struct Inode {
 
 impl Inode {
     fn parse(item: &Item<'_>) -> Option<Self> {
-        let long = |at: usize| Some(u64::from_le_bytes(*item.data.get(at..)?.first_chunk()?));
-        let int = |at: usize| Some(u32::from_le_bytes(*item.data.get(at..)?.first_chunk()?));
         Some(Self {
-            created: long(0)?,
-            changed: long(8)?,
-            size: long(16)?,
-            links: int(40)?,
-            access: [int(52)?, int(44)?, int(48)?],
+            created: item.long(0)?,
+            changed: item.long(8)?,
+            size: item.long(16)?,
+            links: item.int(40)?,
+            access: [item.int(52)?, item.int(44)?, item.int(48)?],
             modified: *item.data.get(136..)?.first_chunk()?,
         })
     }

@@ -69,6 +69,23 @@ pub struct Item<'a> {
     pub data: &'a [u8],
 }
 
+impl Item<'_> {
+    /// The number of eight bytes at this place of its data.
+    pub fn long(&self, at: usize) -> Option<u64> {
+        Some(u64::from_le_bytes(*self.data.get(at..)?.first_chunk()?))
+    }
+
+    /// The number of four bytes at this place.
+    pub fn int(&self, at: usize) -> Option<u32> {
+        Some(u32::from_le_bytes(*self.data.get(at..)?.first_chunk()?))
+    }
+
+    /// The number of two bytes at this place.
+    pub fn short(&self, at: usize) -> Option<u16> {
+        Some(u16::from_le_bytes(*self.data.get(at..)?.first_chunk()?))
+    }
+}
+
 /// Shows each item of `range` to `see`, in key order, until it breaks.
 ///
 /// # Errors
