@@ -130,8 +130,11 @@ impl RunDirectory {
     }
 
     /// Whether that is noted.
-    pub fn is_still(&self) -> bool {
-        self.still_file().exists()
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_still(&self) -> Result<bool> {
+        is_there(&self.still_file())
     }
 
     /// The note is taken away; nothing there is success.
@@ -178,7 +181,7 @@ impl RunDirectory {
 
     /// Whether the runtime that makes the container's first process was there and has ended.
     pub(super) fn runtime_has_ended(&self) -> Result<bool> {
-        Ok(self.runtime_file().exists() && self.process(&self.runtime_file(), "cmdline")?.is_none())
+        Ok(is_there(&self.runtime_file())? && self.process(&self.runtime_file(), "cmdline")?.is_none())
     }
 
     /// The container's first process, if it lives.
@@ -190,8 +193,11 @@ impl RunDirectory {
     }
 
     /// Whether the container's first process was made in this run, whether it lives or not.
-    pub fn was_made(&self) -> bool {
-        self.init_file().exists()
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn was_made(&self) -> Result<bool> {
+        is_there(&self.init_file())
     }
 
     /// The process that supervises it, if it lives.
@@ -204,8 +210,11 @@ impl RunDirectory {
 
     /// Whether `init`, the container's first process, was made and never told to begin. A gate may outlive whoever opened
     /// it and died; then the process is no longer the runtime's own.
-    pub fn waits_to_begin(&self, init: &Process) -> bool {
-        self.gate().exists() && init.is_runtime()
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn waits_to_begin(&self, init: &Process) -> Result<bool> {
+        Ok(is_there(&self.gate())? && init.is_runtime()?)
     }
 
     /// The process whose number is in `file`, if `about` it the kernel tells this container's ID.
@@ -220,10 +229,24 @@ impl RunDirectory {
             fd => fd.act(|| format!("watch process {}", pid.as_raw_nonzero()))?,
         };
         // Read with the descriptor held: the number cannot be another's before that process has ended.
-        let told = fs::read(format!("/proc/{}/{about}", pid.as_raw_nonzero())).unwrap_or_default();
+        let told = told(pid, about)?;
         let ours = told.windows(self.id.len()).any(|window| window == self.id.as_bytes());
         let process = Process { pid, fd };
         Ok((ours && process.lives()?).then_some(process))
+    }
+}
+
+fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists().act(|| format!("look for {}", path.display()))
+}
+
+/// What the kernel tells of a process; nothing of one that has ended. That it cannot be read is no such end: a container
+/// would be taken for one that does not run.
+fn told(pid: Pid, about: &str) -> Result<Vec<u8>> {
+    let path = format!("/proc/{}/{about}", pid.as_raw_nonzero());
+    match fs::read(&path) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(Vec::new()),
+        told => told.act(|| format!("read {path}")),
     }
 }
 
@@ -242,9 +265,9 @@ impl Process {
 
     /// Whether it is an OCI runtime's still, which has not become the container's program: runc and crun both give it
     /// their names (`runc:[2:INIT]`, `crun:[2:INIT]`).
-    fn is_runtime(&self) -> bool {
-        let name = fs::read_to_string(format!("/proc/{}/comm", self.id())).unwrap_or_default();
-        name.starts_with("runc") || name.starts_with("crun")
+    fn is_runtime(&self) -> Result<bool> {
+        let name = told(self.pid, "comm")?;
+        Ok(name.starts_with(b"runc") || name.starts_with(b"crun"))
     }
 
     /// Readable once it has ended (`pidfd_open(2)`).

@@ -45,6 +45,12 @@ pub(super) fn files_come_and_go(host: &Host) -> Outcome {
     host.fails(&["cp", "box:/srv/a", &text(&out.join("conf"))], "cannot copy a directory")?;
     host.fails(&["cp", "box:/etc/conf", &text(&out.join("none/"))], "no such directory")?;
 
+    // What is special on the host is not replaced.
+    let fifo = out.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)?;
+    for target in [fifo.as_path(), Path::new("/dev/full")] {
+        host.fails(&["cp", "box:/etc/conf", &text(target)], "what is special is not replaced")?;
+    }
     // In: the same, not mounted and mounted.
     host.ok(&["cp", &text(&tree), "box:/srv"])?;
     let target = host.mount("box")?;
