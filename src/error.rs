@@ -34,6 +34,12 @@ pub enum Kind {
     Invalid,
     /// Privileges are missing.
     Denied,
+    /// A container has not the program that it is to run.
+    NoCommand,
+    /// A container's program may not be run, or is none.
+    NotExecutable,
+    /// Whoever read our output reads no more.
+    Unread,
     /// A signal asked us to stop.
     Interrupted,
     /// The system refused for another reason; see [`Error::errno`].

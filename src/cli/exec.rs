@@ -6,12 +6,11 @@ use anyhow::Result;
 
 use super::{
     Global, pool,
-    run::{NotRun, exit_code},
+    run::{exit_code, not_run},
     run_options::variables,
 };
 use crate::{
     container::{Containers, ExecRequest},
-    error::Kind,
     runtime::ensure_terminal,
 };
 
@@ -44,12 +43,7 @@ pub(super) struct Args {
 
 /// A failure before the command ran, as an exit code: Docker has 126 and 127 as for `run`, and 1 for all else.
 pub(super) fn failure_code(error: &anyhow::Error) -> ExitCode {
-    let ours = error.chain().find_map(|cause| cause.downcast_ref::<NotRun>());
-    ExitCode::from(match ours.map(|NotRun(error)| error.kind()) {
-        Some(Kind::NotFound) => 127,
-        Some(Kind::Denied) => 126,
-        _ => 1,
-    })
+    ExitCode::from(not_run(error).unwrap_or(1))
 }
 
 impl Args {
@@ -68,7 +62,7 @@ impl Args {
             stdin: self.interactive && !self.detach,
             detach: self.detach,
         };
-        let exit = containers.exec(&containers.find(&self.container)?, request).map_err(NotRun)?;
+        let exit = containers.exec(&containers.find(&self.container)?, request)?;
         Ok(exit_code(exit.code))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
+use regex::Regex;
+
 use crate::error::{Error, Kind, Result};
 
 /// One condition as it was given.
@@ -57,6 +59,26 @@ impl<'a> Filter<'a> {
     /// The values given for `name`.
     pub(super) fn values(&self, name: &str) -> &[&'a str] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The values given for `name`, which are numbers.
+    pub(super) fn numbers(&self, name: &str) -> Result<Vec<i32>> {
+        let number = |value: &&str| {
+            let what = || Error::new(Kind::Invalid, format!("invalid filter '{name}={value}': it is no number"));
+            value.parse().map_err(|_| what())
+        };
+        self.values(name).iter().map(number).collect()
+    }
+
+    /// The values given for `name` as regular expressions, as Docker reads names.
+    pub(super) fn patterns(&self, name: &str) -> Result<Vec<Regex>> {
+        let pattern = |value: &&str| {
+            Regex::new(value).map_err(|error| {
+                let what = format!("invalid filter '{name}={value}': it is no regular expression");
+                Error::with_source(Kind::Invalid, what, error)
+            })
+        };
+        self.values(name).iter().map(pattern).collect()
     }
 
     /// Whether `holds` for one of the values of `name`, or none was given.

@@ -63,11 +63,10 @@ impl Args {
             let stream: &mut dyn Show = if piece.stderr { &mut err } else { &mut out };
             stream.show(piece, self.timestamps).act(|| "write the container's output")
         });
-        match shown {
-            // The reader of a pipe has seen enough.
-            Err(error) if error.errno() == Some(libc::EPIPE) => Ok(()),
-            shown => Ok(shown?),
-        }
+        Ok(shown.map_err(|error| match error.errno() {
+            Some(libc::EPIPE) => error.as_kind(Kind::Unread),
+            _ => error,
+        })?)
     }
 }
 

@@ -197,7 +197,11 @@ pub fn main() -> ExitCode {
     start_log(cli.global.verbose.saturating_add(cli.global.more));
     match run(&cli) {
         Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => match cli.verb {
+            // Their codes are the container's, and it has none yet: as if the signal had ended this command.
+            Verb::Run(_) | Verb::Start(_) | Verb::Attach(_) => run::exit_code(128 + libc::SIGPIPE),
+            _ => ExitCode::SUCCESS,
+        },
         Err(error) => {
             eprintln!("lamina: {error:#}");
             match cli.verb {
@@ -348,6 +352,7 @@ fn start_log(verbose: u8) {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        || error.downcast_ref::<Error>().is_some_and(|error| error.kind() == Kind::Unread)
 }
 
 /// Does `act` for each name, tells each failure, and fails in the end if one failed: one bad name does not keep the

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
+use regex::Regex;
 use serde::Serialize;
 
 use super::{
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// What `--filter` knows.
-const FILTERS: [&str; 8] = ["id", "name", "ancestor", "status", "label", "volume", "before", "since"];
+const FILTERS: [&str; 9] = ["id", "name", "ancestor", "status", "exited", "label", "volume", "before", "since"];
 
 /// What `--filter status=` knows.
 const STATES: [&str; 5] = ["created", "mounted", "running", "paused", "exited"];
@@ -38,11 +39,11 @@ pub(super) struct Args {
     /// Print IDs only
     #[arg(short, long, conflicts_with = "size")]
     quiet: bool,
-    /// Do not shorten IDs
+    /// Do not shorten IDs and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Show only those for which this holds: id=, name=, ancestor=IMAGE, status=created|mounted|running|paused|exited, label=KEY[=VALUE],
-    /// volume=NAME|DIR, before=CONTAINER, since=CONTAINER
+    /// Show only those for which this holds: id=, name=REGEX, ancestor=IMAGE, status=created|mounted|running|paused|exited,
+    /// exited=CODE, label=KEY[=VALUE], volume=NAME|DIR, before=CONTAINER, since=CONTAINER
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<Condition>,
     /// Show the N newest, whatever they do
@@ -134,7 +135,9 @@ impl Args {
         let context = Context::new(store, &filter)?;
         let last = self.last.or(self.latest.then_some(1));
         // A status that was asked for is shown, as Docker does.
-        let all = self.all || last.is_some() || !filter.values("status").is_empty();
+        let asked = |name: &str| !filter.values(name).is_empty();
+        let all = self.all || last.is_some() || asked("status") || asked("exited");
+        let codes = filter.numbers("exited")?;
         let mut wanted = Vec::new();
         for container in containers.list()? {
             if last.is_some_and(|last| wanted.len() == last) {
@@ -145,7 +148,8 @@ impl Args {
             }
             let Some(seen) = gone(Seen::of(&containers, container))? else { continue };
             let live = seen.mounted || seen.status.state.is_live();
-            if (all || live) && filter.any("status", |wanted| *wanted == seen.word()) {
+            let ended_so = codes.is_empty() || seen.exit_code().is_some_and(|code| codes.contains(&code));
+            if (all || live) && ended_so && filter.any("status", |wanted| *wanted == seen.word()) {
                 wanted.push(seen);
             }
         }
@@ -157,6 +161,10 @@ impl Args {
         if self.quiet {
             return rows.iter().try_for_each(|row| output::line(shown_id(&row.id)));
         }
+        let shown_command = |command: &[String]| match quoted(command) {
+            whole if self.no_trunc => format!("{whole:?}"),
+            whole => format!("{:?}", output::cut(&whole, 20)),
+        };
         let mut header = vec!["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
         if self.size {
             header.extend(["SIZE", "OWN BLOCKS"]);
@@ -166,7 +174,7 @@ impl Args {
             let mut cells = vec![
                 shown_id(&row.id),
                 row.image,
-                output::cut(&format!("{:?}", row.command.join(" ")), 20),
+                shown_command(&row.command),
                 human::ago(Some(&row.created), now),
                 row.status,
                 // Containers have no ports of their own; the column is Docker's.
@@ -204,6 +212,10 @@ impl Seen {
         if self.mounted && self.status.state == State::Created { "mounted" } else { self.status.state.name() }
     }
 
+    fn exit_code(&self) -> Option<i32> {
+        (self.status.state == State::Exited).then(|| self.status.shown_code())
+    }
+
     fn row(self, sizes: Option<SizeRow>, now: Timestamp) -> Row {
         let Self { container: Container { id, name, reference, created, .. }, status, command, mounted } = self;
         Row {
@@ -231,6 +243,7 @@ struct Context<'a> {
     /// Times between which a container was made.
     before: Option<String>,
     since: Option<String>,
+    names: Vec<Regex>,
 }
 
 impl<'a> Context<'a> {
@@ -250,12 +263,13 @@ impl<'a> Context<'a> {
             images: images.into_iter().map(|image| (image.id, image)).collect(),
             before: time("before")?,
             since: time("since")?,
+            names: filter.patterns("name")?,
         })
     }
 
     fn fits(&self, filter: &Filter<'_>, container: &Container) -> Result<bool> {
         let named = filter.any("id", |id| container.id.as_str().starts_with(*id))
-            && filter.any("name", |part| container.name.contains(part.trim_start_matches('/')));
+            && (self.names.is_empty() || self.names.iter().any(|name| is_called(name, &container.name)));
         let timed = self.before.as_ref().is_none_or(|time| container.created < *time)
             && self.since.as_ref().is_none_or(|time| container.created > *time);
         Ok(named
@@ -295,6 +309,17 @@ impl<'a> Context<'a> {
             attached.iter().any(|attached| attached.volume.name == **wanted || attached.target == **wanted)
         }))
     }
+}
+
+/// Docker's names begin with a slash, which a pattern may have or not.
+fn is_called(pattern: &Regex, name: &str) -> bool {
+    pattern.is_match(name) || pattern.is_match(&format!("/{name}"))
+}
+
+/// The words of a command that have blanks in quotes, as Docker shows them.
+fn quoted(command: &[String]) -> String {
+    let word = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    command.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// Docker's STATUS.

@@ -7,7 +7,7 @@ use crate::container::{Containers, Removal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Kill what runs, and remove what is busy elsewhere as soon as it no longer is
+    /// Kill what runs
     #[arg(short, long)]
     force: bool,
     /// Remove the anonymous volumes that no other container has, too
@@ -25,7 +25,7 @@ impl Args {
         containers.sweep_or_tell();
         for_each(&self.containers, |name| {
             let container = containers.find(name)?;
-            containers.remove(&container, Removal { kill: self.force, busy: self.force, volumes: self.volumes })?;
+            containers.remove(&container, Removal { kill: self.force, volumes: self.volumes, by_itself: false })?;
             output::line(name)
         })
     }

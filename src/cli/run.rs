@@ -55,25 +55,17 @@ const NO_COMMAND: u8 = 127;
 
 /// A failure before the command ran, as an exit code.
 pub(super) fn failure_code(error: &anyhow::Error) -> ExitCode {
-    let ours = error.chain().find_map(|cause| cause.downcast_ref::<NotRun>());
-    ExitCode::from(match ours.map(|NotRun(error)| error.kind()) {
-        Some(Kind::NotFound) => NO_COMMAND,
-        Some(Kind::Denied) => NOT_EXECUTABLE,
-        _ => FAILED,
-    })
+    ExitCode::from(not_run(error).unwrap_or(FAILED))
 }
 
-/// The runtime refused to run a command.
-#[derive(Debug)]
-pub(super) struct NotRun(pub(super) Error);
-
-impl std::fmt::Display for NotRun {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+/// The exit code for a command that the runtime refused to run.
+pub(super) fn not_run(error: &anyhow::Error) -> Option<u8> {
+    match error.downcast_ref::<Error>()?.kind() {
+        Kind::NoCommand => Some(NO_COMMAND),
+        Kind::NotExecutable => Some(NOT_EXECUTABLE),
+        _ => None,
     }
 }
-
-impl std::error::Error for NotRun {}
 
 /// A process's exit code as this process's.
 pub(super) fn exit_code(code: i32) -> ExitCode {
@@ -121,14 +113,14 @@ impl Args {
             Err(error) => {
                 let removed =
                     if self.options.rm { gone(containers.remove(&container, Removal::BY_ITSELF)) } else { Ok(()) };
-                return Err(NotRun(error.and_undo(removed)).into());
+                return Err(error.and_undo(removed).into());
             }
         };
         let Some(mut watch) = watch else {
             output::line(&container.id).with_context(|| format!("container {} runs", container.id))?;
             return Ok(ExitCode::SUCCESS);
         };
-        let watched = watch.until_end()?;
+        let watched = watched(&containers, &container, &mut watch)?;
         if let (Watched::Exited(_), true) = (watched, self.options.rm) {
             gone(containers.remove(&container, Removal::BY_ITSELF))?;
         }
@@ -196,8 +188,18 @@ fn wishes(containers: &Containers<'_>, container: &Container, input: bool) -> Re
     Ok(Wishes { stdin, terminal: settings.terminal && io::stdout().is_terminal(), signals: !settings.terminal })
 }
 
+/// Its end. One that goes on when nobody reads its output any more is told: it may write for ever.
+fn watched(containers: &Containers<'_>, container: &Container, watch: &mut Watch) -> Result<Watched> {
+    let watched = watch.until_end();
+    let lives = || containers.status(container).is_ok_and(|status| status.state.is_live());
+    if matches!(&watched, Err(error) if error.kind() == Kind::Unread) && lives() {
+        eprintln!("lamina: nobody reads the output of container {} any more; it goes on", container.name);
+    }
+    Ok(watched?)
+}
+
 fn finish(containers: &Containers<'_>, container: &Container, mut watch: Watch) -> Result<ExitCode> {
-    let watched = watch.until_end()?;
+    let watched = watched(containers, container, &mut watch)?;
     if matches!(watched, Watched::Exited(_))
         && containers.settings(container).is_ok_and(|settings| settings.auto_remove)
     {

@@ -61,10 +61,7 @@ impl StopArgs {
     }
 
     pub(super) fn restart(&self, global: &Global) -> Result<()> {
-        each(global, &self.containers, |containers, container| {
-            containers.stop(container, self.time)?;
-            containers.start(container, None).map(drop)
-        })
+        each(global, &self.containers, |containers, container| containers.restart(container, self.time))
     }
 }
 

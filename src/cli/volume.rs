@@ -135,13 +135,14 @@ impl LsArgs {
 
     fn views(&self, store: &Store) -> Result<Vec<View>> {
         let filter = Filter::new(&self.filter, &["dangling", "name", "label", "driver"])?;
+        let names = filter.patterns("name")?;
         let dangling = filter.truth("dangling")?;
         let volumes = Volumes::of(store);
         let mut views = Vec::new();
         for volume in volumes.list()? {
             let view = view(volumes, volume)?;
             let fits = dangling.is_none_or(|dangling| dangling == view.containers.is_empty())
-                && filter.any("name", |part| view.name.contains(*part))
+                && (names.is_empty() || names.iter().any(|name| name.is_match(&view.name)))
                 && filter.any("driver", |driver| *driver == view.driver)
                 && filter.labels(&view.labels);
             views.extend(fits.then_some(view));

@@ -7,17 +7,23 @@
 //! through descriptors ([`Scope`]), and what is written goes through the unpacker.
 
 use std::{
+    ffi::CString,
     fs::File,
     io::{self, BufWriter, Read, Write},
-    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
     thread,
 };
 
+use rustix::fs::FileType;
+
 use super::{Container, Containers};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{Scope, Spot},
+    fs::{Place, Scope, Spot, file_type},
     image::{
         pack::{Owners, TreePacker},
         unpack::unpack_into,
@@ -65,6 +71,7 @@ impl Containers<'_> {
             let host = Scope::host(root.as_fd());
             let target = Target::find(host, &absolute(target)?, &source)?;
             let directory = host.open(&target.directory)?;
+            target.refuse_special(directory.as_fd())?;
             through_pipe(&source, &target, how, |tar| {
                 unpack_into(directory.as_fd(), b"", tar, &mut |_| Ok(())).map(drop)
             })
@@ -210,6 +217,23 @@ impl Target {
             Some(_) if is_dir => refuse("cannot copy a directory to a file"),
             Some(_) if ending(path) != Ending::Name => refuse("is not a directory"),
             Some(_) => itself(spot),
+        }
+    }
+}
+
+impl Target {
+    /// A device or fifo of the host is not replaced by a file: what is written there goes on to be read by somebody.
+    fn refuse_special(&self, directory: BorrowedFd<'_>) -> Result<()> {
+        let Some(name) = &self.name else { return Ok(()) };
+        let name = CString::new(&name[..])
+            .map_err(|error| Error::with_source(Kind::Invalid, "a name has a zero byte", error))?;
+        let Some(stat) = Place::new(&directory, &name).stat()? else { return Ok(()) };
+        match file_type(&stat) {
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => Ok(()),
+            _ => {
+                let what = "the target is neither a file nor a directory, and what is special is not replaced";
+                Err(Error::new(Kind::Invalid, what))
+            }
         }
     }
 }

@@ -1,9 +1,13 @@
 //! One more process in a container.
 
-use super::{Container, Containers, life::runtime, status::State};
+use super::{
+    Container, Containers,
+    life::{environment, hostname},
+    status::State,
+};
 use crate::{
     error::{Error, Kind, Result},
-    runtime::{Command, Exec, Exit, Limits},
+    runtime::{Command, Exec, Exit},
 };
 
 /// What is to run.
@@ -29,24 +33,22 @@ impl Containers<'_> {
     /// Runs one more process in the container.
     ///
     /// # Errors
-    /// `InUse` if the container does not run or is paused; `NotFound` for a program or user that it has not, `Denied` for
-    /// a program that may not be run; the runtime's.
+    /// `InUse` if the container does not run or is paused; `NoCommand` for a program that it has not, `NotExecutable`
+    /// for one that may not be run, `NotFound` for a user that it has not; the runtime's.
     pub fn exec(&self, container: &Container, request: ExecRequest) -> Result<Exit> {
         let (init, state) = self.live(container).map_err(|error| error.as_kind(Kind::InUse))?;
         if state == State::Paused {
             let what = format!("container {} is paused, unpause the container before exec", container.name);
             return Err(Error::new(Kind::InUse, what));
         }
-        if self.run_directory(container).is_still() {
+        if self.run_directory(container).is_still()? {
             // For the instant in which it is copied; a runtime takes it for paused then.
             drop(self.lock(container)?);
         }
         let settings = self.settings(container)?;
-        let mut env = settings.env.clone();
-        env.extend(request.terminal.then(|| "TERM=xterm".to_owned()));
+        let mut env = environment(&settings, &hostname(container, &settings)?, request.terminal);
         request.env.iter().for_each(|pair| super::settings::set(&mut env, pair));
         let exec = Exec {
-            runtime: runtime(&settings)?,
             run: &self.run_directory(container),
             command: Command {
                 args: request.args,
@@ -54,7 +56,6 @@ impl Containers<'_> {
                 cwd: request.working_dir.unwrap_or(settings.working_dir),
                 user: request.user.unwrap_or(settings.user),
                 terminal: request.terminal,
-                limits: Some(Limits::default()),
                 ..Command::default()
             },
             stdin: request.stdin,

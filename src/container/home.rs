@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -20,6 +21,7 @@ use crate::{
     error::{Act as _, Result},
     fs::make_private,
     id::ContainerId,
+    interrupt,
     runtime::{Mount, MountKind, Network},
 };
 
@@ -85,18 +87,22 @@ impl Home {
         let texts = [format!("{hostname}\n").into_bytes(), hosts, of_host("/etc/resolv.conf")?];
         for (name, text) in HOSTS_FILES.iter().zip(texts) {
             let path = self.directory.join(name);
-            fs::write(&path, text).act(|| format!("write {}", path.display()))?;
+            let act = || format!("write {}", path.display());
+            fs::write(&path, text).act(act)?;
+            // Not what the umask makes of it: every user of the container reads these.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).act(act)?;
         }
         Ok(())
     }
 
     /// What stands for the host's files in the container.
-    pub(super) fn binds(&self) -> Vec<Mount> {
+    pub(super) fn binds(&self, read_only: bool) -> Vec<Mount> {
+        let options: &[&str] = if read_only { &["rbind", "rprivate", "ro"] } else { &["rbind", "rprivate"] };
         let bind = |name: &&str| Mount {
             target: format!("/etc/{name}"),
             kind: MountKind::Bind,
             source: self.directory.join(name),
-            options: ["rbind", "rprivate"].map(str::to_owned).to_vec(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
         HOSTS_FILES.iter().map(bind).collect()
     }
@@ -147,38 +153,36 @@ impl Home {
 
     /// Whether anybody wants to know.
     pub(super) fn is_attended(&self) -> Result<bool> {
-        let act = || format!("lock {}", self.directory.display());
-        match File::open(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            file => match flock(&file.act(act)?, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => Ok(true),
-                locked => locked.act(act).map(|()| false),
-            },
-        }
+        is_locked(&self.directory)
     }
 
     fn view_file(&self) -> PathBuf {
         self.directory.join("viewed")
     }
 
-    /// Says that a command looks into the container's tree through the mount of its run, as long as the value lives.
+    /// Says that a command looks into the container's tree through a mount that may go meanwhile, as long as the value
+    /// lives.
     pub(super) fn view(&self) -> Result<File> {
-        let act = || format!("lock {}", self.view_file().display());
-        let file = File::options().create(true).append(true).open(self.view_file()).act(act)?;
-        flock(&file, FlockOperation::NonBlockingLockShared).act(act)?;
-        Ok(file)
+        noted(&self.view_file())
     }
 
     /// Whether one does.
     pub(super) fn is_viewed(&self) -> Result<bool> {
-        let act = || format!("lock {}", self.view_file().display());
-        match File::open(self.view_file()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            file => match flock(&file.act(act)?, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => Ok(true),
-                locked => locked.act(act).map(|()| false),
-            },
-        }
+        is_locked(&self.view_file())
+    }
+
+    fn restart_file(&self) -> PathBuf {
+        self.directory.join("restarted")
+    }
+
+    /// Says that the container is stopped to be started again, as long as the value lives.
+    pub(super) fn restart(&self) -> Result<File> {
+        noted(&self.restart_file())
+    }
+
+    /// Whether it is.
+    pub(super) fn is_restarted(&self) -> Result<bool> {
+        is_locked(&self.restart_file())
     }
 
     fn locked(&self, operation: FlockOperation) -> Result<Option<File>> {
@@ -206,6 +210,27 @@ impl Home {
             }
         }
         Ok(())
+    }
+}
+
+/// Locks the file at `path`, made if it is not there, as one of several who may.
+fn noted(path: &Path) -> Result<File> {
+    let act = || format!("lock {}", path.display());
+    let file = File::options().create(true).append(true).open(path).act(act)?;
+    // Whoever looks whether it is locked has it for a moment.
+    interrupt::wait_for_lock(&file, FlockOperation::LockShared).act(act)?;
+    Ok(file)
+}
+
+/// Whether somebody has locked what is at `path`.
+fn is_locked(path: &Path) -> Result<bool> {
+    let act = || format!("lock {}", path.display());
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        file => match flock(&file.act(act)?, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            locked => locked.act(act).map(|()| false),
+        },
     }
 }
 

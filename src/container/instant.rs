@@ -72,8 +72,12 @@ impl<'store> Containers<'store> {
     /// The first failure, after all others have been tried.
     pub fn thaw_left(&self) -> Result<()> {
         let runs = runs_of(self.store.layout().root());
-        let still = |id: &String| RunDirectory::new(&runs, id).is_still();
-        let left: Vec<String> = runs_in(&runs)?.into_iter().filter(still).collect();
+        let mut left = Vec::new();
+        for id in runs_in(&runs)? {
+            if RunDirectory::new(&runs, &id).is_still()? {
+                left.push(id);
+            }
+        }
         if left.is_empty() {
             return Ok(());
         }
@@ -84,7 +88,7 @@ impl<'store> Containers<'store> {
     fn thaw_if_left(&self, container: &Container) -> Result<()> {
         let run = self.run_directory(container);
         match self.try_lock(container)? {
-            Some(_lock) if run.is_still() => go_on(&run),
+            Some(_lock) if run.is_still()? => go_on(&run),
             _ => Ok(()),
         }
     }

@@ -9,12 +9,11 @@ use super::{
     Container, Containers,
     home::Home,
     settings::Settings,
-    status::{PATIENCE, wait_for_end},
+    status::{PATIENCE, State, UNKNOWN_CODE, wait_for_end},
 };
 use crate::{
     crash,
-    driver::DriverKind,
-    error::{Error, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     runtime::{
         Cgroup, Command, End, Launch, Limits, Network, OciRuntime, Process, RunDirectory, Session, Wishes, clear,
     },
@@ -60,7 +59,7 @@ impl Watch {
         wait_for_end(&self.home, &self.run, None)?;
         let code = self.home.exit()?.map(|(code, _)| code);
         // Removed under us by force, or its end was not seen: as after SIGKILL, which Docker tells then.
-        let code = code.unwrap_or(if self.home.path().exists() { super::status::UNKNOWN_CODE } else { 137 });
+        let code = code.unwrap_or(if self.home.path().exists() { UNKNOWN_CODE } else { 137 });
         Ok(Watched::Exited(code))
     }
 }
@@ -69,10 +68,14 @@ impl Containers<'_> {
     /// Starts the container; one that runs already is left alone. With wishes, its first output is in the session.
     ///
     /// # Errors
-    /// `NotFound` or `Denied` for a program that cannot be run; `InUse` while it is mounted; the runtime's and driver's.
+    /// `NoCommand` or `NotExecutable` for a program that cannot be run; `InUse` while it is mounted; the runtime's and driver's.
     pub fn start(&self, container: &Container, wishes: Option<Wishes>) -> Result<Option<Watch>> {
         let _lock = self.lock(container)?;
-        if self.status(container)?.state.is_live() {
+        let state = self.status(container)?.state;
+        if state == State::Paused {
+            return Err(Error::new(Kind::Invalid, "cannot start a paused container, try unpause instead"));
+        }
+        if state.is_live() {
             return wishes.map(|wishes| self.watch(container, wishes)).transpose();
         }
         if let Some(target) = self.mounted_at(container)? {
@@ -83,14 +86,7 @@ impl Containers<'_> {
             );
             return Err(Error::new(Kind::InUse, what));
         }
-        if self.store.driver().kind() == DriverKind::Overlay && self.home(container).is_viewed()? {
-            let what = format!(
-                "start container {}: a command still copies to or from its last run, and overlayfs has no two mounts of one \
-                 upper directory; let it end first",
-                container.name
-            );
-            return Err(Error::new(Kind::InUse, what));
-        }
+        self.refuse_second_mount(container).act(|| "start")?;
         let settings = self.settings(container)?;
         if settings.args().is_empty() {
             return Err(Error::new(Kind::Invalid, "no command specified"));
@@ -159,26 +155,16 @@ impl Containers<'_> {
     /// `Invalid` if it does not run or is paused.
     pub fn attach(&self, container: &Container, wishes: Wishes) -> Result<Watch> {
         let (_, state) = self.live(container)?;
-        if state == super::status::State::Paused {
+        if state == State::Paused {
             return Err(Error::new(Kind::Invalid, "you cannot attach to a paused container, unpause it first"));
         }
         self.watch(container, wishes)
     }
 
     fn command(&self, container: &Container, settings: &Settings, hostname: String) -> Result<Command> {
-        let mut env = settings.env.clone();
-        let mut add = |name: &str, value: &str| {
-            if !env.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name)) {
-                env.push(format!("{name}={value}"));
-            }
-        };
-        add("HOSTNAME", &hostname);
-        if settings.terminal {
-            add("TERM", "xterm");
-        }
         Ok(Command {
             args: settings.args(),
-            env,
+            env: environment(settings, &hostname, settings.terminal),
             cwd: settings.working_dir.clone(),
             user: settings.user.clone(),
             network: settings.network.unwrap_or(Network::None),
@@ -194,17 +180,25 @@ impl Containers<'_> {
         })
     }
 
-    /// Sends a signal to the container's first process.
+    /// Sends a signal to the container's first process, and waits for its end if it is one that nothing outlives.
     ///
     /// # Errors
-    /// `Invalid` if it does not run.
+    /// `Invalid` if it does not run; `InUse` if it does not end.
     pub fn kill(&self, container: &Container, signal: i32) -> Result<()> {
         let (init, _) = self.live(container).map_err(|error| error.within("cannot kill container"))?;
         init.signal(signal)?;
-        if signal == libc::SIGKILL {
-            self.thaw(container)?;
+        if signal != libc::SIGKILL {
+            return Ok(());
         }
-        Ok(())
+        self.wait_while_still(container)?;
+        self.thaw(container)?;
+        self.settled(container, &init)
+    }
+
+    /// While a command that holds the lock has stopped the processes to copy what they write, nobody else lets them go
+    /// on. Without the lock.
+    fn wait_while_still(&self, container: &Container) -> Result<()> {
+        if self.run_directory(container).is_still()? { self.lock(container).map(drop) } else { Ok(()) }
     }
 
     /// A frozen process dies of no signal where cgroups are of version 1.
@@ -218,16 +212,33 @@ impl Containers<'_> {
     /// # Errors
     /// `InUse` if it does not end even so; the system's.
     pub fn stop(&self, container: &Container, seconds: Option<u64>) -> Result<()> {
-        let Ok((init, _)) = self.live(container) else { return Ok(()) };
+        let init = match self.live(container) {
+            Err(error) if error.kind() == Kind::Invalid => return Ok(()),
+            live => live?.0,
+        };
         let settings = self.settings(container)?;
         init.signal(settings.stop_signal()?)?;
+        self.wait_while_still(container)?;
         self.thaw(container)?;
         crash::point(crash::Point::StopAsked);
         let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
         if !ends(&init, Duration::from_secs(patience))? {
             init.signal(libc::SIGKILL)?;
+            self.thaw(container)?;
         }
         self.settled(container, &init)
+    }
+
+    /// Stops the container and starts it. One that goes by itself when it has ended stays meanwhile.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn restart(&self, container: &Container, seconds: Option<u64>) -> Result<()> {
+        let home = self.home(container);
+        home.make()?;
+        let _restarted = home.restart()?;
+        self.stop(container, seconds)?;
+        self.start(container, None).map(drop)
     }
 
     /// Kills the container's processes if it has any, and waits for their end.
@@ -265,7 +276,7 @@ impl Containers<'_> {
         // No command stops it for an instant meanwhile, and lets it go on then.
         let _lock = self.lock(container)?;
         let (_, state) = self.live(container)?;
-        if paused == (state == super::status::State::Paused) {
+        if paused == (state == State::Paused) {
             let word = if paused { "already" } else { "not" };
             return Err(Error::new(Kind::Invalid, format!("container {} is {word} paused", container.name)));
         }
@@ -282,8 +293,23 @@ impl Containers<'_> {
     }
 }
 
+/// The variables of a process in the container, but for those that it brings itself.
+pub(super) fn environment(settings: &Settings, hostname: &str, terminal: bool) -> Vec<String> {
+    let mut env = settings.env.clone();
+    let mut add = |name: &str, value: &str| {
+        if !env.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name)) {
+            env.push(format!("{name}={value}"));
+        }
+    };
+    add("HOSTNAME", hostname);
+    if terminal {
+        add("TERM", "xterm");
+    }
+    env
+}
+
 /// The name of the host that the container sees.
-fn hostname(container: &Container, settings: &Settings) -> Result<String> {
+pub(super) fn hostname(container: &Container, settings: &Settings) -> Result<String> {
     if !settings.hostname.is_empty() {
         return Ok(settings.hostname.clone());
     }

@@ -66,6 +66,7 @@ impl Containers<'_> {
             );
             return Err(Error::new(Kind::InUse, what));
         }
+        self.refuse_second_mount(container).act(|| "mount")?;
         let target = self.store.layout().mount_point(&container.id);
         DirBuilder::new()
             .recursive(true)

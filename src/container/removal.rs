@@ -22,25 +22,30 @@ use crate::{
 pub struct Removal {
     /// Its processes are killed first.
     pub kill: bool,
-    /// What is busy elsewhere is no obstacle: it is removed when it no longer is.
-    pub busy: bool,
     /// The anonymous volumes that no other container has go with it.
     pub volumes: bool,
+    /// Nobody asks for it: it is left alone if it runs again, or is about to.
+    pub by_itself: bool,
 }
 
 impl Removal {
     /// That of a container which goes by itself.
-    pub const BY_ITSELF: Self = Self { kill: false, busy: true, volumes: true };
+    pub const BY_ITSELF: Self = Self { kill: false, volumes: true, by_itself: true };
 }
 
 impl Containers<'_> {
-    /// Removes the container and what it wrote; the image stays as it is.
+    /// Removes the container and what it wrote; the image stays as it is. What is busy elsewhere, in a mount namespace of
+    /// somebody else's, is removed when it no longer is.
     ///
     /// # Errors
-    /// `InUse` while it runs or is mounted, as the removal says; if its processes do not end.
-    pub fn remove(&self, container: &Container, Removal { kill, busy, volumes }: Removal) -> Result<()> {
+    /// `InUse` while it runs, as the removal says, or is mounted here; if its processes do not end.
+    pub fn remove(&self, container: &Container, Removal { kill, volumes, by_itself }: Removal) -> Result<()> {
         let lock = self.lock(container)?;
-        if self.status(container)?.state.is_live() && !kill {
+        let is_live = self.status(container)?.state.is_live();
+        if by_itself && (is_live || self.home(container).is_restarted()?) {
+            return Ok(());
+        }
+        if is_live && !kill {
             let what = format!(
                 "you cannot remove a running container {}; stop the container before attempting removal or force remove \
                  with 'lamina rm -f'",
@@ -63,14 +68,10 @@ impl Containers<'_> {
         }
         let volume = self.store.stat(&container.key())?.volume;
         let anonymous = if volumes { self.anonymous_volumes(container)? } else { Vec::new() };
-        if busy {
-            // Whoever has it still is not asked for: it goes when it is no longer in use.
-            match self.store.release(&container.key()) {
-                Err(error) if error.kind() == Kind::InUse => {}
-                released => released?,
-            }
-        } else {
-            self.store.retire(volume, &format!("remove container {}", container.name))?;
+        // Whoever has it still is not asked for: it goes when it is no longer in use.
+        match self.store.release(&container.key()) {
+            Err(error) if error.kind() == Kind::InUse => {}
+            released => released?,
         }
         self.store.database().write(&format!("remove container {}", container.name), |tx| {
             tx.execute("DELETE FROM containers WHERE id = :id", named_params! {":id": container.id.as_str()}).sql()?;
@@ -80,7 +81,7 @@ impl Containers<'_> {
         crash::point(crash::Point::RemoveRow);
         drop(lock);
         let removed = match self.store.recover_volume(volume) {
-            Err(error) if busy => {
+            Err(error) if error.kind() == Kind::InUse => {
                 tracing::warn!("{error}; it is removed when it is no longer in use");
                 Ok(())
             }
@@ -182,7 +183,7 @@ impl Containers<'_> {
         let run = self.run_directory(container);
         let is_left = || -> Result<bool> {
             match run.init()? {
-                Some(init) => Ok(run.waits_to_begin(&init)),
+                Some(init) => run.waits_to_begin(&init),
                 None => Ok(run.supervisor()?.is_none()),
             }
         };

@@ -106,20 +106,23 @@ impl Containers<'_> {
     pub fn status(&self, container: &Container) -> Result<Status> {
         let (home, run) = (self.home(container), self.run_directory(container));
         let init = run.init()?;
-        if init.is_none() && run.was_made() && run.supervisor()?.is_some() {
+        if init.is_none() && run.was_made()? && run.supervisor()?.is_some() {
             // It has ended, and how is about to be written down. Before it was made, there is nothing to wait for.
             wait_for_end(&home, &run, Some(&PATIENCE))?;
         }
         let started = home.started()?;
         let exit = home.exit()?;
+        let waits = init.as_ref().map_or(Ok(false), |init| run.waits_to_begin(init))?;
         let state = match (&init, started, exit) {
-            (Some(init), Some(_), _) if !run.waits_to_begin(init) => {
+            (Some(_), Some(_), _) if !waits => {
                 // The note is there before the processes are stopped for an instant and until they go on. Asked twice: that
                 // may have ended between the two answers.
-                let is_paused = || Ok::<_, Error>(Cgroup::new(run.id()).is_frozen()? && !run.is_still());
+                let is_paused = || Ok::<_, Error>(Cgroup::new(run.id()).is_frozen()? && !run.is_still()?);
                 if is_paused()? && is_paused()? { State::Paused } else { State::Running }
             }
             (None, Some(_), _) => State::Exited,
+            // It is started again, and how it ended is true until then.
+            (Some(_), Some(_), Some(_)) => State::Exited,
             _ => State::Created,
         };
         Ok(Status {

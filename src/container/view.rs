@@ -16,7 +16,8 @@ use rustix::fs::fstat;
 
 use super::{Container, Containers, settings::Settings};
 use crate::{
-    error::{Act as _, Kind, Result},
+    driver::DriverKind,
+    error::{Act as _, Error, Kind, Result},
     fs::{Access, FileSystem, Graft, Mounted, Scope},
     id::VolumeId,
     runtime::{Mount, MountKind, make_mount_points},
@@ -41,10 +42,9 @@ pub struct View<'store> {
 enum Kept {
     /// It is mounted nowhere else.
     Locked { _lock: Lock },
-    /// It is mounted by its run; when that has ended meanwhile, it is not started again on overlay.
+    /// It is mounted by its run, or where its user sees it; when that has ended meanwhile, it is not mounted again on
+    /// overlay.
     Noted { _note: File },
-    /// It is mounted where its user sees it, and is not started as long as that is so.
-    Mounted,
 }
 
 impl<'store> Containers<'store> {
@@ -69,15 +69,21 @@ impl<'store> Containers<'store> {
 
     /// Its own volume's tree, and what keeps it.
     fn tree(&self, container: &Container, lock: Lock) -> Result<(Mounted, Kept)> {
+        let noted = || -> Result<Kept> {
+            let home = self.home(container);
+            home.make()?;
+            Ok(Kept::Noted { _note: home.view()? })
+        };
         if let Some(place) = self.mounted_at(container)? {
-            return Ok((Mounted::again(&place)?, Kept::Mounted));
+            let kept = noted()?;
+            return Ok((Mounted::again(&place)?, kept));
         }
-        // One that runs, or waits to begin, is mounted in its own namespace; overlayfs must not have one upper directory
-        // in two mounts.
+        // One that runs, or waits to begin, is mounted in its own namespace.
         if let Some(init) = self.run_directory(container).init()? {
-            let kept = Kept::Noted { _note: self.home(container).view()? };
+            let kept = noted()?;
             return Ok((Mounted::of_process(init.fd().as_fd())?, kept));
         }
+        self.refuse_second_mount(container)?;
         let mount = || {
             let mounted = Mounted::detached(&self.store.mounts(&container.key())?)?;
             // From here on the volume's device goes with the mount, whenever this process dies.
@@ -86,6 +92,20 @@ impl<'store> Containers<'store> {
         };
         let mounted = mount().map_err(|error: crate::Error| error.and_undo(self.store.release(&container.key())))?;
         Ok((mounted, Kept::Locked { _lock: lock }))
+    }
+
+    /// Before the volume is mounted: overlayfs must not have one upper directory in two mounts, and a command may still
+    /// have the last one.
+    pub(super) fn refuse_second_mount(&self, container: &Container) -> Result<()> {
+        if self.store.driver().kind() != DriverKind::Overlay || !self.home(container).is_viewed()? {
+            return Ok(());
+        }
+        let what = format!(
+            "container {}: a command still copies to or from it as it was mounted before, and overlayfs has no two mounts of \
+             one upper directory; let it end first",
+            container.name
+        );
+        Err(Error::new(Kind::InUse, what))
     }
 
     /// What else its process sees in the tree at `root`; directories in memory are the process's alone.

@@ -69,7 +69,7 @@ impl<'store> Containers<'store> {
         settings: &Settings,
         root: Option<BorrowedFd<'_>>,
     ) -> Result<Vec<Mount>> {
-        let mut mounts = self.home(container).binds();
+        let mut mounts = self.home(container).binds(settings.read_only);
         // What the user puts in the place of one of these is there instead.
         mounts.retain(|mount| !settings.targets().any(|taken| taken == mount.target));
         for volume in &settings.volumes {

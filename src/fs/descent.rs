@@ -151,6 +151,11 @@ pub enum Way {
     On,
 }
 
+/// Whether a name no longer means the directory that it meant.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
+}
+
 /// Visits everything below `root`, not `root` itself: names sorted by bytes, each directory before what it holds.
 /// What vanishes meanwhile is passed over.
 ///
@@ -175,8 +180,14 @@ pub fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(&Found<'_>) -> Result<Wa
         push_name(&mut path, &name);
         let way = visit(&Found { path: &path, place, stat: &stat })?;
         if way == Way::Down && is_dir(&stat) {
-            descent.enter(&name).act(|| path.display().to_string())?;
-            levels.push(names(descent.here())?.into_iter());
+            match descent.enter(&name) {
+                // Removed, or replaced, since it was looked at.
+                Err(error) if is_gone(&error) => drop(path.pop()),
+                entered => {
+                    entered.act(|| path.display().to_string())?;
+                    levels.push(names(descent.here())?.into_iter());
+                }
+            }
         } else {
             path.pop();
         }

@@ -32,7 +32,7 @@ use super::{
     terminal::RawTerminal,
 };
 use crate::{
-    error::{Act as _, Result},
+    error::{Act as _, Kind, Result},
     interrupt::HandedOn,
     sys::process::Process,
 };
@@ -256,5 +256,9 @@ fn catch(wishes: Wishes) -> Result<Signals> {
 
 /// The container's output, which is this command's.
 fn show(out: &mut impl Write, text: &[u8]) -> Result<bool> {
-    out.write_all(text).and_then(|()| out.flush()).act(|| "write the container's output").map(|()| true)
+    let shown = out.write_all(text).and_then(|()| out.flush()).act(|| "write the container's output");
+    shown.map(|()| true).map_err(|error| match error.errno() {
+        Some(libc::EPIPE) => error.as_kind(Kind::Unread),
+        _ => error,
+    })
 }

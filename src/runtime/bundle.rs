@@ -151,7 +151,7 @@ fn build(command: &Command, identity: &Identity, rootfs: &Path) -> std::result::
     SpecBuilder::default()
         .root(RootBuilder::default().path(rootfs).readonly(command.read_only).build()?)
         .hostname(if command.hostname.is_empty() { "lamina" } else { &command.hostname })
-        .process(process(command, identity)?)
+        .process(process(command, identity, command.limits.is_some())?)
         .linux(linux.build()?)
         .mounts(mounts(command)?)
         .build()
@@ -174,8 +174,13 @@ fn mounts(command: &Command) -> std::result::Result<Vec<oci_spec::runtime::Mount
     Ok(mounts)
 }
 
-/// The process alone, as it is also told for one more in a container that runs.
-pub(super) fn process(command: &Command, identity: &Identity) -> std::result::Result<Process, OciSpecError> {
+/// The process alone, as it is also told for one more in a container that runs; `has_cgroup` if something keeps it from
+/// the host's devices.
+pub(super) fn process(
+    command: &Command,
+    identity: &Identity,
+    has_cgroup: bool,
+) -> std::result::Result<Process, OciSpecError> {
     let mut env = command.env.clone();
     let has = |env: &[String], name: &str| env.iter().any(|pair| pair.starts_with(name));
     if !has(&env, "PATH=") {
@@ -184,14 +189,19 @@ pub(super) fn process(command: &Command, identity: &Identity) -> std::result::Re
     if !has(&env, "HOME=") {
         env.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")));
     }
+    // Docker's rule: without the primary group among them, a process could drop it and with it what a file refuses it.
+    let more = identity.groups.iter().copied().filter(|group| *group != identity.gid);
+    let groups: Vec<u32> = std::iter::once(identity.gid).chain(more).collect();
     let user = UserBuilder::default().uid(identity.uid).gid(identity.gid);
     ProcessBuilder::default()
         .args(command.args.clone())
         .env(env)
         .cwd(if command.cwd.is_empty() { "/" } else { &command.cwd })
         .terminal(command.terminal)
-        .user(user.additional_gids(identity.groups.clone()).build()?)
-        .capabilities(capabilities(identity.uid == 0, command.limits.is_some())?)
+        .user(user.additional_gids(groups).build()?)
+        .capabilities(capabilities(identity.uid == 0, has_cgroup)?)
+        // The caller's: what the builder has by itself is a hard limit of 1024 open files.
+        .rlimits(Vec::new())
         .no_new_privileges(false)
         .build()
 }

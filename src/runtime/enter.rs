@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{fs::Mode, process::umask};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,6 +28,17 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{MountSpec, Mounted, enter_private_namespace},
 };
+
+/// What is made for everybody in a container must not be as private as the caller's own files.
+const PLAIN_UMASK: Mode = Mode::from_raw_mode(0o022);
+
+/// Makes files, or starts a program that does, under the umask of a container.
+pub(super) fn with_plain_umask<T>(make: impl FnOnce() -> T) -> T {
+    let before = umask(PLAIN_UMASK);
+    let made = make();
+    umask(before);
+    made
+}
 
 /// What the runtime mounts by itself (`get_default_mounts`).
 pub(super) const OWN_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
@@ -47,6 +59,14 @@ pub(super) struct Job {
     pub(super) mount_points: PathBuf,
 }
 
+impl Job {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let act = || format!("read {}", path.display());
+        serde_json::from_slice(&fs::read(path).act(act)?)
+            .map_err(|error| Error::with_source(Kind::Corrupt, act(), error))
+    }
+}
+
 /// Does the job in the file `job`, then becomes the runtime, which gets `args`. Returns only if that fails.
 pub fn enter(job: &Path, args: &[OsString]) -> Error {
     match prepare(job) {
@@ -60,9 +80,9 @@ pub fn enter(job: &Path, args: &[OsString]) -> Error {
 }
 
 fn prepare(path: &Path) -> Result<Job> {
-    let act = || format!("read {}", path.display());
-    let job: Job = serde_json::from_slice(&fs::read(path).act(act)?)
-        .map_err(|error| Error::with_source(Kind::Corrupt, act(), error))?;
+    // The runtime makes missing mount points, which the container's users see, and not as the caller's umask has them.
+    umask(PLAIN_UMASK);
+    let job = Job::read(path)?;
     let run = RunDirectory::new(&job.runs, &job.id);
     let note = run.runtime_file();
     fs::write(&note, std::process::id().to_string()).act(|| format!("write {}", note.display()))?;
@@ -99,7 +119,9 @@ pub fn make_mount_points(root: BorrowedFd<'_>, mounts: &[Mount], list: &Path) ->
     let points = MountPoints::note(root, mounts.iter().map(|mount| mount.target.as_str()))?;
     add_missing(list, &points.paths())?;
     let source = |target: &Path| mounts.iter().find(|mount| Path::new(&mount.target) == target);
-    points.make(|target| source(target).is_none_or(|mount| mount.kind == MountKind::Tmpfs || mount.source.is_dir()))
+    with_plain_umask(|| {
+        points.make(|target| source(target).is_none_or(|mount| mount.kind == MountKind::Tmpfs || mount.source.is_dir()))
+    })
 }
 
 /// Adds to the list of mount points that this container's runs have made, before they are made.

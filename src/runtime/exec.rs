@@ -9,9 +9,9 @@ use std::{
 
 use super::{
     bundle::{Command, process},
+    enter::Job,
     launch::failure,
     process::Exit,
-    program::OciRuntime,
     run_directory::RunDirectory,
     user,
 };
@@ -25,9 +25,7 @@ use crate::{
 /// See the module's comment.
 #[derive(Debug)]
 pub struct Exec<'a> {
-    /// By which runtime the container was made.
-    pub runtime: OciRuntime,
-    /// The container's run.
+    /// The container's run, which knows by which runtime it was made.
     pub run: &'a RunDirectory,
     /// The process.
     pub command: Command,
@@ -47,18 +45,20 @@ impl Exec<'_> {
     /// Runs it beside `init`, the container's first process: to its end, or until it has begun if it goes on by itself.
     ///
     /// # Errors
-    /// `NotFound` for a program or user that the container has not, `Denied` for a program that may not be run; the
-    /// runtime's.
+    /// `NoCommand` for a program that the container has not, `NotExecutable` for one that may not be run, `NotFound` for a
+    /// user that it has not; the runtime's.
     pub fn run(&self, init: &Process) -> Result<Exit> {
         let root = root_of_process(init.fd().as_fd()).act(|| "look into the container")?;
         let identity = user::resolve(root.as_fd(), &self.command.user)?;
-        let spec = process(&self.command, &identity)
+        let spec = process(&self.command, &identity, true)
             .map_err(|error| Error::with_source(Kind::Invalid, "describe the process to the OCI runtime", error))?;
         let files = Files::new(self.run.path());
         let act = || format!("write {}", files.spec.display());
         let text = serde_json::to_vec(&spec).map_err(|error| Error::with_source(Kind::Io, act(), error))?;
         fs::write(&files.spec, text).act(act)?;
-        let status = self.program(&files)?.status().act(|| format!("run {}", self.runtime.program().name))?;
+        // That by which the container was made: another would not know it.
+        let runtime = Job::read(&self.run.job())?.runtime;
+        let status = self.program(&runtime, &files).status().act(|| format!("run {}", runtime.display()))?;
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
         // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
         match logged(&files.log) {
@@ -67,8 +67,8 @@ impl Exec<'_> {
         }
     }
 
-    fn program(&self, files: &Files) -> Result<Program> {
-        let mut program = Program::new(self.runtime.program().find()?);
+    fn program(&self, runtime: &Path, files: &Files) -> Program {
+        let mut program = Program::new(runtime);
         program.arg("--root").arg(self.run.state()).arg("--log").arg(&files.log).args(["--log-format", "json"]);
         program.arg("exec").arg("--process").arg(&files.spec);
         if self.detach {
@@ -78,7 +78,7 @@ impl Exec<'_> {
             program.stdin(Stdio::null());
         }
         program.arg(self.run.id());
-        Ok(program)
+        program
     }
 }
 

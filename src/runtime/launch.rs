@@ -83,7 +83,7 @@ impl Launch<'_> {
     /// Makes the process.
     ///
     /// # Errors
-    /// `MissingProgram`; `NotFound` for a program or user that the image has not, `Denied` for a program that may not be
+    /// `MissingProgram`; `NoCommand` for a program that the image has not, `NotExecutable` for one that may not be
     /// run; the runtime's. Nothing stays then.
     pub fn make(self) -> Result<Launched> {
         self.run.make()?;
@@ -204,9 +204,9 @@ pub(super) fn failure(said: &str) -> Error {
         || lower.contains("executable file `") && lower.contains("not found")
         || lower.contains("no such file or directory") && lower.contains("exec")
     {
-        Kind::NotFound
+        Kind::NoCommand
     } else if refused && lower.contains("exec") || lower.contains("is a directory") {
-        Kind::Denied
+        Kind::NotExecutable
     } else {
         Kind::Io
     };

@@ -15,7 +15,7 @@ use rustix::process::Pid;
 
 use super::{
     bundle::{Command, spec},
-    enter::OWN_MOUNTS,
+    enter::{OWN_MOUNTS, with_plain_umask},
     exec::logged,
     mount_points::MountPoints,
     program::OciRuntime,
@@ -100,8 +100,8 @@ pub fn run(
     // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
     match logged(&place.path().join(LOG)).filter(|_| !status.success()) {
         None => Ok(Exit { code: code(status), refusal: None }),
-        Some(refusal) if refusal.kind() == Kind::NotFound => Ok(Exit { code: 127, refusal: Some(refusal) }),
-        Some(refusal) if refusal.kind() == Kind::Denied => Ok(Exit { code: 126, refusal: Some(refusal) }),
+        Some(refusal) if refusal.kind() == Kind::NoCommand => Ok(Exit { code: 127, refusal: Some(refusal) }),
+        Some(refusal) if refusal.kind() == Kind::NotExecutable => Ok(Exit { code: 126, refusal: Some(refusal) }),
         Some(failure) => Err(failure),
     }
 }
@@ -144,7 +144,7 @@ fn start(runtime: OciRuntime, bundle: &Path) -> Result<Child> {
     let output = std::io::stderr();
     let output = || rustix::io::dup(&output).act(|| "share standard error");
     command.stdin(Stdio::null()).stdout(Stdio::from(output()?)).stderr(Stdio::from(output()?));
-    command.spawn().act(|| format!("run {}", program.name))
+    with_plain_umask(|| command.spawn()).act(|| format!("run {}", program.name))
 }
 
 /// Waits for the end of a process; a signal to this one ends it, and so does an error of `look`.

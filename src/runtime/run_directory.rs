@@ -123,8 +123,11 @@ impl RunDirectory {
     }
 
     /// Whether that is noted.
-    pub fn is_still(&self) -> bool {
-        self.still_file().exists()
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_still(&self) -> Result<bool> {
+        is_there(&self.still_file())
     }
 
     /// The note is taken away; nothing there is success.
@@ -171,7 +174,7 @@ impl RunDirectory {
 
     /// Whether the runtime that makes the container's first process was there and has ended.
     pub(super) fn runtime_has_ended(&self) -> Result<bool> {
-        Ok(self.runtime_file().exists() && self.process(&self.runtime_file(), "cmdline")?.is_none())
+        Ok(is_there(&self.runtime_file())? && self.process(&self.runtime_file(), "cmdline")?.is_none())
     }
 
     /// The container's first process, if it lives.
@@ -183,8 +186,11 @@ impl RunDirectory {
     }
 
     /// Whether the container's first process was made in this run, whether it lives or not.
-    pub fn was_made(&self) -> bool {
-        self.init_file().exists()
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn was_made(&self) -> Result<bool> {
+        is_there(&self.init_file())
     }
 
     /// The process that supervises it, if it lives.
@@ -197,8 +203,11 @@ impl RunDirectory {
 
     /// Whether `init`, the container's first process, was made and never told to begin. A gate may outlive whoever opened
     /// it and died; then the process is no longer the runtime's own.
-    pub fn waits_to_begin(&self, init: &Process) -> bool {
-        self.gate().exists() && is_runtime(init)
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn waits_to_begin(&self, init: &Process) -> Result<bool> {
+        Ok(is_there(&self.gate())? && is_runtime(init)?)
     }
 
     /// The process whose number is in `file`, if `about` it the kernel tells this container's ID.
@@ -210,15 +219,29 @@ impl RunDirectory {
         let Some(pid) = number.and_then(Pid::from_raw) else { return Ok(None) };
         let Some(process) = Process::open(pid)? else { return Ok(None) };
         // Read with the descriptor held: the number cannot be another's before that process has ended.
-        let told = fs::read(format!("/proc/{}/{about}", process.id())).unwrap_or_default();
+        let told = told(process.id(), about)?;
         let ours = told.windows(self.id.len()).any(|window| window == self.id.as_bytes());
         Ok((ours && process.lives()?).then_some(process))
     }
 }
 
+fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists().act(|| format!("look for {}", path.display()))
+}
+
+/// What the kernel tells of a process; nothing of one that has ended. That it cannot be read is no such end: a container
+/// would be taken for one that does not run.
+fn told(process: i32, about: &str) -> Result<Vec<u8>> {
+    let path = format!("/proc/{process}/{about}");
+    match fs::read(&path) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(Vec::new()),
+        told => told.act(|| format!("read {path}")),
+    }
+}
+
 /// Whether it is an OCI runtime's still, which has not become the container's program: runc and crun both give it their
 /// names (`runc:[2:INIT]`, `crun:[2:INIT]`).
-fn is_runtime(process: &Process) -> bool {
-    let name = fs::read_to_string(format!("/proc/{}/comm", process.id())).unwrap_or_default();
-    name.starts_with("runc") || name.starts_with("crun")
+fn is_runtime(process: &Process) -> Result<bool> {
+    let name = told(process.id(), "comm")?;
+    Ok(name.starts_with(b"runc") || name.starts_with(b"crun"))
 }

@@ -254,7 +254,7 @@ impl Drop for Host {
                 let containers = Containers::new(&store);
                 containers.list()?.iter().try_for_each(|container| {
                     match containers.status(container)?.state.is_live() {
-                        true => containers.remove(container, Removal { kill: true, busy: true, volumes: false }),
+                        true => containers.remove(container, Removal { kill: true, volumes: false, by_itself: false }),
                         false => Ok(()),
                     }
                 })?;

@@ -1,5 +1,6 @@
 //! Containers that run, on every driver: real processes under a real OCI runtime.
 
+mod beside;
 mod inspected;
 mod life;
 mod many;

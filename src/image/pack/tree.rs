@@ -60,8 +60,11 @@ impl<W: Write> TreePacker<W> {
         walk(root, &mut |found| {
             let below = found.path.as_os_str().as_bytes();
             let path = if name.is_empty() { below.to_vec() } else { [name, below].join(&b'/') };
-            self.entry(found.place, found.stat, &path).act(|| format!("pack {}", shown(&path)))?;
-            Ok(Way::Down)
+            match self.entry(found.place, found.stat, &path) {
+                // Somebody who writes in the tree has removed it before anything of it was written here.
+                Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Way::On),
+                packed => packed.act(|| format!("pack {}", shown(&path))).map(|()| Way::Down),
+            }
         })
     }
 
@@ -79,10 +82,9 @@ impl<W: Write> TreePacker<W> {
         if kind == FileType::RegularFile {
             return self.file(place, name);
         }
+        let target = if kind == FileType::Symlink { place.link_target()?.into_bytes() } else { Vec::new() };
         let Some(mut header) = self.header(place, stat, name)? else { return Ok(()) };
-        if kind == FileType::Symlink {
-            header.link = place.link_target()?.into_bytes();
-        }
+        header.link = target;
         self.write(&header.bytes())
     }
 
@@ -91,16 +93,18 @@ impl<W: Write> TreePacker<W> {
         let mut header = Header::new(name.to_vec(), stat, file_type(stat))?;
         if self.owners == Owners::Root {
             header.set_owner((0, 0));
+            header.set_mode(of_root(stat.st_mode, (stat.st_uid, stat.st_gid)));
         }
-        if !is_dir(stat) && stat.st_nlink > 1 {
-            if let Some(first) = self.links.get(&identity(stat)) {
-                header.link_to(first.clone());
-                return self.write(&header.bytes()).map(|()| None);
-            }
-            self.links.insert(identity(stat), name.to_vec());
+        let several = !is_dir(stat) && stat.st_nlink > 1;
+        if let Some(first) = self.links.get(&identity(stat)).filter(|_| several) {
+            header.link_to(first.clone());
+            return self.write(&header.bytes()).map(|()| None);
         }
         if self.owners == Owners::Kept {
             header.xattrs = xattrs(&place.dir, place.name.to_bytes()).act(|| "read its attributes")?;
+        }
+        if several {
+            self.links.insert(identity(stat), name.to_vec());
         }
         Ok(Some(header))
     }
@@ -145,11 +149,24 @@ impl<W: Write> TreePacker<W> {
     }
 }
 
+/// The permissions of what becomes root's: a program that runs as its owner or group must not run as root then.
+fn of_root(mode: u32, (user, group): (u32, u32)) -> u32 {
+    let bits = |owner: u32, bit: u32| if owner == 0 { 0 } else { bit };
+    mode & !bits(user, 0o4000) & !bits(group, 0o2000)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::fd::AsFd as _};
 
     use super::{Owners, TreePacker};
+
+    #[test]
+    fn what_becomes_roots_runs_as_nobody_else() {
+        for (owner, wanted) in [((33, 34), 0o755), ((0, 34), 0o4755), ((33, 0), 0o2755), ((0, 0), 0o6755)] {
+            assert_eq!(super::of_root(0o6755, owner), wanted, "{owner:?}");
+        }
+    }
 
     #[test]
     fn a_tree_is_packed_under_a_name_or_without() {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
@@ -159,20 +159,36 @@ pub(super) fn set_metadata(fd: &OwnedFd, member: &Member) -> Result<()> {
     fs::futimens(fd, &times(member)).act(|| "set its times")
 }
 
-/// Sets everything about a symlink, fifo or device. Nobody else sees the tree, so the name still means what was made.
+/// Sets everything about a symlink, fifo or device. Where the tree is a running container's, the name may have become
+/// something else by now, a symlink at worst: none of these calls follows one.
 pub(super) fn set_metadata_at(member: &Member, parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let (uid, gid) = owner(member)?;
     fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .act(|| format!("set its owner {}:{}", member.uid, member.gid))?;
     if member.kind != MemberKind::Symlink {
-        fs::chmodat(parent, name, Mode::from_raw_mode(member.mode), AtFlags::empty())
-            .act(|| format!("set its mode {:o}", member.mode))?;
+        set_mode_at(member, parent, name).act(|| format!("set its mode {:o}", member.mode))?;
     }
     let path = path_of(parent, name);
     for (attribute, value) in xattrs(member)? {
         fs::lsetxattr(&path, &attribute, value, XattrFlags::empty()).act(|| xattr_act(&attribute, value))?;
     }
     fs::utimensat(parent, name, &times(member), AtFlags::SYMLINK_NOFOLLOW).act(|| "set its times")
+}
+
+/// There is no chmod that leaves links alone before Linux 6.6 (`fchmodat2`), and it is only asked of what was made.
+fn set_mode_at(member: &Member, parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let act = || "look at it again";
+    let made = fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).act(act)?;
+    let kind = match member.kind {
+        MemberKind::CharDevice(..) => FileType::CharacterDevice,
+        MemberKind::BlockDevice(..) => FileType::BlockDevice,
+        _ => FileType::Fifo,
+    };
+    if FileType::from_raw_mode(fs::fstat(&made).act(act)?.st_mode) != kind {
+        return Err(Error::new(Kind::InUse, "something else was put in its place when it was made"));
+    }
+    let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+    fs::chmod(path, Mode::from_raw_mode(member.mode)).act(|| "change it")
 }
 
 /// Attribute calls on what cannot be opened need a path (setxattrat came with Linux 6.13).

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use super::{base, followed, nothing_left, row, soon};
+use super::{base, beside, followed, nothing_left, row, soon};
 use crate::{
     expect, expect_eq,
     lamina::{Host, Said},
@@ -17,7 +17,7 @@ use crate::{
 /// Prints a line of each kind for ever.
 const TALKER: &str = "i=0; while true; do i=$((i+1)); echo out $i; echo err $i >&2; sleep 0.05; done";
 
-fn fails_with(host: &Host, code: i32, args: &[&str], words: &str) -> Outcome {
+pub(super) fn fails_with(host: &Host, code: i32, args: &[&str], words: &str) -> Outcome {
     let said = host.run(args)?;
     expect!(
         said.code == Some(code) && said.err.contains(words),
@@ -34,19 +34,24 @@ pub fn what_the_command_says_is_what_one_gets(host: &Host) -> Outcome {
         host.ok(&[&["run", "--rm"], options, &["base:1", "sh", "-c", script]].concat())
     };
     expect_eq!(sh(&["-u", "www"], "id -u; id -g; echo $HOME")?, "33\n34\n/srv");
-    expect_eq!(sh(&["-u", "7:8", "-w", "/srv"], "id -u; id -g; pwd")?, "7\n8\n/srv");
+    expect_eq!(
+        sh(&["-u", "7:8", "-w", "/srv"], "id -u; id -G; grep Groups: /proc/self/status; pwd")?,
+        "7\n8\nGroups:\t8 \n/srv"
+    );
+    as_the_caller(host)?;
     expect_eq!(
         sh(&["-e", "A=1", "-e", "B=x y", "--hostname", "named"], "echo $A $B; hostname; cat /etc/hostname")?,
         "1 x y\nnamed\nnamed"
     );
-    expect_eq!(host.ok(&["run", "--rm", "--entrypoint", "echo", "base:1", "a", "-n"])?, "a -n");
     // Its first process, in namespaces of its own, with nothing but a loopback device, and no way out by system calls.
     expect_eq!(sh(&[], "echo $$; cat /proc/net/dev | tail -n +3 | while read n r; do echo $n; done")?, "1\nlo:");
     let all = sh(&["--network", "host"], "cat /proc/net/dev")?;
     expect_eq!(all.lines().count(), fs::read_to_string("/proc/net/dev")?.lines().count());
     expect!(sh(&[], "mount -t tmpfs x /srv 2>&1 || true")?.contains("permission denied"), "a mount must be refused");
     expect_eq!(sh(&[], "grep Seccomp: /proc/self/status")?, "Seccomp:\t2");
-    fails_with(host, 1, &["run", "--rm", "--read-only", "base:1", "touch", "/srv/x"], "Read-only file system")?;
+    for path in ["/srv/x", "/etc/hosts"] {
+        fails_with(host, 1, &["run", "--rm", "--read-only", "base:1", "touch", path], "Read-only file system")?;
+    }
     let shared = host.file("shared");
     fs::create_dir_all(&shared)?;
     let bind = format!("{}:/data", shared.display());
@@ -97,6 +102,21 @@ pub fn what_the_command_says_is_what_one_gets(host: &Host) -> Outcome {
     nothing_left(host, &[])
 }
 
+/// Its own arguments reach the entrypoint; the caller's limit of open files is the container's; its umask keeps no user of the container from its files.
+fn as_the_caller(host: &Host) -> Outcome {
+    let most = Command::new("sh").args(["-c", "ulimit -Hn"]).output()?;
+    expect_eq!(host.ok(&["run", "--rm", "--entrypoint", "echo", "base:1", "a", "-n"])?, "a -n");
+    let seen = host.ok(&["run", "--rm", "base:1", "sh", "-c", "ulimit -Hn"])?;
+    expect_eq!(seen.as_bytes(), most.stdout.trim_ascii());
+    let script = "cat /etc/hosts /etc/resolv.conf > /dev/null && stat -c %a /made /made/below /etc/hosts";
+    let run = host.command(&["run", "--rm", "-u", "www", "-v", "/made/below", "base:1", "sh", "-c", script]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
+    let said = Said::from(command.output()?);
+    expect_eq!((said.code, said.out.as_str()), (Some(0), "755\n755\n644\n"), "{}", said.err);
+    Ok(())
+}
+
 /// What cannot be run, with Docker's exit codes; nothing stays of it.
 fn refused(host: &Host) -> Outcome {
     for (code, args, words) in [
@@ -126,6 +146,12 @@ pub fn a_detached_one_is_looked_into(host: &Host) -> Outcome {
     let id = host.ok(&["run", "-d", "--name", "talker", "-e", "OF=image", "base:1", "sh", "-c", TALKER])?;
     let lines = followed(host, "talker", 3)?;
     expect_eq!(lines[..3], ["out 1", "out 2", "out 3"]);
+    expect_eq!(
+        host.ok(&["exec", "-e", "TERM=x", "talker", "sh", "-c", "echo $HOSTNAME $TERM"])?,
+        format!("{} x", &id[..12])
+    );
+    beside::no_reader(host)?;
+    beside::bound_file(host)?;
     let said = host.run(&["logs", "-t", "--tail", "4", "talker"])?;
     for line in said.out.lines().chain(said.err.lines()) {
         let (time, text) = line.split_once(' ').ok_or("a time")?;
@@ -176,6 +202,7 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     host.ok(&["pause", "polite"])?;
     expect!(row(host, "polite")?["status"].as_str().is_some_and(|text| text.ends_with("(Paused)")), "it is paused");
     fails_with(host, 1, &["exec", "polite", "true"], "is paused")?;
+    fails_with(host, 1, &["start", "polite"], "cannot start a paused container")?;
     fails_with(host, 1, &["pause", "polite"], "already paused")?;
     host.ok(&["unpause", "polite"])?;
     let waiting = host.spawn(&["wait", "polite"], Stdio::null())?;
@@ -190,8 +217,9 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     host.ok(&["restart", "polite"])?;
     followed(host, "polite", 3)?;
     host.ok(&["kill", "-s", "KILL", "polite"])?;
-    expect_eq!(host.ok(&["wait", "polite"])?, "137");
     host.ok(&["rm", "polite"])?;
+    beside::restarted_and_goes_by_itself(host)?;
+    beside::a_copy_outlives_the_run(host)?;
     host.ok(&[
         "run",
         "-d",

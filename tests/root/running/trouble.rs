@@ -264,6 +264,12 @@ pub fn what_is_seen_and_allowed_is_dockers(host: &Host) -> Outcome {
     expect!(logs["size_bytes"].as_u64() >= Some(11) && logs["reclaimable_bytes"] == logs["size_bytes"], "{logs}");
     expect!(logs["total"] == 2 && logs["active"] == 1 && files["size_bytes"].as_u64() > Some(4096), "{logs} {files}");
     expect_eq!(host.json(&["ps", "-a", "-s", "--filter", "name=wordy"])?[0]["size_rw_bytes"], 0);
+    for (filter, found) in
+        [("name=^wordy$", 1), ("name=^word$", 0), ("name=/wor.y", 1), ("exited=0", 1), ("exited=3", 0)]
+    {
+        expect_eq!(host.json(&["ps", "-a", "--filter", filter])?.as_array().map(Vec::len), Some(found), "{filter}");
+    }
+    host.fails(&["ps", "--filter", "name=("], "it is no regular expression")?;
     host.fails(&["ps", "--filter", "status=bogus"], "it is one of created, mounted, running, paused, exited")?;
     host.fails(&["ps", "--filter", "bogus=1"], "it is one of id, name")?;
     host.ok(&["rm", "-f", "-v", "limited", "wordy"])?;

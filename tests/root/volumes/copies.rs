@@ -2,14 +2,18 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::{MetadataExt as _, chown, symlink},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
     path::Path,
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
-use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, Said},
+    pool::Outcome,
+};
 
 fn text(path: &Path) -> String {
     path.display().to_string()
@@ -41,6 +45,12 @@ pub(super) fn files_come_and_go(host: &Host) -> Outcome {
     host.fails(&["cp", "box:/srv/a", &text(&out.join("conf"))], "cannot copy a directory")?;
     host.fails(&["cp", "box:/etc/conf", &text(&out.join("none/"))], "no such directory")?;
 
+    // What is special on the host is not replaced.
+    let fifo = out.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)?;
+    for target in [fifo.as_path(), Path::new("/dev/full")] {
+        host.fails(&["cp", "box:/etc/conf", &text(target)], "what is special is not replaced")?;
+    }
     // In: the same, not mounted and mounted.
     host.ok(&["cp", &text(&tree), "box:/srv"])?;
     let target = host.mount("box")?;
@@ -104,7 +114,50 @@ pub(super) fn links_lead_nowhere(host: &Host) -> Outcome {
     host.ok(&["cp", "box:/file", &text(&out.join("link"))])?;
     expect_eq!(fs::read_link(out.join("link"))?, secret);
     race(host, &target, &secret)?;
+    fifo_race(host, &target, &secret)?;
     host.ok(&["umount", "box"]).map(drop)
+}
+
+/// A fifo that is made again and again, and at once replaced by a link to the host's file, whose mode stays.
+fn fifo_race(host: &Host, target: &Path, secret: &Path) -> Outcome {
+    let (place, stop) = (target.join("fifos"), AtomicBool::new(false));
+    fs::create_dir(&place)?;
+    fs::set_permissions(secret, fs::Permissions::from_mode(0o600))?;
+    let archive = host.file("fifos.tar");
+    let mut tar = tar::Builder::new(File::create(&archive)?);
+    for _ in 0..2000 {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Fifo);
+        header.set_size(0);
+        header.set_mode(0o666);
+        tar.append_data(&mut header, "fifo", std::io::empty())?;
+    }
+    tar.finish()?;
+    drop(tar);
+    let copied = || host.command(&["cp", "-", "box:/fifos"]).stdin(File::open(&archive)?).output();
+    expect!(copied()?.status.success(), "with nobody in the way they are copied");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (fifo, link) = (place.join("fifo"), place.join("link"));
+            while !stop.load(Ordering::Relaxed) {
+                if fs::symlink_metadata(&fifo).is_ok_and(|found| !found.is_symlink()) {
+                    // What is in the way of the one meets the other at the next turn.
+                    let _ = symlink(secret, &link).and_then(|()| fs::rename(&link, &fifo));
+                }
+            }
+        });
+        let tries = || -> Outcome {
+            for _ in 0..20 {
+                let said = Said::from(copied()?);
+                expect!(said.code == Some(0) || said.err.contains("entry \"fifo\""), "{said:?}");
+                expect_eq!(fs::metadata(secret)?.permissions().mode() & 0o777, 0o600, "the host's file was changed");
+            }
+            Ok(())
+        };
+        let tried = tries();
+        stop.store(true, Ordering::Relaxed);
+        tried
+    })
 }
 
 /// A directory that becomes a link to the host's, and a directory again, all the time.

@@ -1,0 +1,106 @@
+//! What others do to a container while it runs: restart it, copy into it, read its output and go.
+
+use std::{
+    fs,
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::{followed, life::fails_with, row, soon};
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, Said},
+    pool::Outcome,
+};
+
+/// `restart` of a container that goes by itself keeps it, whoever looks meanwhile.
+pub(super) fn restarted_and_goes_by_itself(host: &Host) -> Outcome {
+    let script = "trap 'exit 3' TERM; echo ready; while true; do sleep 0.02; done";
+    host.ok(&["run", "-d", "--rm", "--name", "auto", "base:1", "sh", "-c", script])?;
+    host.ok(&["exec", "auto", "touch", "/kept"])?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| -> Outcome {
+        let looking = scope.spawn(|| -> Result<(), String> {
+            while !done.load(Ordering::Relaxed) {
+                host.ok(&["ps", "-a"]).map_err(|fault| fault.0)?;
+            }
+            Ok(())
+        });
+        let restarts = || -> Outcome {
+            for round in 0..5 {
+                followed(host, "auto", round + 1)?;
+                host.ok(&["restart", "auto"])?;
+                host.ok(&["exec", "auto", "stat", "/kept"])?;
+            }
+            Ok(())
+        };
+        let restarted = restarts();
+        done.store(true, Ordering::Relaxed);
+        let looked = looking.join().map_err(|_| "a thread panicked")?;
+        restarted.and(looked.map_err(Into::into))
+    })?;
+    host.ok(&["stop", "auto"])?;
+    soon("it goes in the end", || Ok(row(host, "auto").is_err()))
+}
+
+/// A command that copies into a container when that stops: overlayfs gets no second mount of its upper directory.
+pub(super) fn a_copy_outlives_the_run(host: &Host) -> Outcome {
+    host.ok(&["run", "-d", "--name", "copied", "base:1", "sleep", "1000"])?;
+    let mut copy = host.spawn(&["cp", "-", "copied:/srv"], Stdio::piped())?;
+    let mut archive = tar::Builder::new(copy.stdin.take().ok_or("a pipe")?);
+    for name in ["first", "second"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, std::io::empty())?;
+    }
+    soon("it copies", || Ok(host.run(&["exec", "copied", "stat", "/srv/first"])?.code == Some(0)))?;
+    host.ok(&["stop", "-t", "0", "copied"])?;
+    if host.driver == lamina::driver::DriverKind::Overlay {
+        for args in [
+            &["mount", "copied"][..],
+            &["start", "copied"],
+            &["cp", "copied:/srv", &host.file("").display().to_string()],
+        ] {
+            fails_with(host, 1, args, "no two mounts of one upper directory")?;
+        }
+    }
+    drop(archive.into_inner()?);
+    expect_eq!(Said::from(copy.wait_with_output()?).code, Some(0));
+    let target = host.mount("copied")?;
+    expect!(target.join("srv/second").exists(), "all of it came");
+    host.ok(&["umount", "copied"])?;
+    host.ok(&["rm", "copied"]).map(drop)
+}
+
+/// A reader that has seen enough ends the command as the signal would, and the container goes on.
+pub(super) fn no_reader(host: &Host) -> Outcome {
+    let args = ["run", "--name", "unread", "base:1", "sh", "-c", "while true; do echo y; sleep 0.01; done"];
+    let mut child = host.spawn(&args, Stdio::null())?;
+    std::io::Read::read_exact(&mut child.stdout.take().ok_or("a pipe")?, &mut [0; 2])?;
+    let said = Said::from(child.wait_with_output()?);
+    expect!(said.code == Some(141) && said.err.contains("container unread any more; it goes on"), "{said:?}");
+    expect_eq!(row(host, "unread")?["state"], "running");
+    host.ok(&["rm", "-f", "unread"]).map(drop)
+}
+
+/// A file of the host that a container has is not taken from it by a copy to its place.
+pub(super) fn bound_file(host: &Host) -> Outcome {
+    let (bound, new) = (host.file("bound"), host.file("new"));
+    fs::write(&bound, "the host's\n")?;
+    fs::write(&new, "new\n")?;
+    let bind = format!("{}:/cfg", bound.display());
+    host.ok(&["run", "-d", "--name", "bound", "-v", &bind, "base:1", "sleep", "1000"])?;
+    for place in ["/cfg", "/etc/hosts"] {
+        fails_with(
+            host,
+            1,
+            &["cp", &new.display().to_string(), &format!("bound:{place}")],
+            "something is mounted there",
+        )?;
+    }
+    expect_eq!(host.ok(&["exec", "bound", "cat", "/cfg"])?, "the host's");
+    expect_eq!(host.ok(&["diff", "bound"])?, "");
+    host.ok(&["rm", "-f", "bound"]).map(drop)
+}
