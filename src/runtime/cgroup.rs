@@ -121,7 +121,11 @@ impl<'n> Cgroup<'n> {
     /// When the hierarchies cannot be read.
     pub fn is_frozen(self) -> Result<bool> {
         match self.freezer() {
-            Ok(freezer) => freezer.holds(true),
+            Ok(freezer) => match freezer.holds(true) {
+                // Its last process has just ended, and it was removed.
+                Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
+                holds => holds,
+            },
             Err(error) if error.kind() == Kind::Unsupported => Ok(false),
             Err(error) => Err(error),
         }
