@@ -162,11 +162,15 @@ impl Args {
             header.extend(["SIZE", "OWN BLOCKS"]);
         }
         let now = Timestamp::now();
+        let shown_command = |args: &[String]| {
+            let command = command_line(args);
+            if self.no_trunc { command } else { output::cut(&command, 20) }
+        };
         let cells = |row: Row| {
             let mut cells = vec![
                 shown_id(&row.id),
                 row.image,
-                output::cut(&format!("{:?}", row.command.join(" ")), 20),
+                format!("{:?}", shown_command(&row.command)),
                 human::ago(Some(&row.created), now),
                 row.status,
                 // Containers have no ports of their own; the column is Docker's.
@@ -298,6 +302,15 @@ impl<'a> Context<'a> {
             attached.iter().any(|attached| attached.volume.name == **wanted || attached.target == **wanted)
         }))
     }
+}
+
+/// Docker's COMMAND: the program, and arguments with a blank in them in quotes.
+fn command_line(args: &[String]) -> String {
+    let quoted = args.iter().enumerate().map(|(at, arg)| match at {
+        1.. if arg.contains(' ') => format!("'{arg}'"),
+        _ => arg.clone(),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// Docker's STATUS.

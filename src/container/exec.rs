@@ -3,7 +3,7 @@
 use super::{Container, Containers, life::runtime, status::State};
 use crate::{
     error::{Error, Kind, Result},
-    runtime::{Command, Exec, Exit, Limits},
+    runtime::{Command, Exec, Exit, Keys, Limits},
 };
 
 /// What is to run.
@@ -23,6 +23,8 @@ pub struct ExecRequest {
     pub stdin: bool,
     /// Whether it goes on by itself.
     pub detach: bool,
+    /// What leaves its terminal.
+    pub keys: Keys,
 }
 
 impl Containers<'_> {
@@ -59,6 +61,7 @@ impl Containers<'_> {
             },
             stdin: request.stdin,
             detach: request.detach,
+            keys: request.keys,
         };
         exec.run(&init)
     }

@@ -9,9 +9,11 @@ use std::{
 
 use super::{
     bundle::{Command, process},
+    detach::Keys,
     launch::failure,
     process::Exit,
     program::OciRuntime,
+    pty::{self, Ended},
     run_directory::{Process, RunDirectory},
     user,
 };
@@ -34,6 +36,8 @@ pub struct Exec<'a> {
     pub stdin: bool,
     /// Whether it goes on by itself.
     pub detach: bool,
+    /// What leaves its terminal.
+    pub keys: Keys,
 }
 
 /// Files of one such process, gone with the value.
@@ -57,13 +61,25 @@ impl Exec<'_> {
         let act = || format!("write {}", files.spec.display());
         let text = serde_json::to_vec(&spec).map_err(|error| Error::with_source(Kind::Io, act(), error))?;
         fs::write(&files.spec, text).act(act)?;
-        let status = self.program(&files)?.status().act(|| format!("run {}", self.runtime.program().name))?;
+        let program = self.program(&files)?;
+        let status = match self.execute(program)? {
+            Ended::Exited(status) => status,
+            Ended::Left => return Ok(Exit { code: 0, refusal: None }),
+            Ended::Signalled(signal) => return Ok(Exit { code: 128 + signal, refusal: None }),
+        };
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
         // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
         match logged(&files.log) {
             Some(error) if code != 0 => Err(error),
             _ => Ok(Exit { code, refusal: None }),
         }
+    }
+
+    fn execute(&self, mut program: Program) -> Result<Ended> {
+        if self.command.terminal && !self.detach {
+            return pty::run(program, self.stdin, self.keys);
+        }
+        program.status().act(|| format!("run {}", self.runtime.program().name)).map(Ended::Exited)
     }
 
     fn program(&self, files: &Files) -> Result<Program> {

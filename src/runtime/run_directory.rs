@@ -8,8 +8,12 @@
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::DirBuilderExt as _, process::ExitStatusExt as _},
+    },
     path::{Path, PathBuf},
+    process::ExitStatus,
 };
 
 use rustix::{
@@ -227,6 +231,9 @@ impl RunDirectory {
     }
 }
 
+/// How long a parent may take to be told of its child's end.
+const TOLD: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
 /// A process that cannot be mistaken for another.
 #[derive(Debug)]
 pub struct Process {
@@ -261,6 +268,22 @@ impl Process {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             sent => sent.act(|| format!("send signal {signal} to process {}", self.id())),
         }
+    }
+
+    /// The exit code of one that has ended, that of a signal being 128 more than its number; `None` if the kernel does not
+    /// tell.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn exit_code(&self) -> Result<Option<i32>> {
+        let act = || format!("ask how process {} ended", self.id());
+        // The kernel tells once its parent has been told, which shows as a hang-up where it is told at all.
+        match poll(&mut [PollFd::new(&self.fd, PollFlags::empty())], Some(&TOLD)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).act(act),
+        }
+        let status = sys::pidfd::exit_status(&self.fd).act(act)?.map(ExitStatus::from_raw);
+        Ok(status.and_then(|status| status.code().or_else(|| status.signal().map(|signal| 128 + signal))))
     }
 
     /// Whether it has not ended.

@@ -14,6 +14,7 @@ pub mod btrfs;
 pub mod dm;
 pub mod loop_dev;
 pub mod mount;
+pub mod pidfd;
 pub mod signal;
 mod trim;
 
