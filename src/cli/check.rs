@@ -23,10 +23,13 @@ impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let (store, mut findings) =
             if self.repair { Store::open_repaired(&global.root)? } else { (pool::existing(global)?, Vec::new()) };
-        Containers::new(&store).sweep_or_tell();
+        let finding = |what| Finding { what, repaired: false };
+        if let Err(error) = Containers::new(&store).sweep() {
+            findings.push(finding(format!("what ended containers and builds left could not be taken away: {error}")));
+        }
         findings.extend(store.check(self.repair)?);
         let volumes = Volumes::of(&store).check()?;
-        findings.extend(volumes.into_iter().map(|what| Finding { what, repaired: false }));
+        findings.extend(volumes.into_iter().map(finding));
         if self.json {
             output::json(&findings)?;
         } else {

@@ -20,11 +20,11 @@ impl Asked {
 }
 
 fn ask(verb: &str, warning: &str) -> Result<bool> {
-    if !io::stdin().is_terminal() {
-        bail!("{verb}: nobody can be asked, standard input is no terminal; give -f to remove without a question");
-    }
     eprint!("{warning} Are you sure you want to continue? [y/N] ");
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).context("read the answer")?;
+    if io::stdin().lock().read_line(&mut answer).context("read the answer")? == 0 && !io::stdin().is_terminal() {
+        eprintln!();
+        bail!("{verb}: nobody answers, standard input has ended; give -f to remove without a question");
+    }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     container::{Containers, ExecRequest},
-    runtime::ensure_terminal,
+    runtime::{Keys, ensure_terminal},
 };
 
 #[derive(Debug, clap::Args)]
@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// Who it runs as
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// Which keys leave its terminal [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    detach_keys: Keys,
     /// Name or ID of a container that runs
     container: String,
     /// Program and arguments
@@ -48,7 +51,7 @@ pub(super) fn failure_code(error: &anyhow::Error) -> ExitCode {
 
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<ExitCode> {
-        if self.tty && !self.detach {
+        if self.tty && self.interactive && !self.detach {
             ensure_terminal()?;
         }
         let store = pool::existing(global)?;
@@ -61,6 +64,7 @@ impl Args {
             terminal: self.tty && !self.detach,
             stdin: self.interactive && !self.detach,
             detach: self.detach,
+            keys: self.detach_keys,
         };
         let exit = containers.exec(&containers.find(&self.container)?, request)?;
         Ok(exit_code(exit.code))

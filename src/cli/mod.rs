@@ -45,6 +45,7 @@ mod save;
 mod stop;
 mod system;
 mod tag;
+mod top;
 mod volume;
 
 use std::{
@@ -148,7 +149,7 @@ enum Verb {
     /// Show what a container wrote to its output
     Logs(logs::Args),
     /// Show the processes of a container
-    Top(stop::TopArgs),
+    Top(top::Args),
     /// Mount a container and print the path
     Mount(mount::MountArgs),
     /// Unmount containers

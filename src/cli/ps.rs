@@ -161,20 +161,20 @@ impl Args {
         if self.quiet {
             return rows.iter().try_for_each(|row| output::line(shown_id(&row.id)));
         }
-        let shown_command = |command: &[String]| match quoted(command) {
-            whole if self.no_trunc => format!("{whole:?}"),
-            whole => format!("{:?}", output::cut(&whole, 20)),
-        };
         let mut header = vec!["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
         if self.size {
             header.extend(["SIZE", "OWN BLOCKS"]);
         }
         let now = Timestamp::now();
+        let shown_command = |args: &[String]| {
+            let command = command_line(args);
+            if self.no_trunc { command } else { output::cut(&command, 20) }
+        };
         let cells = |row: Row| {
             let mut cells = vec![
                 shown_id(&row.id),
                 row.image,
-                shown_command(&row.command),
+                format!("{:?}", shown_command(&row.command)),
                 human::ago(Some(&row.created), now),
                 row.status,
                 // Containers have no ports of their own; the column is Docker's.
@@ -316,10 +316,13 @@ fn is_called(pattern: &Regex, name: &str) -> bool {
     pattern.is_match(name) || pattern.is_match(&format!("/{name}"))
 }
 
-/// The words of a command that have blanks in quotes, as Docker shows them.
-fn quoted(command: &[String]) -> String {
-    let word = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
-    command.iter().map(word).collect::<Vec<_>>().join(" ")
+/// Docker's COMMAND: the program, and arguments with a blank in them in quotes.
+fn command_line(args: &[String]) -> String {
+    let quoted = args.iter().enumerate().map(|(at, arg)| match at {
+        1.. if arg.contains(' ') => format!("'{arg}'"),
+        _ => arg.clone(),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// Docker's STATUS.

@@ -13,7 +13,7 @@ use crate::{
     container::{Container, Containers, Removal, Settings, Watch, Watched},
     error::{Act as _, Error, Kind},
     image::catalog::Catalog,
-    runtime::{Wishes, ensure_terminal},
+    runtime::{Keys, Wishes, ensure_terminal},
     store::Store,
 };
 
@@ -22,6 +22,9 @@ pub(super) struct Args {
     /// Do not wait for its end; print its ID
     #[arg(short, long)]
     detach: bool,
+    /// Which keys leave its terminal [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    detach_keys: Keys,
     #[command(flatten)]
     options: RunOptions,
 }
@@ -34,6 +37,9 @@ pub(super) struct StartArgs {
     /// Hand standard input on
     #[arg(short, long)]
     interactive: bool,
+    /// Which keys leave its terminal [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    detach_keys: Keys,
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -44,6 +50,9 @@ pub(super) struct AttachArgs {
     /// Do not hand standard input on
     #[arg(long)]
     no_stdin: bool,
+    /// Which keys leave its terminal [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    detach_keys: Keys,
     /// Name or ID
     container: String,
 }
@@ -100,7 +109,8 @@ pub(super) fn create(store: &Store, options: &RunOptions, attached: bool, needs_
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<ExitCode> {
         let attached = !self.detach;
-        let wishes = Wishes { stdin: self.options.interactive, terminal: self.options.tty, signals: !self.options.tty };
+        let (terminal, keys) = (self.options.tty, self.detach_keys);
+        let wishes = Wishes { stdin: self.options.interactive, terminal, signals: !terminal, keys };
         if attached && self.options.tty && self.options.interactive {
             ensure_terminal()?;
         }
@@ -159,7 +169,7 @@ impl StartArgs {
             return Err(Error::new(Kind::Invalid, "you cannot start and attach multiple containers at once").into());
         };
         let container = containers.find(name)?;
-        let wishes = wishes(&containers, &container, self.interactive)?;
+        let wishes = wishes(&containers, &container, self.interactive, self.detach_keys)?;
         match containers.start(&container, Some(wishes))? {
             Some(watch) => finish(&containers, &container, watch),
             None => Ok(ExitCode::SUCCESS),
@@ -172,20 +182,21 @@ impl AttachArgs {
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
         let container = containers.find(&self.container)?;
-        let wishes = wishes(&containers, &container, !self.no_stdin)?;
+        let wishes = wishes(&containers, &container, !self.no_stdin, self.detach_keys)?;
         let watch = containers.attach(&container, wishes)?;
         finish(&containers, &container, watch)
     }
 }
 
 /// What a session with a container that is there already can do.
-fn wishes(containers: &Containers<'_>, container: &Container, input: bool) -> Result<Wishes> {
+fn wishes(containers: &Containers<'_>, container: &Container, input: bool, keys: Keys) -> Result<Wishes> {
     let settings = containers.settings(container)?;
     let stdin = input && settings.stdin;
     if stdin && settings.terminal {
         ensure_terminal()?;
     }
-    Ok(Wishes { stdin, terminal: settings.terminal && io::stdout().is_terminal(), signals: !settings.terminal })
+    let terminal = settings.terminal && io::stdout().is_terminal();
+    Ok(Wishes { stdin, terminal, signals: !settings.terminal, keys })
 }
 
 /// Its end. One that goes on when nobody reads its output any more is told: it may write for ever.

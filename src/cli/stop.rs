@@ -1,12 +1,9 @@
-//! `lamina stop`, `kill`, `restart`, `pause`, `unpause`, `wait` and `top`: processes of containers that are there.
+//! `lamina stop`, `kill`, `restart`, `pause`, `unpause` and `wait`: processes of containers that are there.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{Global, for_each, output, pool};
-use crate::{
-    container::{Container, Containers, signal_of},
-    error::{Error, Kind},
-};
+use crate::container::{Container, Containers, signal_of};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StopArgs {
@@ -33,12 +30,6 @@ pub(super) struct Names {
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct TopArgs {
-    /// Name or ID
-    container: String,
 }
 
 /// Does `act` for each, and prints the name of each for which it was done.
@@ -81,21 +72,5 @@ impl Names {
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
         for_each(&self.containers, |name| output::line(containers.wait(&containers.find(name)?)?))
-    }
-}
-
-impl TopArgs {
-    pub(super) fn run(&self, global: &Global) -> Result<()> {
-        let store = pool::existing(global)?;
-        let containers = Containers::new(&store);
-        let processes = containers.processes(&containers.find(&self.container)?)?;
-        let list = processes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        // procps reads what the kernel tells of a process better than a second reader here would.
-        let shown = std::process::Command::new("ps").args(["-f", "-p", &list]).output();
-        let shown = shown.context("run ps, which Debian's package procps has")?;
-        if !shown.status.success() {
-            return Err(Error::new(Kind::NotFound, "the container's processes have ended").into());
-        }
-        output::bytes(shown.stdout.trim_ascii_end())
     }
 }

@@ -7,13 +7,10 @@
 //! through descriptors ([`Scope`]), and what is written goes through the unpacker.
 
 use std::{
-    ffi::CString,
+    ffi::OsStr,
     fs::File,
     io::{self, BufWriter, Read, Write},
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
     thread,
 };
@@ -23,7 +20,7 @@ use rustix::fs::FileType;
 use super::{Container, Containers};
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{Place, Scope, Spot, file_type},
+    fs::{Scope, Spot, file_type},
     image::{
         pack::{Owners, TreePacker},
         unpack::unpack_into,
@@ -70,8 +67,8 @@ impl Containers<'_> {
             let root = open_root()?;
             let host = Scope::host(root.as_fd());
             let target = Target::find(host, &absolute(target)?, &source)?;
+            target.refuse_special(host)?;
             let directory = host.open(&target.directory)?;
-            target.refuse_special(directory.as_fd())?;
             through_pipe(&source, &target, how, |tar| {
                 unpack_into(directory.as_fd(), b"", tar, &mut |_| Ok(())).map(drop)
             })
@@ -90,6 +87,7 @@ impl Containers<'_> {
             let root = open_root()?;
             let source = Source::find(Scope::host(root.as_fd()), &absolute(source)?, how)?;
             let target = Target::find(Scope::tree(view.root()), path, &source)?;
+            view.refuse_hidden(&target.path())?;
             let landing = view.landing(&target.directory)?;
             let into = target.directory.as_os_str().as_bytes();
             landing.written(|| {
@@ -128,6 +126,7 @@ impl Containers<'_> {
                 return Err(Error::new(Kind::NotFound, what));
             }
             let into = spot.path();
+            view.refuse_hidden(&into)?;
             let landing = view.landing(&into)?;
             let mut room = |bytes| landing.room(bytes);
             let unpack = || unpack_into(view.root(), into.as_os_str().as_bytes(), tar, &mut room);
@@ -222,19 +221,25 @@ impl Target {
 }
 
 impl Target {
-    /// A device or fifo of the host is not replaced by a file: what is written there goes on to be read by somebody.
-    fn refuse_special(&self, directory: BorrowedFd<'_>) -> Result<()> {
-        let Some(name) = &self.name else { return Ok(()) };
-        let name = CString::new(&name[..])
-            .map_err(|error| Error::with_source(Kind::Invalid, "a name has a zero byte", error))?;
-        let Some(stat) = Place::new(&directory, &name).stat()? else { return Ok(()) };
-        match file_type(&stat) {
-            FileType::RegularFile | FileType::Directory | FileType::Symlink => Ok(()),
-            _ => {
-                let what = "the target is neither a file nor a directory, and what is special is not replaced";
-                Err(Error::new(Kind::Invalid, what))
-            }
+    /// The path below the root that is written.
+    fn path(&self) -> PathBuf {
+        match &self.name {
+            Some(name) => self.directory.join(OsStr::from_bytes(name)),
+            None => self.directory.clone(),
         }
+    }
+
+    /// A file must not take the place of a device, a fifo or a socket of the host.
+    fn refuse_special(&self, host: Scope<'_>) -> Result<()> {
+        let what = match host.find(&self.path(), false)?.stat.as_ref().map(file_type) {
+            Some(FileType::BlockDevice | FileType::CharacterDevice) => "a device",
+            Some(FileType::Fifo) => "a fifo",
+            Some(FileType::Socket) => "a socket",
+            _ => return Ok(()),
+        };
+        let path = self.path();
+        let what = format!("/{} is {what}; only a directory or a regular file can be written", path.display());
+        Err(Error::new(Kind::Invalid, what))
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
-    runtime::{Command, Exec, Exit},
+    runtime::{Command, Exec, Exit, Keys},
 };
 
 /// What is to run.
@@ -27,6 +27,8 @@ pub struct ExecRequest {
     pub stdin: bool,
     /// Whether it goes on by itself.
     pub detach: bool,
+    /// What leaves its terminal.
+    pub keys: Keys,
 }
 
 impl Containers<'_> {
@@ -60,6 +62,7 @@ impl Containers<'_> {
             },
             stdin: request.stdin,
             detach: request.detach,
+            keys: request.keys,
         };
         exec.run(&init)
     }

@@ -135,6 +135,12 @@ impl Home {
         Ok(modified(&path)?.map(|time| (code, time)))
     }
 
+    /// Notes in the supervisor's place how the run ended, just now.
+    pub(super) fn note_exit(&self, code: i32) -> Result<()> {
+        let path = self.exit_file();
+        fs::write(&path, code.to_string()).act(|| format!("write {}", path.display()))
+    }
+
     /// Whether the kernel ended a process of the last run for want of memory.
     pub(super) fn out_of_memory(&self) -> bool {
         self.oom_file().exists()

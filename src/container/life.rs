@@ -226,7 +226,23 @@ impl Containers<'_> {
             init.signal(libc::SIGKILL)?;
             self.thaw(container)?;
         }
-        self.settled(container, &init)
+        self.settled(container, &init)?;
+        self.note_end(container, &init)
+    }
+
+    /// Notes how `init` ended, which this command watched, if its supervisor is no more that should have.
+    fn note_end(&self, container: &Container, init: &Process) -> Result<()> {
+        let (home, run) = (self.home(container), self.run_directory(container));
+        let is_unknown = || Ok::<_, Error>(home.exit()?.is_none() && run.supervisor()?.is_none());
+        if !is_unknown()? {
+            return Ok(());
+        }
+        // Nobody starts it again meanwhile. Whoever has it already knows no more.
+        let Some(_lock) = self.try_lock(container)? else { return Ok(()) };
+        if is_unknown()? && run.init()?.is_none() && home.path().exists() {
+            home.note_exit(init.exit_code()?.unwrap_or(super::status::UNKNOWN_CODE))?;
+        }
+        Ok(())
     }
 
     /// Stops the container and starts it. One that goes by itself when it has ended stays meanwhile.

@@ -12,7 +12,7 @@ use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
     id::ContainerId,
-    runtime::{RunDirectory, clear, runs_in, runs_of},
+    runtime::{RunDirectory, Workplace, clear, runs_in, runs_of},
     store::Sql as _,
     volume::{Attached, Volumes},
 };
@@ -128,7 +128,7 @@ impl Containers<'_> {
         if self.run_directory(container).init()?.is_some() { Ok(()) } else { clear(&self.run_directory(container)) }
     }
 
-    /// Takes away what dead commands and a dead supervisor left: directories of containers that are no more, processes
+    /// Takes away what dead commands and a dead supervisor left: of builds, directories of containers that are no more, processes
     /// that were made and never told to begin, and containers that have ended and should have gone by themselves.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Containers<'_> {
         let (run_ids, home_ids) = (runs_in(&runs)?, self.homes()?);
         let all = self.list()?;
         let known: HashSet<&str> = all.iter().map(|container| container.id.as_str()).collect();
-        let mut swept = Ok(());
+        let mut swept = Workplace::recover(&self.store.layout().builds());
         for id in run_ids.iter().filter(|id| !known.contains(id.as_str())) {
             swept = swept.and(clear(&RunDirectory::new(&runs, id)));
         }
@@ -245,6 +245,7 @@ pub fn forget_all(root: &Path) -> Result<()> {
         }
         _ => {}
     }
+    Workplace::recover(&root.join("builds"))?;
     let root = fs::canonicalize(root).act(|| format!("find root directory {}", root.display()))?;
     let runs = runs_of(&root);
     runs_in(&runs)?.iter().try_for_each(|id| clear(&RunDirectory::new(&runs, id)))

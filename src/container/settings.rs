@@ -21,6 +21,9 @@ pub struct VolumeMount {
     pub target: String,
     /// Whether it cannot be written.
     pub read_only: bool,
+    /// Whether a volume is not filled with what the image has there.
+    #[serde(default)]
+    pub no_copy: bool,
 }
 
 /// Where such a directory comes from.
@@ -121,7 +124,7 @@ struct OfImage {
 }
 
 /// One way to write a place inside, so that two ways are not two places: without `.`, `..` and more than one slash.
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -162,7 +165,12 @@ impl Settings {
             .for_each(|target| *target = clean(target));
         for target in image.volumes.unwrap_or_default().into_keys().map(|target| clean(&target)) {
             if !settings.targets().any(|taken| taken == target) {
-                settings.volumes.push(VolumeMount { source: Source::Anonymous, target, read_only: false });
+                settings.volumes.push(VolumeMount {
+                    source: Source::Anonymous,
+                    target,
+                    read_only: false,
+                    no_copy: false,
+                });
             }
         }
         settings.check()?;

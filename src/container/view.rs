@@ -9,18 +9,18 @@
 use std::{
     fs::File,
     os::fd::{AsFd as _, BorrowedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use rustix::fs::fstat;
+use rustix::fs::{AtFlags, StatxFlags, fstat, statx};
 
 use super::{Container, Containers, settings::Settings};
 use crate::{
     driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
-    fs::{Access, FileSystem, Graft, Mounted, Scope},
+    fs::{Access, FileSystem, Graft, Mounted, Scope, identity},
     id::VolumeId,
-    runtime::{Mount, MountKind, make_mount_points},
+    runtime::{Mount, MountKind, OWN_MOUNTS, make_mount_points},
     store::{Lock, Store},
     units::Bytes,
 };
@@ -35,6 +35,8 @@ pub struct View<'store> {
     volume: VolumeId,
     /// What may be written to it is limited, and does not grow with what comes.
     limit: Option<Bytes>,
+    /// Where each run has directories of its own, in memory.
+    hidden: Vec<PathBuf>,
 }
 
 /// What keeps other commands from mounting the container's volume once more where one mount is all it may have.
@@ -60,11 +62,12 @@ impl<'store> Containers<'store> {
             let settings = self.settings(container)?;
             let grafts = self.grafts(container, &settings, tree.root())?;
             let access = if settings.read_only { Access::ReadOnly } else { Access::ReadWrite };
-            Ok((tree.with(&grafts, access)?, kept))
+            let hidden = settings.tmpfs.iter().map(|tmpfs| &*tmpfs.target).chain(OWN_MOUNTS).map(PathBuf::from);
+            Ok((tree.with(&grafts, access)?, kept, hidden.collect()))
         };
-        let (mounted, kept) =
-            view().map_err(|error: crate::Error| error.within(format!("look into container {}", container.name)))?;
-        Ok(View { mounted, _kept: kept, store: self.store, volume: info.volume, limit: info.size_limit })
+        let (mounted, kept, hidden) =
+            view().map_err(|error: Error| error.within(format!("look into container {}", container.name)))?;
+        Ok(View { mounted, _kept: kept, store: self.store, volume: info.volume, limit: info.size_limit, hidden })
     }
 
     /// Its own volume's tree, and what keeps it.
@@ -90,7 +93,7 @@ impl<'store> Containers<'store> {
             self.store.release(&container.key())?;
             Ok(mounted)
         };
-        let mounted = mount().map_err(|error: crate::Error| error.and_undo(self.store.release(&container.key())))?;
+        let mounted = mount().map_err(|error: Error| error.and_undo(self.store.release(&container.key())))?;
         Ok((mounted, Kept::Locked { _lock: lock }))
     }
 
@@ -140,6 +143,46 @@ impl View<'_> {
     /// The root directory.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.mounted.root()
+    }
+
+    /// Refuses to write to `path` where no process of the container would see it: below a directory that each run has in
+    /// memory, with nothing bound there.
+    pub(super) fn refuse_hidden(&self, path: &Path) -> Result<()> {
+        let scope = Scope::tree(self.root());
+        let mut path = path.to_owned();
+        let mut place = scope.open(&path);
+        if place.is_err() {
+            path.pop();
+            place = scope.open(&path);
+        }
+        let mut place = place?;
+        let mount = |fd: BorrowedFd<'_>| {
+            let flags = AtFlags::EMPTY_PATH;
+            statx(fd, c"", flags, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id).act(|| "look at a mount")
+        };
+        if mount(place.as_fd())? != mount(self.root())? {
+            return Ok(());
+        }
+        let identity = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| identity(&stat)).act(|| "look at a directory");
+        let root = identity(self.root())?;
+        let hidden = self.hidden.iter().filter_map(|hidden| Some((hidden, scope.open(hidden).ok()?)));
+        let hidden: Vec<_> = hidden.map(|(path, fd)| Ok((path, identity(fd.as_fd())?))).collect::<Result<_>>()?;
+        loop {
+            let here = identity(place.as_fd())?;
+            if let Some((hidden, _)) = hidden.iter().find(|(_, there)| *there == here) {
+                let what = format!(
+                    "{} is a directory in memory, which each run has anew: nothing can be copied to it; pipe it through \
+                     'lamina exec -i' to have it in the present run",
+                    hidden.display()
+                );
+                return Err(Error::new(Kind::Invalid, what));
+            }
+            if here == root {
+                return Ok(());
+            }
+            path.push("..");
+            place = scope.open(&path)?;
+        }
     }
 
     /// Where something is to be written.

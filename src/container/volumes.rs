@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    os::fd::BorrowedFd,
+    fs::{self, File},
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::Mounted,
     id::ContainerId,
-    runtime::{Mount, MountKind},
+    runtime::{Mount, MountKind, make_bare_points},
     volume::{Draft, Volume, Volumes, attach},
 };
 
@@ -50,7 +50,7 @@ impl<'store> Containers<'store> {
     pub(super) fn wanted_volumes(&self, settings: &Settings) -> Result<Vec<Wanted<'store>>> {
         let volumes = Volumes::of(self.store);
         let mut all = Vec::new();
-        for VolumeMount { source, target, read_only } in &settings.volumes {
+        for VolumeMount { source, target, read_only, .. } in &settings.volumes {
             let volume = match source {
                 Source::Host(_) => continue,
                 Source::Named(name) => Found::Named(volumes.create(Some(name), &BTreeMap::new())?),
@@ -82,6 +82,8 @@ impl<'store> Containers<'store> {
             options: [&["nosuid", "nodev", "noexec"].map(str::to_owned), tmpfs.options.as_slice()].concat(),
         }));
         mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
+        let of_ours = settings.volumes.iter().filter(|volume| !matches!(volume.source, Source::Host(_)));
+        of_ours.map(|volume| &volume.target).try_for_each(|target| make_points_in(target, &mounts))?;
         Ok(mounts)
     }
 
@@ -104,6 +106,9 @@ impl<'store> Containers<'store> {
         if volumes.is_used(&found.volume)? {
             return Ok(volumes.path(&found.volume));
         }
+        if wanted.no_copy {
+            return volumes.enter_empty(&found.volume);
+        }
         if let Some(root) = root {
             return volumes.enter(&found.volume, root, Path::new(&wanted.target));
         }
@@ -113,6 +118,20 @@ impl<'store> Containers<'store> {
         self.store.release(&key)?;
         volumes.enter(&found.volume, mounted.root(), Path::new(&wanted.target))
     }
+}
+
+/// Makes the places of what is mounted in the data volume at `target`: the runtime cannot where that is read-only.
+fn make_points_in(target: &str, mounts: &[Mount]) -> Result<()> {
+    let inside = |mount: &Mount| {
+        let place = mount.target.strip_prefix(target).filter(|place| place.starts_with('/'))?;
+        Some(Mount { target: place.to_owned(), ..mount.clone() })
+    };
+    let inside: Vec<Mount> = mounts.iter().filter_map(inside).collect();
+    let volume = mounts.iter().rfind(|mount| mount.target == target && mount.kind == MountKind::Bind);
+    let Some(volume) = volume.filter(|_| !inside.is_empty()) else { return Ok(()) };
+    let act = || format!("make mount points in {}", volume.source.display());
+    let root = File::open(&volume.source).act(act)?;
+    make_bare_points(root.as_fd(), &inside).act(act)
 }
 
 /// Its mount.
@@ -125,7 +144,7 @@ fn bind(volume: &VolumeMount, source: PathBuf) -> Mount {
     Mount { target: volume.target.clone(), kind: MountKind::Bind, source, options }
 }
 
-/// Reads `-v` of the command line: `/HOST:/DIR[:ro|:rw]`, `NAME:/DIR[:...]`, or `/DIR`.
+/// Reads `-v` of the command line: `/HOST:/DIR[:ro|:rw]`, `./HOST:/DIR[:...]`, `NAME:/DIR[:...]`, or `/DIR`.
 ///
 /// # Errors
 /// `Invalid`.
@@ -143,25 +162,39 @@ pub fn parse_volume(text: &str) -> Result<VolumeMount> {
     let source = match source {
         None => Source::Anonymous,
         Some(path) if path.starts_with('/') => Source::Host(path.to_owned()),
+        Some(path) if path.starts_with('.') => {
+            let here = std::path::absolute(path).act(|| format!("find {path}"))?;
+            let here = here.to_str().ok_or_else(|| Error::new(Kind::Invalid, "the directory's name is no UTF-8"))?;
+            Source::Host(super::settings::clean(here))
+        }
         Some(name) => match super::checked_name(name) {
             Ok(name) => Source::Named(name),
             Err(_) => {
-                return invalid("a volume's name has only [a-zA-Z0-9][a-zA-Z0-9_.-], a path of the host begins with /");
+                return invalid(
+                    "a volume's name has only [a-zA-Z0-9][a-zA-Z0-9_.-], a path of the host begins with / or .",
+                );
             }
         },
     };
     if !target.starts_with('/') || target == "/" {
         return invalid("the place inside must be an absolute path, and not '/'");
     }
-    let mut read_only = false;
+    let (mut read_only, mut no_copy) = (false, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => read_only = true,
             "rw" => read_only = false,
-            _ => return invalid("the only options are ro and rw"),
+            "nocopy" => no_copy = true,
+            // Labels of SELinux, which Docker ignores too where that is off.
+            "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
+            "z" | "Z" => return invalid("z and Z give labels of SELinux, which lamina does not; use chcon(1)"),
+            _ => return invalid("the only options are ro, rw, nocopy, z and Z"),
         }
     }
-    Ok(VolumeMount { source, target: target.trim_end_matches('/').to_owned(), read_only })
+    if no_copy && matches!(source, Source::Host(_)) {
+        return invalid("nocopy is for volumes, nothing is copied into a directory of the host");
+    }
+    Ok(VolumeMount { source, target: target.trim_end_matches('/').to_owned(), read_only, no_copy })
 }
 
 #[cfg(test)]
@@ -175,7 +208,11 @@ mod tests {
         assert_eq!((host.source, host.target.as_str(), host.read_only), (Source::Host("/a".into()), "/b", true));
         assert_eq!(parse_volume("data:/b").unwrap().source, Source::Named("data".into()));
         assert_eq!(parse_volume("/b").unwrap().source, Source::Anonymous);
-        for bad in ["", "b", "/a:b", "/a:/", "a/b:/c", "/a:/b:x", "/a:/b:ro:rw"] {
+        let here = std::env::current_dir().unwrap();
+        let above = Source::Host(here.parent().unwrap().join("x").to_str().unwrap().to_owned());
+        assert_eq!(parse_volume("./.././x:/b").unwrap().source, above);
+        assert!(parse_volume("data:/b:nocopy,ro").is_ok_and(|volume| volume.no_copy && volume.read_only));
+        for bad in ["", "b", "/a:b", "/a:/b:nocopy", "/a:/", "a/b:/c", "/a:/b:x", "/a:/b:ro:rw"] {
             assert!(parse_volume(bad).is_err(), "{bad}");
         }
     }

@@ -27,12 +27,12 @@ use signal_hook::{
 };
 
 use super::{
-    detach::{DetachKeys, Typed},
+    detach::{DetachKeys, Keys, Typed},
     run_directory::RunDirectory,
     terminal::RawTerminal,
 };
 use crate::{
-    error::{Act as _, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     interrupt::HandedOn,
     sys::process::Process,
 };
@@ -55,6 +55,8 @@ pub struct Wishes {
     pub terminal: bool,
     /// Hand signals on.
     pub signals: bool,
+    /// What leaves the terminal.
+    pub keys: Keys,
 }
 
 /// How a session ended.
@@ -64,7 +66,7 @@ pub enum End {
     Signalled(i32),
     /// The container ended, or its supervisor did.
     Closed,
-    /// The user left with ctrl-p ctrl-q; the container goes on.
+    /// The user left with the keys for that; the container goes on.
     Detached,
 }
 
@@ -101,7 +103,14 @@ impl Session {
         let act = || format!("attach to {}", path.display());
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).act(act)?;
         let address = SocketAddrUnix::new(&path).act(act)?;
-        connect(&socket, &address).act(act)?;
+        match connect(&socket, &address) {
+            Err(Errno::CONNREFUSED | Errno::NOENT) if run.supervisor()?.is_none() => {
+                let what = "the container's supervisor (conmon) has ended, and with it the way to its input and output; \
+                            'lamina exec' still looks into the container, and after 'lamina restart' it has a new one";
+                return Err(Error::new(Kind::Io, what));
+            }
+            connected => connected.act(act)?,
+        }
         let signals = catch(wishes)?;
         Ok(Self { run: run.clone(), socket, wishes, signals, _handed_on: HandedOn::begin() })
     }
@@ -130,7 +139,8 @@ impl Session {
     /// The system's; the container goes on.
     pub fn run(&mut self) -> Result<End> {
         let _raw = if self.wishes.terminal { RawTerminal::enter()? } else { None };
-        let mut input = Input { ended: !self.wishes.stdin, ..Input::default() };
+        let mut input =
+            Input { ended: !self.wishes.stdin, keys: DetachKeys::new(self.wishes.keys), ..Input::default() };
         let init = self.run.init()?;
         loop {
             let (output, room, typed) = self.wait(&input)?;

@@ -41,7 +41,7 @@ pub(super) fn with_plain_umask<T>(make: impl FnOnce() -> T) -> T {
 }
 
 /// What the runtime mounts by itself (`get_default_mounts`).
-pub(super) const OWN_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
+pub const OWN_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
 /// What is to be done, as the supervisor hands it through.
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,10 +118,21 @@ pub fn write_config(command: &Command, root: &Path, config: &Path) -> Result<()>
 pub fn make_mount_points(root: BorrowedFd<'_>, mounts: &[Mount], list: &Path) -> Result<()> {
     let points = MountPoints::note(root, mounts.iter().map(|mount| mount.target.as_str()))?;
     add_missing(list, &points.paths())?;
-    let source = |target: &Path| mounts.iter().find(|mount| Path::new(&mount.target) == target);
-    with_plain_umask(|| {
-        points.make(|target| source(target).is_none_or(|mount| mount.kind == MountKind::Tmpfs || mount.source.is_dir()))
-    })
+    with_plain_umask(|| points.make(|target| is_directory(mounts, target)))
+}
+
+/// Makes the places of `mounts` below `root` where there are none, in what is no container's tree.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn make_bare_points(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<()> {
+    let points = MountPoints::note(root, mounts.iter().map(|mount| mount.target.as_str()))?;
+    with_plain_umask(|| points.make(|target| is_directory(mounts, target)))
+}
+
+fn is_directory(mounts: &[Mount], target: &Path) -> bool {
+    let source = mounts.iter().find(|mount| Path::new(&mount.target) == target);
+    source.is_none_or(|mount| mount.kind == MountKind::Tmpfs || mount.source.is_dir())
 }
 
 /// Adds to the list of mount points that this container's runs have made, before they are made.

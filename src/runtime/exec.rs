@@ -9,9 +9,11 @@ use std::{
 
 use super::{
     bundle::{Command, process},
+    detach::Keys,
     enter::Job,
     launch::failure,
     process::Exit,
+    pty::{self, Ended},
     run_directory::RunDirectory,
     user,
 };
@@ -33,6 +35,8 @@ pub struct Exec<'a> {
     pub stdin: bool,
     /// Whether it goes on by itself.
     pub detach: bool,
+    /// What leaves its terminal.
+    pub keys: Keys,
 }
 
 /// Files of one such process, gone with the value.
@@ -58,13 +62,24 @@ impl Exec<'_> {
         fs::write(&files.spec, text).act(act)?;
         // That by which the container was made: another would not know it.
         let runtime = Job::read(&self.run.job())?.runtime;
-        let status = self.program(&runtime, &files).status().act(|| format!("run {}", runtime.display()))?;
+        let status = match self.execute(self.program(&runtime, &files))? {
+            Ended::Exited(status) => status,
+            Ended::Left => return Ok(Exit { code: 0, refusal: None }),
+            Ended::Signalled(signal) => return Ok(Exit { code: 128 + signal, refusal: None }),
+        };
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
         // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
         match logged(&files.log) {
             Some(error) if code != 0 => Err(error),
             _ => Ok(Exit { code, refusal: None }),
         }
+    }
+
+    fn execute(&self, mut program: Program) -> Result<Ended> {
+        if self.command.terminal && !self.detach {
+            return pty::run(program, self.stdin, self.keys);
+        }
+        program.status().act(|| format!("run {}", program.get_program().display())).map(Ended::Exited)
     }
 
     fn program(&self, runtime: &Path, files: &Files) -> Program {

@@ -13,8 +13,11 @@ use std::{
 use nix::mount::{MntFlags, umount2};
 use rustix::process::Pid;
 
+use oci_spec::runtime::Spec;
+
 use super::{
     bundle::{Command, spec},
+    cgroup,
     enter::{OWN_MOUNTS, with_plain_umask},
     exec::logged,
     mount_points::MountPoints,
@@ -66,7 +69,7 @@ pub fn run(
     let points = MountPoints::note(mounted.root(), targets)?;
     let rootfs = place.path().join("rootfs");
     fs::create_dir(&rootfs).act(|| format!("make {}", rootfs.display()))?;
-    let spec = spec(command, &identity, &rootfs)?;
+    let spec = in_cgroup(spec(command, &identity, &rootfs)?, &place.cgroup());
     let config = place.path().join("config.json");
     spec.save(&config).map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))?;
     let (tell, told) = mpsc::channel();
@@ -104,6 +107,14 @@ pub fn run(
         Some(refusal) if refusal.kind() == Kind::NotExecutable => Ok(Exit { code: 126, refusal: Some(refusal) }),
         Some(failure) => Err(failure),
     }
+}
+
+/// The runtime would choose a cgroup by itself, that nobody knows when it was killed.
+fn in_cgroup(mut spec: Spec, name: &str) -> Spec {
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_cgroups_path(Some(cgroup::path(name)));
+    }
+    spec
 }
 
 /// A file can be mounted on a file only.

@@ -1,4 +1,7 @@
-//! A directory for one run of an OCI runtime: its bundle, its state, its mount points.
+//! A directory for one run of an OCI runtime: its bundle, its state, its mount points; and its cgroup, which is called
+//! after it.
+//!
+//! Invariant: the cgroup goes before the directory, so that whoever finds the directory knows what is left.
 
 use std::{
     fs::{self, File},
@@ -11,6 +14,7 @@ use rustix::{
     io::Errno,
 };
 
+use super::cgroup::Cgroup;
 use crate::{
     error::{Act as _, Result},
     fs::make_private,
@@ -42,6 +46,24 @@ impl Workplace {
         Ok(Self { path, _lock: lock })
     }
 
+    /// Removes those below `place` whose owner is dead, with their cgroups.
+    ///
+    /// # Errors
+    /// The system's; `InUse` for a process that does not end.
+    pub fn recover(place: &Path) -> Result<()> {
+        let all = match File::open(place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            all => all.act(|| format!("open {}", place.display()))?,
+        };
+        flock(&all, FlockOperation::LockExclusive).act(|| format!("lock {}", place.display()))?;
+        remove_left(place)
+    }
+
+    /// The name of its cgroup.
+    pub(super) fn cgroup(&self) -> String {
+        cgroup_of(&self.path)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -60,17 +82,27 @@ fn remove_left(place: &Path) -> Result<()> {
             Err(Errno::WOULDBLOCK) => {}
             free => {
                 free.act(|| format!("lock {}", path.display()))?;
-                fs::remove_dir_all(&path).act(|| format!("remove {}", path.display()))?;
+                remove(&path)?;
             }
         }
     }
     Ok(())
 }
 
+fn cgroup_of(path: &Path) -> String {
+    format!("build-{}", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// The runtime removes the cgroup itself, unless it was killed.
+fn remove(path: &Path) -> Result<()> {
+    Cgroup::new(&cgroup_of(path)).remove()?;
+    fs::remove_dir_all(path).act(|| format!("remove {}", path.display()))
+}
+
 impl Drop for Workplace {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!("remove {}: {error}; the next build tries again", self.path.display());
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!("{error}; the next build tries again");
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod dm;
 pub mod loop_dev;
 pub mod mount;
 pub mod page_frames;
+mod pidfd;
 pub mod process;
 pub mod signal;
 mod trim;

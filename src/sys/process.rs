@@ -2,7 +2,11 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    process::ExitStatus,
     ptr,
     time::Duration,
 };
@@ -13,7 +17,11 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
+use super::pidfd;
 use crate::error::{Act as _, Result};
+
+/// How long a parent may take to be told of its child's end.
+const TOLD: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// A process that cannot be mistaken for another, whoever has its number next.
 #[derive(Debug)]
@@ -63,6 +71,22 @@ impl Process {
             libc::syscall(libc::SYS_pidfd_send_signal, process, signal, ptr::null::<libc::siginfo_t>(), 0)
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// The exit code of one that has ended, that of a signal being 128 more than its number; `None` if the kernel does not
+    /// tell.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn exit_code(&self) -> Result<Option<i32>> {
+        let act = || format!("ask how process {} ended", self.id());
+        // The kernel tells once its parent has been told, which shows as a hang-up where it is told at all.
+        match poll(&mut [PollFd::new(&self.fd, PollFlags::empty())], Some(&TOLD)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).act(act),
+        }
+        let status = pidfd::exit_status(&self.fd).act(act)?.map(ExitStatus::from_raw);
+        Ok(status.and_then(|status| status.code().or_else(|| status.signal().map(|signal| 128 + signal))))
     }
 
     /// Whether it has not ended.

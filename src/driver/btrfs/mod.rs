@@ -132,10 +132,19 @@ impl Btrfs {
         }
     }
 
-    /// Does `work`, and if it was short of space, once more after the kernel has given back what it can.
+    /// Does `work`, and if it was short of space, once more after the kernel has given back what it can; and again as long
+    /// as most of the space is free and the kernel has yet to make it space for anything.
     fn with_space(&self, act: impl Fn() -> String, work: impl Fn() -> io::Result<()>) -> Result<()> {
+        let is_short =
+            |result: &io::Result<()>| matches!(result, Err(error) if error.raw_os_error() == Some(libc::ENOSPC));
+        let start = Instant::now();
         let mut result = work();
-        if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSPC)) {
+        let mut pause = Duration::ZERO;
+        while is_short(&result)
+            && (pause.is_zero() || start.elapsed() < CLEANING && space::holds_back(&self.root).act(&act)?)
+        {
+            thread::sleep(pause);
+            pause = (pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
             self.clean().act(&act)?;
             interrupt::check()?;
             result = work();
@@ -159,11 +168,13 @@ impl Btrfs {
     fn clean(&self) -> io::Result<()> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
-        // A commit wakes the cleaner, and another one frees what it let go of.
+        // A commit wakes the cleaner, and another one frees what it let go of. What the last user of a volume lets go of
+        // only after that, it does not see before it is woken again.
         btrfs::commit(&self.root)?;
         while subvolume::any_deleted(&self.root)? && start.elapsed() < CLEANING && !interrupt::asked() {
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(200));
+            btrfs::wake_cleaner(&self.root)?;
         }
         btrfs::commit(&self.root)?;
         loop {

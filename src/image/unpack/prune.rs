@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags, Timespec},
+    fs::{self, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, Timespec},
     io::Errno,
 };
 
@@ -19,7 +19,7 @@ use super::{
     tree::{DIRECTORY, Dir, restore_mtime},
 };
 use crate::{
-    error::{Act as _, Result},
+    error::{Act as _, Error, Kind, Result},
     fs::{Descent, names, remove_tree},
     image::shown,
 };
@@ -27,6 +27,17 @@ use crate::{
 /// Removes `name` and everything below it. Missing is success.
 pub(super) fn all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     remove_tree(parent, &c_name(name)?)
+}
+
+/// What people copy takes no mount away: the kernel would let it, wherever else that is mounted.
+pub(super) fn refuse_mount(dir: &Dir, name: &[u8]) -> Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat = fs::statx(&dir.fd, name, flags, StatxFlags::TYPE).act(|| "look at what is there")?;
+    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        let what = "device or resource busy: a file from outside is mounted there; write to that file itself";
+        return Err(Error::new(Kind::InUse, what));
+    }
+    Ok(())
 }
 
 /// Removes `name` in `dir` as far as it is not this layer's. Missing is success.

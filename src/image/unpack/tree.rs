@@ -276,8 +276,11 @@ impl<'a> Tree<'a> {
         }
         // A directory of an earlier layer may hold something of this one.
         let is_directory = || fs::openat(&dir.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).is_ok();
-        if self.into.is_some() && is_directory() {
-            return Err(Error::new(Kind::Invalid, "cannot overwrite directory with non-directory"));
+        if self.into.is_some() {
+            if is_directory() {
+                return Err(Error::new(Kind::Invalid, "cannot overwrite directory with non-directory"));
+            }
+            prune::refuse_mount(dir, name)?;
         }
         if dir.ours || self.placed.may_have(dir.ino, name) || is_directory() {
             (self.before_loss)()?;

@@ -91,6 +91,7 @@ ioctls! {
     WaitSync = ioctl_sys::iow!(0x94, 22, 8), u64;
     SnapCreateV2 = ioctl_sys::iow!(0x94, 23, size_of::<VolArgsV2>()), VolArgsV2;
     SubvolCreateV2 = ioctl_sys::iow!(0x94, 24, size_of::<VolArgsV2>()), VolArgsV2;
+    Sync = ioctl_sys::io!(0x94, 8), u64;
     StartSync = ioctl_sys::ior!(0x94, 24, 8), u64;
     SubvolGetFlags = ioctl_sys::ior!(0x94, 25, 8), u64;
     SubvolSetFlags = ioctl_sys::iow!(0x94, 26, 8), u64;
@@ -204,6 +205,15 @@ pub fn commit(filesystem: impl AsFd) -> io::Result<()> {
     let mut transaction = 0;
     call::<StartSync>(&filesystem, &mut transaction)?;
     call::<WaitSync>(filesystem, &mut transaction).map(drop)
+}
+
+/// Writes everything out, and wakes the kernel's cleaner, which removes deleted subvolumes: by itself it looks for them
+/// once in a commit interval, and with each commit; what is let go of after that waits for the next (`BTRFS_IOC_SYNC`).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn wake_cleaner(filesystem: impl AsFd) -> io::Result<()> {
+    call::<Sync>(filesystem, &mut 0).map(drop)
 }
 
 /// Writes into `output` how the read-only subvolume with the root directory `root` came from that with number

@@ -100,6 +100,9 @@ pub fn a_killed_build_leaves_nothing_running(host: &Host) -> Outcome {
         while processes("sleep 4242.4242")? == 0 {
             std::thread::yield_now();
         }
+        let places = fs::read_dir(host.root().join("builds"))?.collect::<std::io::Result<Vec<_>>>()?;
+        let cgroups = places.iter().map(|place| format!("build-{}", place.file_name().to_string_lossy()));
+        let cgroups: Vec<String> = cgroups.collect();
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal)?)?;
         let status = child.wait()?;
@@ -111,6 +114,11 @@ pub fn a_killed_build_leaves_nothing_running(host: &Host) -> Outcome {
         }
         fs::remove_file(started)?;
         host.check()?;
+        expect!(!cgroups.is_empty(), "a step has a place");
+        for cgroup in &cgroups {
+            expect!(!lamina::runtime::Cgroup::new(cgroup).exists()?, "{cgroup} is there still");
+        }
+        expect_eq!(fs::read_dir(host.root().join("builds"))?.count(), 0);
     }
     // What was finished is not done again, and what a dead build left in its directory goes with the next.
     context(host, "FROM base\nRUN touch /before\nRUN touch /after\n", &[])?;

@@ -96,16 +96,7 @@ pub fn a_terminal_is_one(host: &Host) -> Outcome {
     screen.type_in("exit 6\n")?;
     expect_eq!(child.wait()?.code(), Some(6));
     host.ok(&["rm", "typed"])?;
-    // A second process on a terminal.
-    host.ok(&["run", "-d", "--name", "other", "base:1", "sleep", "1000"])?;
-    // runc tells its terminal the size a moment after the process has begun.
-    let script = "until [ \"$(stty size 2>&1)\" = '44 111' ]; do sleep 0.05; done; [ -t 0 ] && echo sized";
-    let mut command = host.command(&["exec", "-it", "other", "sh", "-c", script]);
-    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
-    let mut child = command.spawn()?;
-    screen.until("sized\r\n")?;
-    expect_eq!(child.wait()?.code(), Some(0));
-    host.ok(&["rm", "-f", "other"])?;
+    second(host, &mut screen, &slave)?;
     // Without one it is told so, as Docker does.
     let said = host.command(&["run", "-it", "--rm", "base:1", "true"]).stdin(Stdio::null()).output()?;
     expect!(
@@ -114,4 +105,36 @@ pub fn a_terminal_is_one(host: &Host) -> Outcome {
         "{said:?}"
     );
     Ok(())
+}
+
+/// A second process on a terminal, which is left as the first one's is.
+fn second(host: &Host, screen: &mut Screen, slave: &OwnedFd) -> Outcome {
+    let before = format!("{:?}", tcgetattr(slave)?);
+    host.ok(&["run", "-d", "--name", "other", "base:1", "sleep", "1000"])?;
+    // runc tells its terminal the size a moment after the process has begun.
+    let script = "until [ \"$(stty size 2>&1)\" = '44 111' ]; do sleep 0.05; done; [ -t 0 ] && echo sized";
+    let mut command = host.command(&["exec", "-it", "other", "sh", "-c", script]);
+    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
+    let mut child = command.spawn()?;
+    screen.until("sized\r\n")?;
+    expect_eq!(child.wait()?.code(), Some(0));
+    // It is left as the container is, and goes on though nobody reads what it writes.
+    let script = "echo be\"\"gun; until [ -e /srv/left ]; do sleep 0.05; done; n=0; \
+                  while [ $n -lt 20000 ]; do echo more more more; n=$((n+1)); done; touch /srv/done";
+    let mut command = host.command(&["exec", "-it", "--detach-keys", "ctrl-e,x", "other", "sh", "-c", script]);
+    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
+    let mut child = command.spawn()?;
+    screen.until("begun\r\n")?;
+    screen.type_in("\x05x")?;
+    expect_eq!(child.wait()?.code(), Some(0));
+    expect_eq!(format!("{:?}", tcgetattr(slave)?), before);
+    host.ok(&["exec", "other", "touch", "/srv/left"])?;
+    super::soon("it goes on", || Ok(host.run(&["exec", "other", "stat", "/srv/done"])?.code == Some(0)))?;
+    // With a terminal of its own where this process has none, as in a cron job.
+    let said = host
+        .command(&["exec", "-t", "other", "sh", "-c", "[ -t 1 ] && echo yes; exit 3"])
+        .stdin(Stdio::null())
+        .output()?;
+    expect_eq!((said.status.code(), &*said.stdout), (Some(3), &b"yes\r\n"[..]));
+    host.ok(&["rm", "-f", "other"]).map(drop)
 }

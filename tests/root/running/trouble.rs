@@ -14,6 +14,11 @@ use lamina::{
     runtime::OciRuntime,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use super::{base, followed, nothing_left, row};
 use crate::{
     expect, expect_eq,
@@ -140,9 +145,29 @@ pub fn runtimes_and_supervisors_die(host: &Host) -> Outcome {
         fs::remove_dir_all(directory)?;
     }
     expect_eq!(host.ok(&["volume", "ls", "-q"])?, "");
+    ids.push(orphan(host)?);
     host.check()?;
     nothing_left(host, &ids)?;
     runtimes_are_chosen(host)
+}
+
+/// A container whose supervisor was killed: one is told so, and `stop`, which watches it end, notes how.
+fn orphan(host: &Host) -> Outcome<String> {
+    let script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done";
+    let id = host.ok(&["run", "-d", "--name", "orphan", "base:1", "sh", "-c", script])?;
+    followed(host, "orphan", 1)?;
+    let run = lamina::runtime::runs_of(&host.root().canonicalize()?).join(&id);
+    let supervisor = Pid::from_raw(fs::read_to_string(run.join("conmon.pid"))?.trim().parse()?);
+    kill(supervisor, Signal::SIGKILL)?;
+    super::soon("it ends", || Ok(kill(supervisor, None).is_err()))?;
+    host.fails(&["attach", "--no-stdin", "orphan"], "supervisor (conmon) has ended")?;
+    host.ok(&["stop", "orphan"])?;
+    let found = row(host, "orphan")?;
+    // Kernels before Linux 6.15 tell how it ended to its parent alone.
+    expect!(found["exit_code"] == 5 || found["exit_code"] == 255, "{found}");
+    expect!(found["status"].as_str().is_some_and(|status| status.ends_with(" ago")), "{found}");
+    host.ok(&["rm", "orphan"])?;
+    Ok(id)
 }
 
 /// Each runtime that works here runs, one that does not says why, and so does a host without any.

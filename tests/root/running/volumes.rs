@@ -1,6 +1,6 @@
 //! Volumes, copies and limits of containers that run.
 
-use std::{fs, io::Write as _, process::Stdio};
+use std::{fs, io::Write as _, os::unix::fs::FileTypeExt as _, process::Stdio};
 
 use lamina::driver::DriverKind;
 
@@ -36,6 +36,14 @@ pub fn volumes_are_filled_shared_and_outlive(host: &Host) -> Outcome {
     expect!(content.join("kept").exists(), "a volume outlives its container");
     host.ok(&["run", "--rm", "-v", "/nameless", "base:1", "true"])?;
     expect_eq!(volumes()?, "data");
+    // Read-only, too, it has the places of what is mounted in it; and with nocopy nothing else.
+    host.ok(&["run", "--rm", "-v", "kept:/etc:ro", "base:1", "cat", "/etc/hostname", "/etc/passwd"])?;
+    let bare = host.ok(&["run", "--rm", "-v", "bare:/etc:nocopy,z", "base:1", "ls", "/etc"])?;
+    expect_eq!(bare, "hostname\nhosts\nresolv.conf");
+    host.ok(&["volume", "rm", "kept", "bare"])?;
+    let mut here = host.command(&["run", "--rm", "-v", "./here/../there:/there", "base:1", "touch", "/there/new"]);
+    expect!(here.current_dir(host.file("")).status()?.success(), "a relative path");
+    expect!(host.file("there/new").exists(), "of this directory");
     // One that got its name from us is its user's all the same, once they give it by that.
     let own = host.ok(&["volume", "create"])?;
     let given = format!("{own}:/own/");
@@ -84,11 +92,16 @@ fn copies_see_what_the_process_sees(host: &Host) -> Outcome {
     super::soon("it has its own root", || Ok(host.run(&["exec", "seen", "stat", "/jail/ready"])?.code == Some(0)))?;
     super::soon("it is in it", || Ok(host.ok(&["top", "seen"])?.contains("sleep 1000")))?;
     both("running")?;
+    let top = host.ok(&["top", "seen", "-o", "pid,comm"])?;
+    expect!(top.contains("PID") && top.contains("busybox") && top.lines().count() == 2, "{top}");
+    let top = host.ok(&["top", "seen", "aux"])?;
+    expect!(top.contains("USER") && top.contains("sleep 1000") && top.lines().count() == 2, "{top}");
+    host.fails(&["top", "seen", "-o", "comm"], "PID")?;
     expect_eq!(host.ok(&["exec", "-u", "www", "seen", "id", "-u"])?, "33", "the image's users, not the jail's");
     expect_eq!(read("/etc/hostname")?, host.ok(&["exec", "seen", "hostname"])? + "\n");
     let tree = host.file("tree");
     host.ok(&["cp", "-a", "seen:/srv", &tree.to_string_lossy()])?;
-    expect!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::symlink_metadata(tree.join("pipe"))?.file_type()), "a fifo");
+    expect!(fs::symlink_metadata(tree.join("pipe"))?.file_type().is_fifo(), "a fifo");
     // A copy that outlives the run: overlayfs could not mount it a second time, the others can.
     let mut copying = host.spawn(&["cp", "-", "seen:/srv"], Stdio::piped())?;
     let mut stdin = copying.stdin.take().ok_or("a pipe")?;
@@ -116,10 +129,50 @@ fn copies_see_what_the_process_sees(host: &Host) -> Outcome {
     host.ok(&["volume", "rm", "data"]).map(drop)
 }
 
+/// A copy takes no mount and no device away, and is not where nobody sees it: it is refused, and nothing has changed.
+fn copies_take_nothing_away(host: &Host) -> Outcome {
+    let (bound, new, fifo, tree) = (host.file("bound"), host.file("new"), host.file("fifo"), host.file("etc"));
+    fs::write(&bound, "bound\n")?;
+    fs::write(&new, "new\n")?;
+    fs::create_dir(&tree)?;
+    fs::write(tree.join("hosts"), "none\n")?;
+    let new = new.to_string_lossy();
+    let bind = format!("{}:/srv/bound", bound.display());
+    host.ok(&["run", "-d", "--name", "whole", "-v", &bind, "--tmpfs", "/memory", "base:1", "sleep", "1000"])?;
+    let hosts = host.ok(&["exec", "whole", "cat", "/etc/hosts"])?;
+    let into = format!("{}/.", tree.display());
+    for round in ["running", "stopped"] {
+        for (source, target) in [(&*new, "whole:/srv/bound"), (&*new, "whole:/etc/hosts"), (&*into, "whole:/etc")] {
+            host.fails(&["cp", source, target], "device or resource busy")?;
+        }
+        for target in ["whole:/memory", "whole:/memory/new", "whole:/srv/../dev/new", "whole:/dev/null"] {
+            host.fails(&["cp", &new, target], "a directory in memory")?;
+        }
+        if round == "running" {
+            expect_eq!(host.ok(&["exec", "whole", "cat", "/srv/bound"])?, "bound");
+            expect_eq!(host.ok(&["exec", "whole", "cat", "/etc/hosts"])?, hosts);
+            host.ok(&["stop", "-t", "0", "whole"])?;
+        }
+        expect_eq!(host.ok(&["diff", "whole"])?, "", "{round}");
+        expect_eq!(fs::read_to_string(&bound)?, "bound\n");
+    }
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)?;
+    host.fails(&["cp", "whole:/etc/passwd", &fifo.to_string_lossy()], "is a fifo")?;
+    expect!(fs::symlink_metadata(&fifo).is_ok_and(|found| found.file_type().is_fifo()), "the fifo is there");
+    let device = host.file("full");
+    let number = rustix::fs::makedev(1, 7);
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, &device, rustix::fs::FileType::CharacterDevice, mode, number)?;
+    host.fails(&["cp", "whole:/etc/passwd", &device.to_string_lossy()], "is a device")?;
+    expect!(fs::symlink_metadata(&device).is_ok_and(|found| found.file_type().is_char_device()), "the device is there");
+    host.ok(&["rm", "whole"]).map(drop)
+}
+
 /// Copies see what the process sees, and a limit holds for it alone.
 pub fn copies_and_limits(host: &Host) -> Outcome {
     base(host)?;
     copies_see_what_the_process_sees(host)?;
+    copies_take_nothing_away(host)?;
     host.ok(&["run", "-d", "--name", "box", "base:1", "sh", "-c", "echo inside > /srv/file; sleep 1000"])?;
     super::soon("the file is there", || Ok(host.run(&["exec", "box", "cat", "/srv/file"])?.code == Some(0)))?;
     let out = host.file("out");

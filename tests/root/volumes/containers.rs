@@ -2,7 +2,11 @@
 
 use std::fs;
 
-use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, Said},
+    pool::Outcome,
+};
 
 fn listed(host: &Host, args: &[&str]) -> Outcome<Vec<String>> {
     let rows = host.json(&[&["ps", "-a"], args].concat())?;
@@ -28,6 +32,16 @@ pub(super) fn listed_renamed_committed_pruned(host: &Host) -> Outcome {
     expect_eq!(listed(host, &["-l"])?, ["three"]);
     expect_eq!(host.ok(&["ps", "-a", "-q", "--no-trunc"])?.lines().next().map(str::len), Some(64));
 
+    host.ok(&["create", "--name", "quoted", "base:1", "sh", "-c", "echo a much longer line"])?;
+    for (args, shown) in [
+        (&["ps", "-l"][..], "\"sh -c 'echo a much …\""),
+        (&["ps", "-l", "--no-trunc"], "\"sh -c 'echo a much longer line'\""),
+    ] {
+        let text = host.ok(args)?;
+        expect!(text.contains(&format!("{shown}  ")), "{text}");
+    }
+    host.ok(&["rm", "quoted"])?;
+
     // Sizes are those of this instant, however often they were asked for, mounted or not.
     sizes_are_never_stale(host)?;
 
@@ -49,7 +63,13 @@ pub(super) fn listed_renamed_committed_pruned(host: &Host) -> Outcome {
 
     host.mount("three")?;
     expect_eq!(listed(host, &["--filter", "status=mounted"])?, ["three"]);
-    let pruned = host.ok(&["container", "prune", "-f"])?;
+    let answered = |answer: &str| -> Outcome<Said> {
+        let file = host.file("answer");
+        fs::write(&file, answer)?;
+        Ok(host.command(&["container", "prune"]).stdin(fs::File::open(&file)?).output()?.into())
+    };
+    expect_eq!((answered("n\n")?.out, answered("")?.code), (String::new(), Some(1)));
+    let pruned = answered("y\n")?.out;
     expect!(pruned.starts_with("Deleted Containers:\n") && pruned.contains("Total reclaimed space: "), "{pruned}");
     expect_eq!(listed(host, &[])?, ["three"]);
     host.ok(&["volume", "create"])?;
