@@ -114,7 +114,7 @@ pub const ACROSS: [&dyn Workload; 13] = [
 ];
 
 /// The workloads that Lamina is held to, in the order in which they run.
-pub const HELD: [&dyn Workload; 13] = [
+pub const HELD: [&dyn Workload; 14] = [
     &workload::PREPARE,
     &workload::CREATES,
     &workload::RUN,
@@ -122,6 +122,7 @@ pub const HELD: [&dyn Workload; 13] = [
     &workload::FIRST_WRITE,
     &workload::FIRST_WRITE_COLD,
     &workload::DIFF,
+    &workload::SIZES,
     &workload::SPACE,
     &workload::PULL,
     &workload::PULL_PODMAN,

@@ -2,6 +2,7 @@
 
 mod life;
 mod many;
+mod sizes;
 pub mod terminal;
 mod trouble;
 mod tutorial;
@@ -29,7 +30,7 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 13] = [
+const CASES: [(&str, Case); 14] = [
     ("the_tutorial_line_by_line", tutorial::the_tutorial_line_by_line),
     ("what_the_command_says_is_what_one_gets", life::what_the_command_says_is_what_one_gets),
     ("a_detached_one_is_looked_into", life::a_detached_one_is_looked_into),
@@ -43,6 +44,7 @@ const CASES: [(&str, Case); 13] = [
     ("a_terminal_is_one", terminal::a_terminal_is_one),
     ("volumes_are_filled_shared_and_outlive", volumes::volumes_are_filled_shared_and_outlive),
     ("copies_and_limits", volumes::copies_and_limits),
+    ("sizes_are_right_and_cost_nothing", sizes::sizes_are_right_and_cost_nothing),
 ];
 
 /// One case per driver.

@@ -22,6 +22,7 @@ mod prepare;
 mod pull;
 mod rebuild;
 mod run;
+mod sizes;
 mod space;
 mod trees;
 mod volume;
@@ -51,6 +52,7 @@ pub(super) use self::{
     pull::{PULL, PULL_PODMAN},
     rebuild::REBUILD,
     run::RUN,
+    sizes::SIZES,
     space::SPACE,
     trees::TREES,
     volume::VOLUME,
