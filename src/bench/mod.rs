@@ -120,7 +120,7 @@ pub const ACROSS: [&dyn Workload; 14] = [
 ];
 
 /// The workloads that Lamina is held to, in the order in which they run.
-pub const HELD: [&dyn Workload; 16] = [
+pub const HELD: [&dyn Workload; 17] = [
     &workload::PREPARE,
     &workload::CREATES,
     &workload::RUN,
@@ -131,6 +131,7 @@ pub const HELD: [&dyn Workload; 16] = [
     &workload::FIRST_WRITE,
     &workload::FIRST_WRITE_COLD,
     &workload::DIFF,
+    &workload::SIZES,
     &workload::SPACE,
     &workload::PULL,
     &workload::PULL_PODMAN,

@@ -131,10 +131,7 @@ impl Containers<'_> {
             return Ok((Ok(known.rw), known.own));
         }
         let own = || self.store.usage(&container.key()).map_err(|error| self.told(container, error));
-        if marked.untouched {
-            return Ok((Ok(Bytes(0)), own()?.exclusive));
-        }
-        let rw = self.written(container);
+        let rw = if marked.untouched { Ok(Bytes(0)) } else { self.written(container) };
         let own = own()?.exclusive;
         if let (Some(mark), Ok(rw)) = (&marked.mark, &rw) {
             new.push((marked.volume, Measure { mark: mark.clone(), rw: *rw, own }));

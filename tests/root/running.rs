@@ -4,6 +4,7 @@ mod beside;
 mod inspected;
 mod life;
 mod many;
+mod sizes;
 pub mod terminal;
 mod trouble;
 mod tutorial;
@@ -46,6 +47,7 @@ const CASES: [(&str, Case); 14] = [
     ("a_terminal_is_one", terminal::a_terminal_is_one),
     ("volumes_are_filled_shared_and_outlive", volumes::volumes_are_filled_shared_and_outlive),
     ("copies_and_limits", volumes::copies_and_limits),
+    ("sizes_are_right_and_cost_nothing", sizes::sizes_are_right_and_cost_nothing),
 ];
 
 /// One case per driver.

@@ -25,6 +25,7 @@ mod prepare;
 mod pull;
 mod rebuild;
 mod run;
+mod sizes;
 mod space;
 mod trees;
 mod volume;
@@ -58,6 +59,7 @@ pub(super) use self::{
     pull::{PULL, PULL_PODMAN},
     rebuild::REBUILD,
     run::RUN,
+    sizes::SIZES,
     space::SPACE,
     trees::TREES,
     volume::VOLUME,

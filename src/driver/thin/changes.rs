@@ -24,19 +24,27 @@ impl Thin {
         if difference.own.is_empty() && difference.gone.is_empty() {
             return Ok(Changes::new());
         }
-        let read = |volume: u32, look: &mut dyn FnMut(&Mounted) -> Result<Changes>| {
-            self.pool.while_active(volume, Access::ReadOnly, |device| {
-                look(&Mounted::detached(&mount_spec(self.spec.fs, device, Access::ReadOnly))?)
-            })
-        };
+        self.seen(id, &mut |child| self.compared(child, parents, &difference))
+    }
+
+    /// How the tree at `child`, which shows `id`, differs from that of its nearest parent.
+    pub(super) fn changes_in(&self, child: &Mounted, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
+        self.compared(child, parents, &self.difference(id, parents)?)
+    }
+
+    fn compared(&self, child: &Mounted, parents: &[VolumeId], difference: &Difference) -> Result<Changes> {
         let Some(parent) = parents.first() else {
-            return read(id.get(), &mut |child| compare(None, child.root(), &mut |_| Ok(Verdict::Unknown)));
+            return compare(None, child.root(), &mut |_| Ok(Verdict::Unknown));
         };
-        let changed = Changed::new(&difference, self.spec.chunk.0);
-        read(parent.get(), &mut |parent| {
-            read(id.get(), &mut |child| {
-                compare(Some(parent.root()), child.root(), &mut |pair| same_content(&changed, pair))
-            })
+        let changed = Changed::new(difference, self.spec.chunk.0);
+        self.seen(*parent, &mut |parent| {
+            compare(Some(parent.root()), child.root(), &mut |pair| same_content(&changed, pair))
+        })
+    }
+
+    fn seen(&self, id: VolumeId, look: &mut dyn FnMut(&Mounted) -> Result<Changes>) -> Result<Changes> {
+        self.pool.while_active(id.get(), Access::ReadOnly, |device| {
+            look(&Mounted::detached(&mount_spec(self.spec.fs, device, Access::ReadOnly))?)
         })
     }
 }

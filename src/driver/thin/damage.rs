@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Where `struct ext4_super_block` starts in the first block, and its fields (fs/ext4/ext4.h).
-const SUPERBLOCK: usize = 1024;
+pub(super) const SUPERBLOCK: usize = 1024;
 const STATE: usize = SUPERBLOCK + 0x3a;
 const ERROR_COUNT: usize = SUPERBLOCK + 0x194;
 const LAST_ERROR_FUNCTION: usize = SUPERBLOCK + 0x1e0;

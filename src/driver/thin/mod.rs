@@ -13,6 +13,7 @@ mod filesystem;
 mod growth;
 mod lifecycle;
 mod limit;
+mod marks;
 mod pool;
 mod volume;
 
@@ -58,6 +59,11 @@ impl Thin {
         let active = lifecycle::active(&self.pool).act(|| "list active volumes")?;
         let wanted = active.into_iter().filter(|(id, info)| *id != BASE && wanted(info));
         wanted.map(|(id, _)| VolumeId::new(id.into())).collect()
+    }
+
+    fn own(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage> {
+        let chunks = u64::try_from(self.difference(id, parents)?.own.len()).unwrap_or(u64::MAX);
+        Ok(Usage { exclusive: Bytes(chunks.saturating_mul(self.spec.chunk.0)) })
     }
 
     fn reject_base(id: VolumeId) -> Result<u32> {
@@ -127,9 +133,15 @@ impl Driver for Thin {
     }
 
     fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage> {
-        let difference = self.difference(id, parents).act(|| format!("measure volume {id}"))?;
-        let chunks = u64::try_from(difference.own.len()).unwrap_or(u64::MAX);
-        Ok(Usage { exclusive: Bytes(chunks.saturating_mul(self.spec.chunk.0)) })
+        self.own(id, parents).act(|| format!("measure volume {id}"))
+    }
+
+    fn marks(&self, ids: &[VolumeId]) -> Result<Vec<Option<String>>> {
+        self.content_marks(ids).act(|| "tell what was written to volumes")
+    }
+
+    fn written(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Option<Bytes>> {
+        self.written_now(id, parents).act(|| format!("tell what was written to volume {id}"))
     }
 
     fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {
