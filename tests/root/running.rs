@@ -32,7 +32,7 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 14] = [
+const CASES: [(&str, Case); 15] = [
     ("the_tutorial_line_by_line", tutorial::the_tutorial_line_by_line),
     ("what_the_command_says_is_what_one_gets", life::what_the_command_says_is_what_one_gets),
     ("a_detached_one_is_looked_into", life::a_detached_one_is_looked_into),
