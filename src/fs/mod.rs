@@ -27,7 +27,7 @@ pub use descent::{Descent, Found, Way, names, walk};
 pub use entry::{Located, Place, Xattrs, differs, file_type, identity, is_at, is_dir, locate, open_regular, times};
 pub use file_system::FileSystem;
 pub use grafts::Graft;
-pub use mount::{Access, BlockFs, MountSpec, Mounted, enter_private_namespace, root_of_process, unmount};
+pub use mount::{Access, BlockFs, MountSpec, Mounted, enter_private_namespace, leave_out, root_of_process, unmount};
 pub use mount_table::{MountEntry, home, mount_table, mounts_below};
 pub use namespaces::{Sighting, holders, lasting_mounts, mounts_everywhere};
 pub use private::{make_new_private, make_private};

@@ -26,7 +26,7 @@ use rustix::{
 
 use serde::{Deserialize, Serialize};
 
-use super::FileSystem;
+use super::{FileSystem, mount_table::MountEntry};
 use crate::{
     error::{Act as _, Error, Kind, Result, kind_of},
     sys,
@@ -355,6 +355,21 @@ pub fn enter_private_namespace() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).act(|| "make a private mount namespace")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).act(|| "make mounts private")
+}
+
+/// Takes `mounts`, told from the outermost on, out of this thread's mount namespace, which is its own.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn leave_out(mounts: Vec<MountEntry>) -> Result<()> {
+    for mount in mounts.into_iter().rev() {
+        match nix::mount::umount2(&mount.target, MntFlags::MNT_DETACH) {
+            // Unmounted by its owner just before the namespace was copied.
+            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+            Err(errno) => return Err(errno).act(|| format!("leave out mount {}", mount.target.display())),
+        }
+    }
+    Ok(())
 }
 
 /// Does `act` at the root of the mount namespace of a process, by its pidfd. That is the namespace's own root, whatever

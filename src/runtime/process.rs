@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use nix::mount::{MntFlags, umount2};
 use rustix::process::Pid;
 
 use oci_spec::runtime::Spec;
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{Mounted, enter_private_namespace, is_dir, mounts_below},
+    fs::{Mounted, enter_private_namespace, is_dir, leave_out, mounts_below},
     interrupt,
     program::{SETPRIV, UNSHARE},
     sys::process::Process,
@@ -128,14 +127,7 @@ fn make_point(mounted: &Mounted, path: &Path) -> io::Result<()> {
 fn enter_namespace_without(hidden: &Path) -> Result<()> {
     let copied = mounts_below(hidden)?;
     enter_private_namespace()?;
-    for mount in copied.into_iter().rev() {
-        match umount2(&mount.target, MntFlags::MNT_DETACH) {
-            // Unmounted by its owner just before the namespace was copied.
-            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
-            Err(errno) => return Err(errno).act(|| format!("leave out mount {}", mount.target.display())),
-        }
-    }
-    Ok(())
+    leave_out(copied)
 }
 
 /// A runtime that is running; killed when the value is dropped before its end.
