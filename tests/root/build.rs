@@ -70,7 +70,7 @@ pub fn trials() -> Vec<Trial> {
     let driver = DriverKind::Btrfs;
     trials.push(case(driver, "the_pool_ends_in_a_step", full::the_pool_ends_in_a_step));
     trials.push(Trial::ignorable_test(format!("build::{driver}::the_disk_below_ends_in_a_step"), move || {
-        let disk = SmallDisk::new(1 << 30)?;
+        let disk = SmallDisk::new(3 << 29)?;
         with_host_in(&disk.path(), driver, |host| full::the_disk_below_ends_in_a_step(host, &disk.path()))
     }));
     trials

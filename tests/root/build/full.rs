@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    io::{self, Read as _},
     path::Path,
 };
 
@@ -14,12 +15,13 @@ const BEFORE: &str = "FROM base\nRUN busybox mkdir /made && echo kept > /made/be
 /// Steps that write 400 MiB, each in its own way, and where the build stands then.
 const STEPS: [&str; 2] = ["COPY big /\n", "RUN busybox dd if=/dev/zero of=/big bs=1M count=400\n"];
 
-/// A pool, a container whose files must not suffer, and a file for the context that takes no space there.
+/// A pool, a container whose files must not suffer, and a large file for the context, of no zeros, which would take no space.
 fn prepare(host: &Host, size: &str) -> Outcome {
     expect_messages();
     base_in(host, size)?;
     context(host, BEFORE, &[])?;
-    File::create(host.file("context").join("big"))?.set_len(400 << 20)?;
+    let mut big = File::create(host.file("context").join("big"))?;
+    io::copy(&mut io::repeat(0x5a).take(400 << 20), &mut big)?;
     host.ok(&["create", "--name", "other", "base"])?;
     let root = host.mount("other")?;
     fs::write(root.join("file"), "untouched")?;

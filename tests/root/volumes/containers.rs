@@ -108,7 +108,7 @@ fn limits(host: &Host) -> Outcome {
     // The limit is the container's: an image of it has none.
     fs::remove_file(host.mount("small")?.join("much"))?;
     let much = host.file("much");
-    fs::File::create(&much)?.set_len(80 << 20)?;
+    fs::write(&much, vec![1; 80 << 20])?;
     host.ok(&["umount", "small"])?;
     host.fails(&["cp", &much.display().to_string(), "small:/"], "the container may write 64 MiB")?;
     fs::remove_file(host.mount("small")?.join("much"))?;
