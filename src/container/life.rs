@@ -8,6 +8,7 @@ use std::{fs::File, time::Duration};
 use super::{
     Container, Containers,
     home::Home,
+    removal::gone_is_well,
     settings::Settings,
     status::{PATIENCE, State, UNKNOWN_CODE, wait_for_end},
 };
@@ -190,9 +191,12 @@ impl Containers<'_> {
         if signal != libc::SIGKILL {
             return Ok(());
         }
-        self.wait_while_still(container)?;
-        self.thaw(container)?;
-        self.settled(container, &init)
+        let settled = || {
+            self.wait_while_still(container)?;
+            self.thaw(container)?;
+            self.settled(container, &init)
+        };
+        gone_is_well(settled())
     }
 
     /// While a command that holds the lock has stopped the processes to copy what they write, nobody else lets them go
@@ -217,17 +221,22 @@ impl Containers<'_> {
             live => live?.0,
         };
         let settings = self.settings(container)?;
+        let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
         init.signal(settings.stop_signal()?)?;
+        // One that goes by itself is gone then.
+        gone_is_well(self.stopped_within(container, &init, Duration::from_secs(patience)))
+    }
+
+    fn stopped_within(&self, container: &Container, init: &Process, patience: Duration) -> Result<()> {
         self.wait_while_still(container)?;
         self.thaw(container)?;
         crash::point(crash::Point::StopAsked);
-        let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
-        if !ends(&init, Duration::from_secs(patience))? {
+        if !ends(init, patience)? {
             init.signal(libc::SIGKILL)?;
             self.thaw(container)?;
         }
-        self.settled(container, &init)?;
-        self.note_end(container, &init)
+        self.settled(container, init)?;
+        self.note_end(container, init)
     }
 
     /// Notes how `init` ended, which this command watched, if its supervisor is no more that should have.
