@@ -29,7 +29,7 @@ pub enum Watched {
     Exited(i32),
     /// The user left; it goes on.
     Detached,
-    /// A signal came that is not handed on to a container with a terminal; it goes on.
+    /// A signal came that is not the container's; it goes on.
     Signalled(i32),
 }
 

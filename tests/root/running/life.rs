@@ -2,9 +2,15 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     process::{Command, Stdio},
     thread,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use super::{base, beside, followed, nothing_left, row, soon};
@@ -242,27 +248,39 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     soon("its supervisor has done its work", || Ok(host.run(&["pool", "down"])?.code == Some(0)))
 }
 
+/// A signal to the command is one to the container, but for the third that asks for an end: the container does not hear
+/// it and goes on. Nor is a killed command an end of it.
 fn signals_are_the_containers(host: &Host) -> Outcome {
-    // A signal to the command is one to the container; and a killed command is no end of it.
-    let child = host.spawn(
-        &[
-            "run",
-            "--name",
-            "front",
-            "base:1",
-            "sh",
-            "-c",
-            "n=0; trap 'n=$((n+1)); echo got $n; [ $n = 3 ] && exit 9' INT; echo got 0; while true; do sleep 0.05; done",
-        ],
-        Stdio::null(),
-    )?;
-    for times in 0..3 {
-        soon("it is told", || Ok(host.run(&["logs", "front"])?.out.contains(&format!("got {times}"))))?;
-        let command = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
-        nix::sys::signal::kill(command, nix::sys::signal::Signal::SIGINT)?;
+    let script = "n=0; trap 'n=$((n+1)); echo got $n.' INT TERM; trap 'echo resized' WINCH; \
+                  while true; do echo beat; sleep 0.05; done";
+    let run = ["run", "--name", "front", "base:1", "sh", "-c", script];
+    let rounds: [(&[&str], Signal, usize); 3] = [
+        (&run, Signal::SIGINT, 0),
+        (&["attach", "front"], Signal::SIGTERM, 2),
+        (&["start", "-a", "front"], Signal::SIGINT, 4),
+    ];
+    let heard = |words: &str| soon(words, || Ok(host.run(&["logs", "front"])?.out.contains(words)));
+    for (args, signal, before) in rounds {
+        let mut child = host.spawn(args, Stdio::null())?;
+        let command = Pid::from_raw(i32::try_from(child.id())?);
+        let mut output = child.stdout.take().ok_or("a pipe")?;
+        // Its output comes: from here on signals are the container's.
+        output.read_exact(&mut [0])?;
+        kill(command, Signal::SIGWINCH)?;
+        heard("resized")?;
+        for times in 1..=2 {
+            kill(command, signal)?;
+            heard(&format!("got {}.", before + times))?;
+        }
+        kill(command, signal)?;
+        let said = Said::from(child.wait_with_output()?);
+        expect!(
+            said.code == Some(128 + signal as i32) && said.err.contains("container front goes on"),
+            "{args:?}: {said:?}"
+        );
+        expect_eq!(row(host, "front")?["state"], "running");
     }
-    expect_eq!(Said::from(child.wait_with_output()?).code, Some(9));
-    host.ok(&["start", "front"])?;
+    expect!(!host.run(&["logs", "front"])?.out.contains("got 7."), "the third is not handed on");
     let mut child = host.spawn(&["attach", "front"], Stdio::null())?;
     child.kill()?;
     expect_eq!(child.wait()?.signal(), Some(9));
@@ -354,7 +372,7 @@ pub fn after_a_reboot_the_truth_is_told(host: &Host) -> Outcome {
     for id in &ids {
         for file in ["conmon.pid", "init.pid"] {
             let process: i32 = fs::read_to_string(runs()?.join(id).join(file))?.trim().parse()?;
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL)?;
+            kill(Pid::from_raw(process), Signal::SIGKILL)?;
         }
     }
     fs::remove_dir_all(runs()?)?;
