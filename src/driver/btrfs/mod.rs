@@ -177,20 +177,19 @@ impl Btrfs {
             btrfs::wake_cleaner(&self.root)?;
         }
         btrfs::commit(&self.root)?;
-        loop {
-            match btrfs::take_back_empty_groups(&self.root).map_err(|error| error.raw_os_error()) {
-                // Without room for this the kernel still does it by itself, a little later.
-                Err(Some(libc::ENOSPC))
-                    if start.elapsed() < CLEANING && !interrupt::asked() && space::holds_back(&self.root)? =>
-                {
+        match btrfs::take_back_empty_groups(&self.root).map_err(|error| error.raw_os_error()) {
+            // Without room for this the kernel still does it by itself, a little later. Each try would put that off.
+            Err(Some(libc::ENOSPC)) => {
+                while space::holds_back(&self.root)? && start.elapsed() < CLEANING && !interrupt::asked() {
                     thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(500));
-                    btrfs::commit(&self.root)?;
+                    btrfs::wake_cleaner(&self.root)?;
                 }
-                // Somebody else is at it, or there is nothing to take: the caller's work shows what is possible.
-                Ok(()) | Err(Some(libc::EINPROGRESS | libc::ENOSPC)) => return Ok(()),
-                Err(errno) => return Err(io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO))),
+                Ok(())
             }
+            // Somebody else is at it: the caller's work shows what is possible.
+            Ok(()) | Err(Some(libc::EINPROGRESS)) => Ok(()),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO))),
         }
     }
 

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, UTIME_OMIT},
+    fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT},
     io::Errno,
 };
 
@@ -67,12 +67,6 @@ pub(super) struct NewFile {
     /// Its path leads to it whatever symlinks become.
     pub(super) named: bool,
     inherited: bool,
-}
-
-/// Whether the name is one on which something is mounted.
-fn is_mounted_on(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<bool> {
-    let found = fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
-    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 pub(super) struct Tree<'a> {
@@ -270,10 +264,6 @@ impl<'a> Tree<'a> {
 
     /// Removes what stands in the way.
     fn clear(&self, dir: &Dir, name: &[u8]) -> Result<()> {
-        // In no mount namespace of ours, the kernel would take the mount away with the name.
-        if self.into.is_some() && is_mounted_on(dir.fd.as_fd(), name).act(|| "look at what is there")? {
-            return Err(Error::new(Kind::InUse, "something is mounted there, and cannot be replaced"));
-        }
         // A directory of an earlier layer may hold something of this one.
         let is_directory = || fs::openat(&dir.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).is_ok();
         if self.into.is_some() {

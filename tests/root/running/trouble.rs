@@ -323,7 +323,7 @@ fn bad_values_are_told(host: &Host) -> Outcome {
         ("--tmpfs", "rel", "is not an absolute path"),
         ("--tmpfs", "/x:bogus", "invalid tmpfs option 'bogus'"),
         ("--tmpfs", "/x:size=many", "invalid tmpfs option"),
-        ("--volume", "/a:/b:bogus", "the only options are ro and rw"),
+        ("--volume", "/a:/b:bogus", "the only options are ro, rw, nocopy"),
         ("--volume", "/a:/", "must be an absolute path"),
         ("--env", "=x", "invalid environment variable"),
         ("--env-file", "/does/not/exist", "read /does/not/exist"),

@@ -49,7 +49,7 @@ pub(super) fn files_come_and_go(host: &Host) -> Outcome {
     let fifo = out.join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)?;
     for target in [fifo.as_path(), Path::new("/dev/full")] {
-        host.fails(&["cp", "box:/etc/conf", &text(target)], "what is special is not replaced")?;
+        host.fails(&["cp", "box:/etc/conf", &text(target)], "only a directory or a regular file can be written")?;
     }
     // In: the same, not mounted and mounted.
     host.ok(&["cp", &text(&tree), "box:/srv"])?;
