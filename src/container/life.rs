@@ -8,6 +8,7 @@ use std::{fs::File, time::Duration};
 use super::{
     Container, Containers,
     home::Home,
+    removal::gone_is_well,
     settings::Settings,
     status::{PATIENCE, State, UNKNOWN_CODE, wait_for_end},
 };
@@ -216,18 +217,23 @@ impl Containers<'_> {
             Err(error) if error.kind() == Kind::Invalid => return Ok(()),
             live => live?.0,
         };
+        // One that goes by itself may have done so before all of this is done.
+        gone_is_well(self.stop_live(container, &init, seconds))
+    }
+
+    fn stop_live(&self, container: &Container, init: &Process, seconds: Option<u64>) -> Result<()> {
         let settings = self.settings(container)?;
         init.signal(settings.stop_signal()?)?;
         self.wait_while_still(container)?;
         self.thaw(container)?;
         crash::point(crash::Point::StopAsked);
         let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
-        if !ends(&init, Duration::from_secs(patience))? {
+        if !ends(init, Duration::from_secs(patience))? {
             init.signal(libc::SIGKILL)?;
             self.thaw(container)?;
         }
-        self.settled(container, &init)?;
-        self.note_end(container, &init)
+        self.settled(container, init)?;
+        self.note_end(container, init)
     }
 
     /// Notes how `init` ended, which this command watched, if its supervisor is no more that should have.
