@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use super::{followed, life::fails_with, row};
-use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+use crate::{
+    expect, expect_eq,
+    lamina::{Host, Said},
+    pool::Outcome,
+};
 
 /// Docker's default capabilities (moby, oci/caps/defaults.go) as the kernel tells them.
 const DOCKERS: &str = "00000000a80425fb";
@@ -43,6 +47,12 @@ pub(super) fn privileges(host: &Host) -> Outcome {
             );
         }
     }
+    // What is in /proc is no program; in a network of its own everybody may listen and ping.
+    let script =
+        "grep ' /proc proc ' /proc/mounts; cd /proc/sys/net/ipv4; cat ip_unprivileged_port_start ping_group_range";
+    let said = host.ok(&["exec", "bounded", "sh", "-c", script])?;
+    expect!(said.starts_with("proc /proc proc rw,nosuid,nodev,noexec"), "{said}");
+    expect!(said.ends_with("\n0\n0\t2147483647"), "{said}");
     host.ok(&["rm", "-f", "bounded"]).map(drop)
 }
 
@@ -88,11 +98,19 @@ pub(super) fn good_values_are_kept(host: &Host) -> Outcome {
     let print = "echo $A, $B, $HERE, ${NOWHERE-none}";
     let options = ["run", "--rm", "--env-file", &variables, "-e", "A=2", "--cidfile", &file];
     let mut command = host.command(&[&options[..], &["base:1", "sh", "-c", print]].concat());
-    let said = crate::lamina::Said::from(command.env("HERE", "from here").output()?);
+    let said = Said::from(command.env("HERE", "from here").output()?);
     expect_eq!((said.code, said.out.as_str()), (Some(0), "2, two words, from here, none\n"), "{}", said.err);
     expect_eq!(fs::read_to_string(&number)?.len(), 64);
     fails_with(host, 125, &["run", "--cidfile", &file, "base:1", "true"], "make the container ID file")?;
     fs::remove_file(&number)?;
+    // A name that has no value here takes the image's away.
+    let (context, text) = (host.file("context"), "FROM base:1\nENV A=1 B=2\n");
+    fs::create_dir(&context)?;
+    fs::write(context.join("Dockerfile"), text)?;
+    host.ok(&["build", "-q", "-t", "with-env", &context.to_string_lossy()])?;
+    let run = ["run", "--rm", "-e", "A", "-e", "NOWHERE", "with-env", "sh", "-c", "echo ${A-none} $B ${NOWHERE-none}"];
+    expect_eq!(Said::from(host.command(&run).env_remove("A").env_remove("NOWHERE").output()?).out, "none 2 none\n");
+    host.ok(&["rmi", "with-env"])?;
     // Its own signal asks it to stop, and its own time is what it has then: none, so that it never comes to its end.
     let traps = "trap 'exit 4' USR1; trap 'sleep 5; exit 5' TERM; echo ready; while true; do sleep 0.05; done";
     for (options, code) in [(["--stop-signal", "USR1"], 4), (["--stop-timeout", "0"], 137)] {
