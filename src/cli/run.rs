@@ -199,12 +199,19 @@ fn wishes(containers: &Containers<'_>, container: &Container, input: bool, keys:
     Ok(Wishes { stdin, terminal, signals: !settings.terminal, keys })
 }
 
-/// Its end. One that goes on when nobody reads its output any more is told: it may write for ever.
+/// Its end. One that goes on when a signal ends this command alone, or nobody reads its output any more, is told.
 fn watched(containers: &Containers<'_>, container: &Container, watch: &mut Watch) -> Result<Watched> {
     let watched = watch.until_end();
     let lives = || containers.status(container).is_ok_and(|status| status.state.is_live());
-    if matches!(&watched, Err(error) if error.kind() == Kind::Unread) && lives() {
-        eprintln!("lamina: nobody reads the output of container {} any more; it goes on", container.name);
+    let name = &container.name;
+    match &watched {
+        Ok(Watched::Signalled(_)) if lives() => {
+            eprintln!("lamina: a signal ended this command; container {name} goes on")
+        }
+        Err(error) if error.kind() == Kind::Unread && lives() => {
+            eprintln!("lamina: nobody reads the output of container {name} any more; it goes on");
+        }
+        _ => {}
     }
     Ok(watched?)
 }

@@ -122,9 +122,7 @@ impl RunOptions {
                 pairs.extend(variable(line).with_context(|| format!("read {}", path.display()))?);
             }
         }
-        for text in &self.env {
-            pairs.extend(variable(text)?);
-        }
+        pairs.extend(variables(&self.env)?);
         Ok(pairs)
     }
 }
@@ -142,9 +140,9 @@ fn variable(text: &str) -> Result<Option<String>> {
     Ok(std::env::var(name).ok().map(|value| format!("{name}={value}")))
 }
 
+/// Those of a command line. A name that has no value here takes the image's away, as Docker's.
 pub(super) fn variables(texts: &[String]) -> Result<Vec<String>> {
-    let pairs: Vec<Option<String>> = texts.iter().map(|text| variable(text)).collect::<Result<_>>()?;
-    Ok(pairs.into_iter().flatten().collect())
+    texts.iter().map(|text| Ok(variable(text)?.unwrap_or_else(|| text.clone()))).collect()
 }
 
 type Parsed<T> = std::result::Result<T, Error>;

@@ -19,7 +19,7 @@ use rustix::{
 
 use crate::{
     error::{Act as _, Result},
-    fs::make_private,
+    fs::{if_there, make_private},
     id::ContainerId,
     interrupt,
     runtime::{Mount, MountKind, Network},
@@ -241,12 +241,7 @@ fn is_locked(path: &Path) -> Result<bool> {
 }
 
 fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).act(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    if_there(fs::remove_file(path)).act(|| format!("remove {}", path.display()))
 }
 
 fn modified(path: &Path) -> Result<Option<Timestamp>> {

@@ -30,7 +30,7 @@ pub enum Watched {
     Exited(i32),
     /// The user left; it goes on.
     Detached,
-    /// A signal came that is not handed on to a container with a terminal; it goes on.
+    /// A signal came that is not the container's; it goes on.
     Signalled(i32),
 }
 
@@ -191,12 +191,12 @@ impl Containers<'_> {
         if signal != libc::SIGKILL {
             return Ok(());
         }
-        let settled = || {
+        let settle = || {
             self.wait_while_still(container)?;
             self.thaw(container)?;
             self.settled(container, &init)
         };
-        gone_is_well(settled())
+        gone_is_well(settle())
     }
 
     /// While a command that holds the lock has stopped the processes to copy what they write, nobody else lets them go
@@ -220,18 +220,18 @@ impl Containers<'_> {
             Err(error) if error.kind() == Kind::Invalid => return Ok(()),
             live => live?.0,
         };
-        let settings = self.settings(container)?;
-        let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
-        init.signal(settings.stop_signal()?)?;
-        // One that goes by itself is gone then.
-        gone_is_well(self.stopped_within(container, &init, Duration::from_secs(patience)))
+        // One that goes by itself may have done so before all of this is done.
+        gone_is_well(self.stop_live(container, &init, seconds))
     }
 
-    fn stopped_within(&self, container: &Container, init: &Process, patience: Duration) -> Result<()> {
+    fn stop_live(&self, container: &Container, init: &Process, seconds: Option<u64>) -> Result<()> {
+        let settings = self.settings(container)?;
+        init.signal(settings.stop_signal()?)?;
         self.wait_while_still(container)?;
         self.thaw(container)?;
         crash::point(crash::Point::StopAsked);
-        if !ends(init, patience)? {
+        let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
+        if !ends(init, Duration::from_secs(patience))? {
             init.signal(libc::SIGKILL)?;
             self.thaw(container)?;
         }

@@ -15,6 +15,7 @@ mod mount_points;
 mod mounts;
 mod removal;
 mod settings;
+mod signal;
 mod sizes;
 mod status;
 mod view;
@@ -29,7 +30,8 @@ pub use self::{
     life::{Watch, Watched},
     logs::{LogsRequest, Piece},
     removal::{Removal, ended_unattended, forget_all, running},
-    settings::{Overrides, Settings, Source, Tmpfs, VolumeMount, signal_of},
+    settings::{Overrides, Settings, Source, Tmpfs, VolumeMount},
+    signal::signal_of,
     sizes::Sizes,
     status::{State, Status, UNKNOWN_CODE},
     view::View,

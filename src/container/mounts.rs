@@ -4,7 +4,6 @@
 
 use std::{
     fs::DirBuilder,
-    io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -13,7 +12,7 @@ use super::{Container, Containers};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
-    fs::{FileSystem, Mounted, mounts_below, unmount},
+    fs::{FileSystem, Mounted, if_there, mounts_below, unmount},
 };
 
 impl Containers<'_> {
@@ -120,10 +119,5 @@ impl Containers<'_> {
 }
 
 pub(super) fn remove_mount_point(target: &Path) -> Result<()> {
-    match std::fs::remove_dir(target) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).act(|| format!("remove mount point {}", target.display()))
-        }
-        _ => Ok(()),
-    }
+    if_there(std::fs::remove_dir(target)).act(|| format!("remove mount point {}", target.display()))
 }

@@ -11,6 +11,7 @@ use super::{Container, Containers, home::Home, mounts::remove_mount_point, setti
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
+    fs::if_there,
     id::ContainerId,
     runtime::{RunDirectory, Workplace, clear, runs_in, runs_of},
     store::Sql as _,
@@ -239,12 +240,7 @@ pub fn running(root: &Path) -> Result<Vec<String>> {
 /// The system's.
 pub fn forget_all(root: &Path) -> Result<()> {
     let homes = root.join("containers");
-    match fs::remove_dir_all(&homes) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).act(|| format!("remove {}", homes.display()));
-        }
-        _ => {}
-    }
+    if_there(fs::remove_dir_all(&homes)).act(|| format!("remove {}", homes.display()))?;
     Workplace::recover(&root.join("builds"))?;
     let root = fs::canonicalize(root).act(|| format!("find root directory {}", root.display()))?;
     let runs = runs_of(&root);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::signal::signal_of;
 use crate::{
     error::{Error, Kind, Result},
     image::config::Config,
@@ -98,7 +99,7 @@ pub struct Overrides {
     pub entrypoint: Option<String>,
     /// The arguments; empty for the image's.
     pub cmd: Vec<String>,
-    /// `NAME=VALUE`, over the image's.
+    /// `NAME=VALUE`, over the image's; `NAME` takes the image's away.
     pub env: Vec<String>,
     /// Where it starts.
     pub working_dir: Option<String>,
@@ -217,78 +218,22 @@ impl Settings {
     }
 }
 
-/// Adds a variable, or gives it another value.
+/// Adds a variable, or gives it another value; a name alone takes it away.
 pub(super) fn set(env: &mut Vec<String>, pair: &str) {
     let name = |pair: &str| pair.split_once('=').map_or(pair, |(name, _)| name).to_owned();
+    if !pair.contains('=') {
+        return env.retain(|old| name(old) != pair);
+    }
     match env.iter_mut().find(|old| name(old) == name(pair)) {
         Some(old) => pair.clone_into(old),
         None => env.push(pair.to_owned()),
     }
 }
 
-/// The names of signals, without their first three letters (signal(7)).
-const SIGNALS: [(&str, i32); 31] = [
-    ("HUP", libc::SIGHUP),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("ILL", libc::SIGILL),
-    ("TRAP", libc::SIGTRAP),
-    ("ABRT", libc::SIGABRT),
-    ("BUS", libc::SIGBUS),
-    ("FPE", libc::SIGFPE),
-    ("KILL", libc::SIGKILL),
-    ("USR1", libc::SIGUSR1),
-    ("SEGV", libc::SIGSEGV),
-    ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE),
-    ("ALRM", libc::SIGALRM),
-    ("TERM", libc::SIGTERM),
-    ("STKFLT", libc::SIGSTKFLT),
-    ("CHLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT),
-    ("STOP", libc::SIGSTOP),
-    ("TSTP", libc::SIGTSTP),
-    ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU),
-    ("URG", libc::SIGURG),
-    ("XCPU", libc::SIGXCPU),
-    ("XFSZ", libc::SIGXFSZ),
-    ("VTALRM", libc::SIGVTALRM),
-    ("PROF", libc::SIGPROF),
-    ("WINCH", libc::SIGWINCH),
-    ("IO", libc::SIGIO),
-    ("PWR", libc::SIGPWR),
-    ("SYS", libc::SIGSYS),
-];
-
-/// A signal by its name, with or without `SIG`, by its number, or as `RTMIN+N`.
-///
-/// # Errors
-/// `Invalid`.
-pub fn signal_of(text: &str) -> Result<i32> {
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let by_name = || SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, signal)| *signal);
-    // Those between have no names: the C library keeps them for itself.
-    let is_one = |number: &i32| {
-        SIGNALS.iter().any(|(_, known)| known == number) || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(number)
-    };
-    let by_number = || name.parse().ok().filter(is_one);
-    let real_time = || {
-        let more = name.strip_prefix("RTMIN")?;
-        let more = if more.is_empty() { 0 } else { more.strip_prefix('+')?.parse().ok()? };
-        libc::SIGRTMIN().checked_add(more).filter(|number| more >= 0 && is_one(number))
-    };
-    by_name()
-        .or_else(by_number)
-        .or_else(real_time)
-        .ok_or_else(|| Error::new(Kind::Invalid, format!("invalid signal: {}", text.escape_debug())))
-}
-
 #[cfg(test)]
 mod tests {
 
-    use super::{Overrides, Settings, Source, signal_of};
+    use super::{Overrides, Settings, Source};
     use crate::image::config::Config;
 
     fn config(runs: &str) -> Config {
@@ -306,26 +251,16 @@ mod tests {
         let plain = Settings::of(&image, Overrides::default()).unwrap();
         assert_eq!((plain.args(), plain.working_dir.as_str()), (vec!["e".to_owned(), "c".to_owned()], "/w"));
         assert_eq!((plain.stop_signal().unwrap(), &plain.volumes[0].source), (libc::SIGINT, &Source::Anonymous));
-        let wanted = Overrides { cmd: vec!["x".into()], env: vec!["B=3".into(), "C=".into()], ..Overrides::default() };
+        let wanted = Overrides {
+            cmd: vec!["x".into()],
+            env: vec!["B=3".into(), "C=".into(), "A".into(), "NONE".into()],
+            ..Overrides::default()
+        };
         let changed = Settings::of(&image, wanted).unwrap();
-        assert_eq!(
-            (changed.args(), changed.env),
-            (vec!["e".into(), "x".into()], vec!["A=1".into(), "B=3".into(), "C=".into()])
-        );
+        assert_eq!((changed.args(), changed.env), (vec!["e".into(), "x".into()], vec!["B=3".into(), "C=".into()]));
         let wanted = Overrides { entrypoint: Some("p".into()), ..Overrides::default() };
         assert_eq!(Settings::of(&image, wanted).unwrap().args(), ["p"], "the image's arguments were for its program");
         let wanted = Overrides { working_dir: Some("w".into()), ..Overrides::default() };
         assert!(Settings::of(&image, wanted).unwrap_err().to_string().contains("absolute"));
-    }
-
-    #[test]
-    fn signals_have_names_and_numbers() {
-        assert_eq!(signal_of("SIGTERM").unwrap(), libc::SIGTERM);
-        assert_eq!(signal_of("hup").unwrap(), libc::SIGHUP);
-        assert_eq!(signal_of("9").unwrap(), libc::SIGKILL);
-        assert_eq!(signal_of("SIGRTMIN+3").unwrap(), libc::SIGRTMIN() + 3);
-        for bad in ["", "SIG", "0", "65", "RTMIN+99", "-9"] {
-            assert!(signal_of(bad).is_err(), "{bad}");
-        }
     }
 }

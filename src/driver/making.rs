@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{Act as _, Result};
+use crate::{
+    error::{Act as _, Result},
+    fs::if_there,
+};
 
 /// The note that a creation is under way, and what it has taken.
 #[derive(Debug)]
@@ -59,10 +62,7 @@ impl<'a> Making<'a> {
 
     /// The creation is finished or undone.
     pub(super) fn remove(&self) -> Result<()> {
-        match fs::remove_file(self.path()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            result => result.act(|| format!("remove {}", self.path().display())),
-        }?;
+        if_there(fs::remove_file(self.path())).act(|| format!("remove {}", self.path().display()))?;
         self.sync()
     }
 

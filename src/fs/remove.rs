@@ -4,7 +4,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    mem,
+    io, mem,
     os::fd::BorrowedFd,
     vec,
 };
@@ -56,6 +56,17 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The outcome of the removal of what need not be there.
+///
+/// # Errors
+/// Those of the removal but that one.
+pub fn if_there(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn holds_dir(descent: &Descent, name: &CStr) -> Result<bool> {

@@ -22,7 +22,10 @@ use rustix::{
     termios::{Winsize, tcgetwinsize},
 };
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, TERM_SIGNALS},
+    consts::{
+        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
+        SIGXCPU, SIGXFSZ, TERM_SIGNALS,
+    },
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
@@ -43,8 +46,16 @@ const STDERR: u8 = 3;
 /// The most that the supervisor sends or takes at once.
 const PACKET: usize = 8192;
 
-/// Signals that go on to the container.
-const FORWARDED: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+/// Signals that go on to the container, and with them the real-time ones. Not those that tell this process of its own
+/// children, sockets and errors, nor those by which a shell stops it: a container's first process would ignore them.
+const FORWARDED: [i32; 14] = [
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGIO, SIGPROF, SIGVTALRM, SIGWINCH, SIGXCPU,
+    SIGXFSZ,
+];
+
+/// The SIGINT or SIGTERM that ends the session and is not handed on, as with Docker: a first process that has no handler
+/// for them ignores them, and the user would never get away.
+const LEAVING: u32 = 3;
 
 /// What a session does besides showing output.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +73,8 @@ pub struct Wishes {
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// This signal came, and the container, which has a terminal, goes on: signals to it are keys.
+    /// This signal came and is not the container's: to one with a terminal signals are keys, and else it was the third
+    /// that asks for an end. The container goes on.
     Signalled(i32),
     /// The container ended, or its supervisor did.
     Closed,
@@ -77,6 +89,8 @@ pub struct Session {
     socket: OwnedFd,
     wishes: Wishes,
     signals: Signals,
+    /// How many have asked for an end.
+    asked: u32,
     _handed_on: HandedOn,
 }
 
@@ -112,7 +126,7 @@ impl Session {
             connected => connected.act(act)?,
         }
         let signals = catch(wishes)?;
-        Ok(Self { run: run.clone(), socket, wishes, signals, _handed_on: HandedOn::begin() })
+        Ok(Self { run: run.clone(), socket, wishes, signals, asked: 0, _handed_on: HandedOn::begin() })
     }
 
     /// Tells the container's terminal the size of this one.
@@ -187,8 +201,10 @@ impl Session {
     fn hand_on(&mut self, init: Option<&Process>) -> Result<Option<i32>> {
         let signals: Vec<i32> = self.signals.pending().collect();
         for signal in signals {
+            self.asked += u32::from(matches!(signal, SIGINT | SIGTERM));
             match (signal, init) {
-                (SIGWINCH, _) => self.send_size()?,
+                (SIGWINCH, _) if self.wishes.terminal => self.send_size()?,
+                (SIGINT | SIGTERM, _) if self.asked >= LEAVING => return Ok(Some(signal)),
                 (signal, _) if !self.wishes.signals => return Ok(Some(signal)),
                 (signal, Some(init)) => init.signal(signal)?,
                 (_, None) => {}
@@ -259,9 +275,11 @@ fn catch(wishes: Wishes) -> Result<Signals> {
     let (read, write) = std::os::unix::net::UnixStream::pair().act(act)?;
     read.set_nonblocking(true).act(act)?;
     write.set_nonblocking(true).act(act)?;
-    let ours: &[i32] = if wishes.signals { &FORWARDED } else { TERM_SIGNALS };
-    let resized = wishes.terminal.then_some(SIGWINCH);
-    SignalDelivery::with_pipe(read, write, SignalOnly, ours.iter().copied().chain(resized)).act(act)
+    let ours: Vec<i32> = match wishes.signals {
+        true => FORWARDED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).collect(),
+        false => TERM_SIGNALS.iter().copied().chain(wishes.terminal.then_some(SIGWINCH)).collect(),
+    };
+    SignalDelivery::with_pipe(read, write, SignalOnly, ours).act(act)
 }
 
 /// The container's output, which is this command's.

@@ -1,7 +1,7 @@
 //! What an OCI runtime is told: `config.json` (OCI runtime-spec).
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -145,6 +145,9 @@ fn build(command: &Command, identity: &Identity, rootfs: &Path) -> std::result::
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
         .seccomp(seccomp::profile()?);
+    if command.network == Network::None {
+        linux = linux.sysctl(sysctls());
+    }
     if let Some(limits) = &command.limits {
         linux = linux.cgroups_path(cgroup::path(&limits.cgroup)).resources(limits.resources()?);
     }
@@ -157,8 +160,23 @@ fn build(command: &Command, identity: &Identity, rootfs: &Path) -> std::result::
         .build()
 }
 
+/// In a network of its own everybody may listen at low ports and ping, as in Docker's; as far as the kernel has it.
+fn sysctls() -> HashMap<String, String> {
+    let mut sysctls = HashMap::new();
+    for (name, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {
+        if Path::new("/proc/sys/net/ipv4").join(name).exists() {
+            sysctls.insert(format!("net.ipv4.{name}"), value.to_owned());
+        }
+    }
+    sysctls
+}
+
 fn mounts(command: &Command) -> std::result::Result<Vec<oci_spec::runtime::Mount>, OciSpecError> {
     let mut mounts = get_default_mounts();
+    // What the crate has no options for.
+    for proc in mounts.iter_mut().filter(|mount| mount.destination() == Path::new("/proc")) {
+        proc.set_options(Some(["nosuid", "noexec", "nodev"].map(str::to_owned).to_vec()));
+    }
     // cgroups of a command that is gone in a moment are nobody's concern, and not every host has a hierarchy to show.
     mounts.retain(|mount| command.limits.is_some() || mount.destination() != Path::new("/sys/fs/cgroup"));
     mounts.retain(|mount| command.mounts.iter().all(|own| Path::new(&own.target) != mount.destination()));

@@ -17,7 +17,7 @@ use rustix::{
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::mount_table,
+    fs::{if_there, mount_table},
 };
 
 /// The parent of all.
@@ -238,8 +238,5 @@ fn groups_below(directory: &Path) -> Result<Vec<PathBuf>> {
 
 fn remove_tree(directory: &Path) -> Result<()> {
     groups_below(directory)?.iter().try_for_each(|group| remove_tree(group))?;
-    match fs::remove_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.act(|| format!("remove {}", directory.display())),
-    }
+    if_there(fs::remove_dir(directory)).act(|| format!("remove {}", directory.display()))
 }

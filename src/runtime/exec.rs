@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::root_of_process,
+    fs::{if_there, root_of_process},
     id::CacheId,
     sys::process::Process,
 };
@@ -116,11 +116,8 @@ pub(super) fn logged(log: &Path) -> Option<Error> {
 impl Drop for Files {
     fn drop(&mut self) {
         for file in [&self.spec, &self.log] {
-            match fs::remove_file(file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!("remove {}: {error}; it goes with the container's run", file.display());
-                }
-                _ => {}
+            if let Err(error) = if_there(fs::remove_file(file)) {
+                tracing::warn!("remove {}: {error}; it goes with the container's run", file.display());
             }
         }
     }

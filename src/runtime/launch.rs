@@ -5,7 +5,7 @@
 
 use std::{
     env, fs,
-    io::{self, Read as _},
+    io::Read as _,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::{Command as Program, Stdio},
@@ -23,7 +23,7 @@ use super::{bundle::Command, cgroup::Cgroup, enter::Job, program::OciRuntime, ru
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
-    fs::MountSpec,
+    fs::{MountSpec, if_there},
     interrupt,
     program::CONMON,
 };
@@ -262,12 +262,7 @@ impl Launched {
             }
         }
         crash::point(crash::Point::RunOpened);
-        match fs::remove_file(&gate) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).act(|| format!("remove {}", gate.display()))
-            }
-            _ => Ok(()),
-        }
+        if_there(fs::remove_file(&gate)).act(|| format!("remove {}", gate.display()))
     }
 
     fn ask(&self) -> Result<()> {

@@ -14,7 +14,7 @@ use rustix::process::Pid;
 
 use crate::{
     error::{Act as _, Result},
-    fs::{make_new_private, make_private},
+    fs::{if_there, make_new_private, make_private},
     id::Digest,
     sys::process::Process,
 };
@@ -73,12 +73,7 @@ impl RunDirectory {
 
     /// Removes it; nothing there is success.
     pub(super) fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).act(|| format!("remove {}", self.directory.display()));
-            }
-            _ => {}
-        }
+        if_there(fs::remove_dir_all(&self.directory)).act(|| format!("remove {}", self.directory.display()))?;
         // The parent goes with the last one; others in it are no failure.
         self.directory.parent().map(fs::remove_dir);
         Ok(())
@@ -136,12 +131,7 @@ impl RunDirectory {
     /// The system's.
     pub fn forget_still(&self) -> Result<()> {
         let path = self.still_file();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).act(|| format!("remove {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+        if_there(fs::remove_file(&path)).act(|| format!("remove {}", path.display()))
     }
 
     pub(super) fn config(&self) -> PathBuf {

@@ -119,7 +119,7 @@ mod tests {
         {
             assert!(!allowed.contains(&refused), "{refused}");
         }
-        for needed in ["execve", "openat2", "futex", "wait4", "chroot"] {
+        for needed in ["execve", "openat2", "futex", "wait4", "chroot", "futex_wait", "mseal", "setxattrat"] {
             assert!(allowed.contains(&needed), "{needed}");
         }
         let mut once = allowed.clone();

@@ -61,15 +61,6 @@ pub(super) fn users(tx: &Transaction<'_>, number: u64) -> Result<Vec<String>> {
 }
 
 impl Volumes<'_> {
-    /// Gives a container that is there the volume in the place `target`: [`attach`] in a transaction of its own.
-    ///
-    /// # Errors
-    /// As [`attach`]; `Exists` if the container has another in that place.
-    pub fn attach(&self, container: &ContainerId, volume: &Volume, target: &str, read_only: bool) -> Result<()> {
-        let act = format!("give container {container:.12} volume {}", volume.name);
-        self.store.database().write(&act, |tx| attach(tx, container, volume, target, read_only))
-    }
-
     /// The volumes that a container has, in the order of their places.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! Containers that run, on every driver: real processes under a real OCI runtime.
 
+mod allowed;
 mod beside;
+mod hostile;
 mod inspected;
 mod life;
 mod many;
@@ -14,7 +16,7 @@ use std::{
     fs,
     io::Read as _,
     os::unix::fs::{PermissionsExt as _, symlink},
-    process::Stdio,
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -23,6 +25,7 @@ use lamina::{
     program::{CONMON, CRUN, RUNC},
 };
 use libtest_mimic::{Completion, Trial};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     expect,
@@ -32,7 +35,7 @@ use crate::{
 
 type Case = fn(&Host) -> Outcome;
 
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 16] = [
     ("the_tutorial_line_by_line", tutorial::the_tutorial_line_by_line),
     ("what_the_command_says_is_what_one_gets", life::what_the_command_says_is_what_one_gets),
     ("a_detached_one_is_looked_into", life::a_detached_one_is_looked_into),
@@ -43,6 +46,7 @@ const CASES: [(&str, Case); 15] = [
     ("many_come_and_go_without_a_trace", many::many_come_and_go_without_a_trace),
     ("listings_are_true_while_they_come_and_go", trouble::listings_are_true_while_they_come_and_go),
     ("runtimes_and_supervisors_die", trouble::runtimes_and_supervisors_die),
+    ("runtimes_are_chosen", trouble::runtimes_are_chosen),
     ("what_is_seen_and_allowed_is_dockers", trouble::what_is_seen_and_allowed_is_dockers),
     ("a_terminal_is_one", terminal::a_terminal_is_one),
     ("volumes_are_filled_shared_and_outlive", volumes::volumes_are_filled_shared_and_outlive),
@@ -107,15 +111,26 @@ pub fn row(host: &Host, name: &str) -> Outcome<serde_json::Value> {
 /// Follows a container's output until `lines` of it came; the follower is ended.
 pub fn followed(host: &Host, name: &str, lines: usize) -> Outcome<Vec<String>> {
     let mut child = host.spawn(&["logs", "-f", name], Stdio::null())?;
-    let mut output = child.stdout.take().ok_or("a pipe")?;
-    let mut text = String::new();
-    let mut byte = [0];
-    while text.matches('\n').count() < lines && output.read(&mut byte)? == 1 {
-        text.push(char::from(byte[0]));
-    }
+    let read = lines_of(&mut child, lines);
     child.kill()?;
     child.wait()?;
-    expect!(text.matches('\n').count() >= lines, "the output ended after {text:?}");
+    read
+}
+
+/// How long what must come may take before a case gives it up, so that none waits for ever.
+const LONGEST: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
+
+/// So many lines of the output of a command that goes on; fewer if it ends, which is an error.
+fn lines_of(child: &mut Child, lines: usize) -> Outcome<Vec<String>> {
+    let output = child.stdout.as_mut().ok_or("a pipe")?;
+    let mut text = String::new();
+    let mut byte = [0];
+    while text.matches('\n').count() < lines {
+        let ready = poll(&mut [PollFd::new(&*output, PollFlags::IN)], Some(&LONGEST))?;
+        expect!(ready == 1, "nothing came for {} s after {text:?}", LONGEST.tv_sec);
+        expect!(output.read(&mut byte)? == 1, "the output ended after {text:?}");
+        text.push(char::from(byte[0]));
+    }
     Ok(text.lines().map(str::to_owned).collect())
 }
 
@@ -141,8 +156,11 @@ pub fn nothing_left(host: &Host, ids: &[String]) -> Outcome {
         let processes = lamina::runtime::Cgroup::new(id).exists()?;
         expect!(!processes, "the cgroup of {id} is there still");
     }
-    let mounts =
-        lamina::fs::mounts_everywhere(|mount| ids.iter().any(|id| mount.target.to_string_lossy().contains(id)))?;
+    let of_containers = [runs, homes.canonicalize().unwrap_or(homes)];
+    let mounts = lamina::fs::mounts_everywhere(|mount| {
+        of_containers.iter().any(|place| mount.target.starts_with(place))
+            || ids.iter().any(|id| mount.target.to_string_lossy().contains(id))
+    })?;
     expect!(mounts.is_empty(), "mounted still: {mounts:?}");
     Ok(())
 }

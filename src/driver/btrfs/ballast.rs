@@ -4,12 +4,12 @@
 //! written then, and an error in a commit makes the pool read-only. So some space is taken in advance, in a file beside
 //! the pool's, and given up when somebody deletes on a full disk.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use super::life::Place;
 use crate::{
     error::{Act as _, Result},
-    fs::free_space,
+    fs::{free_space, if_there},
     units::Bytes,
 };
 
@@ -44,8 +44,5 @@ pub(super) fn give_up_if_full(place: &Place) -> Result<()> {
 
 /// Gives the space up.
 pub(super) fn remove(place: &Place) -> Result<()> {
-    match fs::remove_file(path(place)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.act(|| format!("remove {}", path(place).display())),
-    }
+    if_there(fs::remove_file(path(place))).act(|| format!("remove {}", path(place).display()))
 }

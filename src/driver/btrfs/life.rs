@@ -22,7 +22,7 @@ use crate::{
     crash,
     driver::Access,
     error::{Act as _, Error, Kind, Result},
-    fs::{BlockFs, MountEntry, MountSpec, Mounted, holders, home, lasting_mounts, mount_table, unmount},
+    fs::{BlockFs, MountEntry, MountSpec, Mounted, holders, home, if_there, lasting_mounts, mount_table, unmount},
     program::MKFS_BTRFS,
     sys::{self, btrfs},
     units::Bytes,
@@ -400,15 +400,8 @@ pub(in crate::driver) fn destroy(spec: &PoolSpec) -> Result<()> {
         making.remove()?;
     } else {
         discard_draft(&place.directory.join("data.new")).act(act)?;
-        absent(fs::remove_file(&place.data)).act(act)?;
+        if_there(fs::remove_file(&place.data)).act(act)?;
     }
     crash::point(crash::Point::DestroyHalf);
-    absent(fs::remove_dir(place.mount_point())).act(act)
-}
-
-fn absent(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
+    if_there(fs::remove_dir(place.mount_point())).act(act)
 }

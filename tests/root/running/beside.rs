@@ -2,9 +2,16 @@
 
 use std::{
     fs,
+    io::Read as _,
+    os::unix::process::ExitStatusExt as _,
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use super::{followed, life::fails_with, row, soon};
@@ -102,4 +109,44 @@ pub(super) fn bound_file(host: &Host) -> Outcome {
     expect_eq!(host.ok(&["exec", "bound", "cat", "/cfg"])?, "the host's");
     expect_eq!(host.ok(&["diff", "bound"])?, "");
     host.ok(&["rm", "-f", "bound"]).map(drop)
+}
+
+/// A signal to the command is one to the container, but for the third that asks for an end: the container does not hear
+/// it and goes on. Nor is a killed command an end of it.
+pub(super) fn signals_are_the_containers(host: &Host) -> Outcome {
+    let script = "n=0; trap 'n=$((n+1)); echo got $n.' INT TERM; trap 'echo resized' WINCH; \
+                  while true; do echo beat; sleep 0.05; done";
+    let run = ["run", "--name", "front", "base:1", "sh", "-c", script];
+    let rounds: [(&[&str], Signal, usize); 3] = [
+        (&run, Signal::SIGINT, 0),
+        (&["attach", "front"], Signal::SIGTERM, 2),
+        (&["start", "-a", "front"], Signal::SIGINT, 4),
+    ];
+    let heard = |words: &str| soon(words, || Ok(host.run(&["logs", "front"])?.out.contains(words)));
+    for (args, signal, before) in rounds {
+        let mut child = host.spawn(args, Stdio::null())?;
+        let command = Pid::from_raw(i32::try_from(child.id())?);
+        let mut output = child.stdout.take().ok_or("a pipe")?;
+        // Its output comes: from here on signals are the container's.
+        output.read_exact(&mut [0])?;
+        kill(command, Signal::SIGWINCH)?;
+        heard("resized")?;
+        for times in 1..=2 {
+            kill(command, signal)?;
+            heard(&format!("got {}.", before + times))?;
+        }
+        kill(command, signal)?;
+        let said = Said::from(child.wait_with_output()?);
+        expect!(
+            said.code == Some(128 + signal as i32) && said.err.contains("container front goes on"),
+            "{args:?}: {said:?}"
+        );
+        expect_eq!(row(host, "front")?["state"], "running");
+    }
+    expect!(!host.run(&["logs", "front"])?.out.contains("got 7."), "the third is not handed on");
+    let mut child = host.spawn(&["attach", "front"], Stdio::null())?;
+    child.kill()?;
+    expect_eq!(child.wait()?.signal(), Some(9));
+    expect_eq!(row(host, "front")?["state"], "running");
+    host.ok(&["rm", "-f", "front"]).map(drop)
 }

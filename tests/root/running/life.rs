@@ -1,13 +1,19 @@
 //! Containers run, looked into, stopped, copied while they write, and removed.
 
 use std::{
+    cell::RefCell,
     fs,
-    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
+    os::unix::fs::MetadataExt as _,
     process::{Command, Stdio},
     thread,
 };
 
-use super::{base, beside, followed, nothing_left, row, soon};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{base, beside, followed, lines_of, nothing_left, row, soon};
 use crate::{
     expect, expect_eq,
     lamina::{Host, Said},
@@ -30,8 +36,13 @@ pub fn what_the_command_says_is_what_one_gets(host: &Host) -> Outcome {
     base(host)?;
     let said = host.run(&["run", "--rm", "base:1", "sh", "-c", "echo out; echo err >&2; exit 7"])?;
     expect_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(7), "out\n", "err\n"));
-    let sh = |options: &[&str], script: &str| {
-        host.ok(&[&["run", "--rm"], options, &["base:1", "sh", "-c", script]].concat())
+    let (ids, file) = (RefCell::new(Vec::new()), host.file("id"));
+    let sh = |options: &[&str], script: &str| -> Outcome<String> {
+        let run = ["run", "--rm", "--cidfile", &file.to_string_lossy()];
+        let said = host.ok(&[&run, options, &["base:1", "sh", "-c", script]].concat());
+        ids.borrow_mut().push(fs::read_to_string(&file)?);
+        fs::remove_file(&file)?;
+        said
     };
     expect_eq!(sh(&["-u", "www"], "id -u; id -g; echo $HOME")?, "33\n34\n/srv");
     expect_eq!(
@@ -82,7 +93,13 @@ pub fn what_the_command_says_is_what_one_gets(host: &Host) -> Outcome {
     wrote.map_err(|_| "a thread panicked")??;
     let said = Said::from(said?);
     expect!(said.code == Some(0) && said.out == sent, "{:?}, {} of {} bytes", said.code, said.out.len(), sent.len());
-    // More memory than allowed: the kernel kills it.
+    more_memory_than_allowed(host)?;
+    refused(host)?;
+    nothing_left(host, &ids.into_inner())
+}
+
+/// The kernel kills it.
+fn more_memory_than_allowed(host: &Host) -> Outcome {
     host.ok(&[
         "create",
         "--name",
@@ -97,9 +114,7 @@ pub fn what_the_command_says_is_what_one_gets(host: &Host) -> Outcome {
     let greedy = host.run(&["start", "-a", "greedy"])?;
     expect!(greedy.code != Some(0), "it must not fit: {greedy:?}");
     expect_eq!(host.json(&["inspect", "greedy"])?[0]["State"]["OOMKilled"], true);
-    host.ok(&["rm", "greedy"])?;
-    refused(host)?;
-    nothing_left(host, &[])
+    host.ok(&["rm", "greedy"]).map(drop)
 }
 
 /// Its own arguments reach the entrypoint; the caller's limit of open files is the container's; its umask keeps no user of the container from its files.
@@ -206,7 +221,12 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     fails_with(host, 1, &["pause", "polite"], "already paused")?;
     host.ok(&["unpause", "polite"])?;
     let waiting = host.spawn(&["wait", "polite"], Stdio::null())?;
+    let mut following = host.spawn(&["logs", "-f", "polite"], Stdio::null())?;
+    expect_eq!(lines_of(&mut following, 1)?, ["ready"]);
     host.ok(&["stop", "polite"])?;
+    expect_eq!(lines_of(&mut following, 1)?, ["bye"], "a follower has its last words");
+    soon("a follower ends with it", || Ok(following.try_wait()?.is_some()))?;
+    expect_eq!(Said::from(following.wait_with_output()?).code, Some(0));
     expect_eq!(Said::from(waiting.wait_with_output()?).out, "3\n");
     expect!(host.ok(&["logs", "polite"])?.ends_with("bye"), "its last words are kept");
     let status = row(host, "polite")?["status"].as_str().unwrap_or_default().to_owned();
@@ -234,40 +254,12 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     host.ok(&["stop", "-t", "0", "deaf"])?;
     expect_eq!(row(host, "deaf")?["exit_code"], 137);
     host.ok(&["rm", "deaf"])?;
-    signals_are_the_containers(host)?;
+    beside::signals_are_the_containers(host)?;
     // One that goes by itself, watched or not.
     host.ok(&["run", "-d", "--rm", "--name", "brief", "base:1", "true"])?;
     soon("it goes by itself", || Ok(host.json(&["ps", "-a"])? == serde_json::json!([])))?;
     soon("nothing stays", || Ok(nothing_left(host, std::slice::from_ref(&id)).is_ok()))?;
     soon("its supervisor has done its work", || Ok(host.run(&["pool", "down"])?.code == Some(0)))
-}
-
-fn signals_are_the_containers(host: &Host) -> Outcome {
-    // A signal to the command is one to the container; and a killed command is no end of it.
-    let child = host.spawn(
-        &[
-            "run",
-            "--name",
-            "front",
-            "base:1",
-            "sh",
-            "-c",
-            "n=0; trap 'n=$((n+1)); echo got $n; [ $n = 3 ] && exit 9' INT; echo got 0; while true; do sleep 0.05; done",
-        ],
-        Stdio::null(),
-    )?;
-    for times in 0..3 {
-        soon("it is told", || Ok(host.run(&["logs", "front"])?.out.contains(&format!("got {times}"))))?;
-        let command = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
-        nix::sys::signal::kill(command, nix::sys::signal::Signal::SIGINT)?;
-    }
-    expect_eq!(Said::from(child.wait_with_output()?).code, Some(9));
-    host.ok(&["start", "front"])?;
-    let mut child = host.spawn(&["attach", "front"], Stdio::null())?;
-    child.kill()?;
-    expect_eq!(child.wait()?.signal(), Some(9));
-    expect_eq!(row(host, "front")?["state"], "running");
-    host.ok(&["rm", "-f", "front"]).map(drop)
 }
 
 pub fn changes_are_seen_while_it_writes(host: &Host) -> Outcome {
@@ -354,7 +346,7 @@ pub fn after_a_reboot_the_truth_is_told(host: &Host) -> Outcome {
     for id in &ids {
         for file in ["conmon.pid", "init.pid"] {
             let process: i32 = fs::read_to_string(runs()?.join(id).join(file))?.trim().parse()?;
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL)?;
+            kill(Pid::from_raw(process), Signal::SIGKILL)?;
         }
     }
     fs::remove_dir_all(runs()?)?;

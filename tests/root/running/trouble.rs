@@ -19,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{base, followed, nothing_left, row};
+use super::{allowed, base, followed, nothing_left, row};
 use crate::{
     expect, expect_eq,
     lamina::{Host, Said},
@@ -31,14 +31,18 @@ pub fn listings_are_true_while_they_come_and_go(host: &Host) -> Outcome {
     base(host)?;
     host.ok(&["run", "-d", "--name", "stays", "base:1", "sleep", "1000"])?;
     let done = AtomicBool::new(false);
+    let (mut ids, file) = (Vec::new(), host.file("id"));
     let asked = thread::scope(|scope| -> Outcome<u32> {
         let asking = scope.spawn(|| ask_all_the_time(host, &done).map_err(|fault| fault.0));
-        let runs = || -> Outcome {
+        let mut runs = || -> Outcome {
             for number in 0..20 {
                 let name = format!("brief-{number}");
                 let rm: &[&str] = if number % 2 == 0 { &["--rm"] } else { &[] };
-                let args = [&["run", "--name", &name], rm, &["base:1", "sh", "-c", "exit 3"]].concat();
+                let options = ["run", "--name", &name, "--cidfile", &file.to_string_lossy()];
+                let args = [&options, rm, &["base:1", "sh", "-c", "exit 3"]].concat();
                 expect_eq!(host.run(&args)?.code, Some(3));
+                ids.push(fs::read_to_string(&file)?);
+                fs::remove_file(&file)?;
                 // Stopped for an instant on some drivers, which is not paused.
                 host.ok(&["diff", "stays"])?;
             }
@@ -69,7 +73,7 @@ pub fn listings_are_true_while_they_come_and_go(host: &Host) -> Outcome {
         expect_eq!((&row["state"], &row["name"] == "last" || row["exit_code"] == 3), (&"exited".into(), true), "{row}");
         host.ok(&["rm", row["name"].as_str().unwrap_or_default()])?;
     }
-    nothing_left(host, &[])
+    nothing_left(host, &ids)
 }
 
 fn ask_all_the_time(host: &Host, done: &AtomicBool) -> Outcome<u32> {
@@ -114,26 +118,28 @@ fn with_path(host: &Host, directory: &Path, args: &[&str]) -> Outcome<Said> {
 pub fn runtimes_and_supervisors_die(host: &Host) -> Outcome {
     base(host)?;
     let runtime = OciRuntime::find()?.program();
-    let verb = |verb: &str, then: &str| format!("case \" $* \" in *' {verb} '*) {then};; esac; exec $REAL \"$@\"");
-    let fakes: [(Program, String); 5] = [
-        (runtime, verb("create", "kill -9 $$")),
-        // Half way: the process is about to be made.
-        (runtime, verb("create", "$REAL \"$@\" & sleep 0.02; kill -9 $!; kill -9 $$")),
+    // Half way: the container's cgroup is there, its process is not yet or has just been made.
+    let half = "for id; do :; done; $REAL \"$@\" & until stat /sys/fs/cgroup/lamina/$id /sys/fs/cgroup/*/lamina/$id 2>&1 | \
+                grep -q Inode || ! kill -0 $!; do :; done; kill -9 $!; kill -9 $$";
+    let fakes: [(Program, String, &[i32]); 5] = [
+        (runtime, verb("create", "kill -9 $$"), &[125]),
+        (runtime, verb("create", half), &[125]),
         // Made, and the runtime's word about it lost.
-        (runtime, verb("create", "$REAL \"$@\"; kill -9 $$")),
-        (CONMON, "kill -9 $$".to_owned()),
-        // conmon makes a process of its own, which is killed once the container is made.
+        (runtime, verb("create", "$REAL \"$@\"; kill -9 $$"), &[125]),
+        (CONMON, "kill -9 $$".to_owned(), &[125]),
+        // conmon makes a process of its own, which is killed once the container is made: with its last word or without.
         (
             CONMON,
             "$REAL \"$@\"; f=; for a; do [ \"$f\" = --conmon-pidfile ] && kill -9 $(cat $a); f=$a; done".to_owned(),
+            &[125, 255],
         ),
     ];
     let mut ids = Vec::new();
-    for (at, (program, script)) in fakes.iter().enumerate() {
+    for (at, (program, script, codes)) in fakes.iter().enumerate() {
         let directory = instead(host, program.name, &program.find()?, script)?;
         let said =
             with_path(host, &directory, &["run", "--name", "victim", "-v", "/anonymous", "base:1", "sleep", "1000"])?;
-        expect!(said.code == Some(125) || said.code == Some(255), "{at}: {said:?}");
+        expect!(said.code.is_some_and(|code| codes.contains(&code)), "{at}: {said:?}");
         host.check()?;
         let found = row(host, "victim")?;
         expect!(["created", "exited"].iter().any(|state| found["state"] == *state), "{at}: {found}");
@@ -146,9 +152,44 @@ pub fn runtimes_and_supervisors_die(host: &Host) -> Outcome {
     }
     expect_eq!(host.ok(&["volume", "ls", "-q"])?, "");
     ids.push(orphan(host)?);
+    ids.extend(runtimes_die_beside_what_runs(host)?);
     host.check()?;
-    nothing_left(host, &ids)?;
-    runtimes_are_chosen(host)
+    nothing_left(host, &ids)
+}
+
+/// A script that does something else in the place of one verb of a runtime; every other call goes to the real one.
+fn verb(verb: &str, then: &str) -> String {
+    format!("case \" $* \" in *' {verb} '*) {then};; esac; exec $REAL \"$@\"")
+}
+
+/// Runtimes killed at `start`, where lamina calls it: nothing runs then; and at `exec`, of which the container takes no
+/// notice.
+fn runtimes_die_beside_what_runs(host: &Host) -> Outcome<Vec<String>> {
+    let mut ids = Vec::new();
+    for (runtime, _) in OciRuntime::all().into_iter().filter(|(_, unusable)| unusable.is_none()) {
+        let program = runtime.program();
+        let fake = |script: &str| instead(host, program.name, &program.find()?, script);
+        let directory = fake(&verb("start", "kill -9 $$"))?;
+        let run = ["run", "--name", "unbegun", "--runtime", program.name, "base:1", "true"];
+        let said = with_path(host, &directory, &run)?;
+        // runc's processes are let go without it.
+        let wanted = if program.name == "runc" { (Some(0), "exited") } else { (Some(125), "created") };
+        expect_eq!((said.code, row(host, "unbegun")?["state"].as_str().unwrap_or_default()), wanted, "{said:?}");
+        host.ok(&["start", "-a", "unbegun"])?;
+        host.ok(&["rm", "unbegun"])?;
+        fake(&verb("exec", "kill -9 $$"))?;
+        let run = ["run", "-d", "--name", "goes-on", "--runtime", program.name, "base:1", "sleep", "1000"];
+        let said = with_path(host, &directory, &run)?;
+        expect_eq!(said.code, Some(0), "{said:?}");
+        ids.push(said.out.trim().to_owned());
+        expect_eq!(host.run(&["exec", "goes-on", "true"])?.code, Some(128 + 9));
+        expect_eq!(row(host, "goes-on")?["state"], "running");
+        fake("exec $REAL \"$@\"")?;
+        host.ok(&["exec", "goes-on", "true"])?;
+        host.ok(&["rm", "-f", "goes-on"])?;
+        fs::remove_dir_all(directory)?;
+    }
+    Ok(ids)
 }
 
 /// A container whose supervisor was killed: one is told so, and `stop`, which watches it end, notes how.
@@ -171,7 +212,8 @@ fn orphan(host: &Host) -> Outcome<String> {
 }
 
 /// Each runtime that works here runs, one that does not says why, and so does a host without any.
-fn runtimes_are_chosen(host: &Host) -> Outcome {
+pub fn runtimes_are_chosen(host: &Host) -> Outcome {
+    base(host)?;
     let info = host.json(&["info"])?;
     let mut default = None;
     for (runtime, unusable) in OciRuntime::all() {
@@ -268,15 +310,9 @@ pub fn what_is_seen_and_allowed_is_dockers(host: &Host) -> Outcome {
     lamina::fs::unmount(&shared.join("below"))?;
     let said = said?;
     expect!(said.code == Some(1) && said.err.contains("Read-only file system"), "{said:?}");
-    // As much swap as memory, where the kernel counts it.
-    let id = host.ok(&["run", "-d", "--name", "limited", "--memory", "32M", "-v", "/a", "base:1", "sleep", "1000"])?;
-    for (file, wanted) in [("memory.memsw.limit_in_bytes", 64 << 20), ("memory.swap.max", 32 << 20)] {
-        for parent in ["/sys/fs/cgroup/memory/lamina", "/sys/fs/cgroup/lamina"] {
-            if let Ok(limit) = fs::read_to_string(Path::new(parent).join(&id).join(file)) {
-                expect_eq!(limit.trim().parse::<u64>()?, wanted, "{file}");
-            }
-        }
-    }
+    let limited = ["run", "-d", "--name", "limited", "--memory", "32M", "--cpus", "0.5", "-v", "/a"];
+    let id = host.ok(&[&limited[..], &["base:1", "sleep", "1000"]].concat())?;
+    allowed::limits(&id)?;
     let inspected = &host.json(&["inspect", "limited"])?[0];
     expect!(inspected["volumes"].is_null(), "volumes are told twice: {inspected}");
     let source = inspected["Mounts"][0]["Source"].as_str().ok_or("a source")?;
@@ -298,6 +334,8 @@ pub fn what_is_seen_and_allowed_is_dockers(host: &Host) -> Outcome {
     host.fails(&["ps", "--filter", "status=bogus"], "it is one of created, mounted, running, paused, exited")?;
     host.fails(&["ps", "--filter", "bogus=1"], "it is one of id, name")?;
     host.ok(&["rm", "-f", "-v", "limited", "wordy"])?;
+    allowed::privileges(host)?;
+    allowed::good_values_are_kept(host)?;
     bad_values_are_told(host)?;
     nothing_left(host, &[id])
 }

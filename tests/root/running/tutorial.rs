@@ -1,18 +1,47 @@
 //! The seed's tutorial: two images, five containers, and what they take.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::base;
-use crate::{expect, expect_eq, lamina::Host, pool::Outcome};
+use crate::{
+    expect, expect_eq,
+    lamina::Host,
+    pool::{Fault, Outcome},
+};
 
 /// Blocks that the files of a directory take, as `du -s` counts them.
-fn du(path: &std::path::Path) -> Outcome<u64> {
+fn du(path: &Path) -> Outcome<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let mut blocks = fs::symlink_metadata(path)?.blocks();
     for entry in fs::read_dir(path)? {
         blocks += fs::symlink_metadata(entry?.path())?.blocks();
     }
     Ok(blocks * 512)
+}
+
+/// The second image is the first with a command: the same layers, the same steps below, nothing of its own.
+fn images_and_histories(host: &Host, context: &Path) -> Outcome {
+    let listing = host.ok(&["images"])?;
+    let listed: Vec<Vec<&str>> = listing.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
+    let names = [["REPOSITORY", "TAG"], ["acme/my-final-image", "1.0"], ["acme/my-base-image", "1.0"], ["base", "1"]];
+    expect_eq!(listed, names, "{listing}");
+    let images = host.json(&["images"])?;
+    expect_eq!(images[0]["layers"], images[1]["layers"]);
+    expect_eq!((images[0]["layers"].as_array().map(Vec::len), &images[0]["own_bytes"]), (Some(2), &0.into()));
+    let history = |image: &str| -> Outcome<Vec<(String, u64)>> {
+        let rows = host.json(&["history", image])?;
+        let step = |row: &serde_json::Value| {
+            (row["created_by"].as_str().unwrap_or_default().to_owned(), row["size_bytes"].as_u64().unwrap_or(u64::MAX))
+        };
+        Ok(rows.as_array().ok_or("a list")?.iter().map(step).collect())
+    };
+    let (base, last) = (history("acme/my-base-image:1.0")?, history("acme/my-final-image:1.0")?);
+    expect_eq!(base.len(), 2, "{base:?}");
+    let files = fs::read_dir(context)?.map(|entry| Ok::<_, Fault>(entry?.metadata()?.len()));
+    expect_eq!(base[0], ("COPY . /app".to_owned(), files.sum::<Outcome<u64>>()?));
+    expect_eq!((last[0].0.contains("/app/hello.sh"), last[0].1), (true, 0), "{last:?}");
+    expect_eq!(last[1..], base[..]);
+    Ok(())
 }
 
 pub fn the_tutorial_line_by_line(host: &Host) -> Outcome {
@@ -27,6 +56,7 @@ pub fn the_tutorial_line_by_line(host: &Host) -> Outcome {
     let file = context.join("Dockerfile.base").to_string_lossy().into_owned();
     host.ok(&["build", "-t", "acme/my-base-image:1.0", "-f", &file, &directory])?;
     host.ok(&["build", "-t", "acme/my-final-image:1.0", &directory])?;
+    images_and_histories(host, &context)?;
     expect_eq!(host.ok(&["run", "--rm", "acme/my-final-image:1.0"])?, "Hello world");
 
     let mut ids = Vec::new();

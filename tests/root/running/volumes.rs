@@ -173,6 +173,7 @@ pub fn copies_and_limits(host: &Host) -> Outcome {
     base(host)?;
     copies_see_what_the_process_sees(host)?;
     copies_take_nothing_away(host)?;
+    super::hostile::links_of_one_that_runs(host)?;
     host.ok(&["run", "-d", "--name", "box", "base:1", "sh", "-c", "echo inside > /srv/file; sleep 1000"])?;
     super::soon("the file is there", || Ok(host.run(&["exec", "box", "cat", "/srv/file"])?.code == Some(0)))?;
     let out = host.file("out");
