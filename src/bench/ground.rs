@@ -112,8 +112,10 @@ impl Directory {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = below.join(format!("lamina-bench-{what}-{}-{number}", std::process::id()));
         fs::create_dir(&path).act(|| format!("make directory {}", path.display()))?;
-        let lock = lock(&path)?;
-        Ok(Self { path, disk: None, _lock: lock })
+        match lock(&path) {
+            Ok(lock) => Ok(Self { path, disk: None, _lock: lock }),
+            Err(error) => Err(error.and_undo(remove_directory(&path))),
+        }
     }
 
     /// One that a process left behind which was killed: whatever is in it goes when this is dropped. `None` if it is still in use.
@@ -187,7 +189,7 @@ impl Directory {
         let pool = self.pool();
         // Another program's; what it mounted lies on top of what is to be removed.
         for mount in mounts_below(&self.path)?.iter().filter(|mount| !mount.target.starts_with(&pool)) {
-            unmount(&mount.target)?;
+            patiently(|| unmount(&mount.target))?;
         }
         let Some(disk) = self.disk.take() else {
             match patiently(|| Store::destroy_pool(&self.path, &|| Ok(()))) {

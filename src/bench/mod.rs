@@ -29,7 +29,7 @@ mod table;
 mod tree;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use compare::{Change, Comparison, Pair, Saved};
 pub use machine::Machine;
@@ -166,9 +166,11 @@ pub type Tell<'a> = dyn FnMut(Step, Option<f64>) + 'a;
 ///
 /// # Errors
 /// `Full` if the disk is too small; when nothing is known of the machine.
-pub fn run(_: &OwnNamespace, options: &Options, tell: &mut Tell<'_>) -> Result<Report> {
-    require_place(&options.directory)?;
+pub fn run(_: &OwnNamespace, mut options: Options, tell: &mut Tell<'_>) -> Result<Report> {
+    options.directory = require_place(&options.directory)?;
+    let options = &options;
     leftovers::remove(&options.directory)?;
+    leftovers::remove(Path::new(RUN_DIRECTORY))?;
     require_room(options)?;
     let mut report = empty(options)?;
     let mut clock = progress::Clock::new(options);
@@ -213,10 +215,16 @@ fn empty(options: &Options) -> Result<Report> {
     })
 }
 
-/// Refuses a place where nothing can be made, once instead of for each row.
-fn require_place(directory: &std::path::Path) -> Result<()> {
+/// Where directories of peers lie that must have a short path or no disk.
+const RUN_DIRECTORY: &str = "/run";
+
+/// Refuses a place where nothing can be made, once instead of for each row; tells its real path, which is what the kernel
+/// names mounts and backing files by, and daemons with another working directory find.
+fn require_place(directory: &Path) -> Result<PathBuf> {
+    let act = || format!("measure in {}: choose another --dir", directory.display());
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(directory, access).act(|| format!("measure in {}: choose another --dir", directory.display()))
+    rustix::fs::access(directory, access).act(act)?;
+    directory.canonicalize().act(act)
 }
 
 /// Refuses to begin what the disk cannot hold: some hours later it would be lost.

@@ -72,10 +72,11 @@ pub(super) const TINY: Scale = Scale {
     sources: 1,
 };
 
-/// For an emulated machine, which takes ten to thirty times as long: under ten minutes there, with four rows.
+/// For an emulated machine, which takes ten to thirty times as long: under a quarter of an hour there, with four rows and the
+/// fewest runs that can tell a difference.
 pub(super) const SMALL: Scale = Scale {
     name: "small",
-    runs: 3,
+    runs: 4,
     warms_up: true,
     is_cold: true,
     disk: Bytes::gib(4),

@@ -92,7 +92,7 @@ impl Args {
         let (files, json) = (self.json.as_deref(), self.json.as_deref().is_some_and(|path| path.as_os_str() == "-"));
         let files = Files::create(files.filter(|_| !json), self.csv.as_deref(), self.report.as_deref())?;
         let bar = bar();
-        let report = bench::run(&namespace, &options, &mut |step, left| tell(&bar, step, left));
+        let report = bench::run(&namespace, options, &mut |step, left| tell(&bar, step, left));
         bar.finish_and_clear();
         let report = report?;
         files.write(&report)?;

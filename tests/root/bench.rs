@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         as_root("bench::ctrl_c_keeps_what_was_measured_and_leaves_nothing", || told(ctrl_c())),
         as_root("bench::what_cannot_be_is_told_before_anything_is_measured", || told(trouble::told_at_once())),
         as_root("bench::the_next_one_removes_what_a_killed_one_left", || told(trouble::killed())),
+        as_root("bench::a_directory_named_otherwise_leaves_nothing", || told(trouble::named_otherwise())),
         as_root("bench::compare_tells_what_is_outside_the_noise", || told(comparison::made_up())),
         as_root("bench::peers_with_daemons_are_measured_and_leave_nothing", || told(peers::measured())),
         as_root("bench::a_killed_daemon_and_ctrl_c_keep_what_was_measured", || told(peers::broken())),

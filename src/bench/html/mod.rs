@@ -1,6 +1,7 @@
 //! The report as one HTML file that needs nothing else: a verdict in words, a chart per measure with its numbers, method.
 //!
-//! Invariant: every number on the page is one of the report's `series`, and stands there in full as `data-median`.
+//! Invariant: every median of the report's `series` stands in a table of the page, in full as `data-median`; the verdict tells
+//! medians of these, rounded, and their ratios.
 
 mod axis;
 mod bars;
@@ -264,8 +265,8 @@ impl Report {
              ‘cold’ means that the caches were dropped just before. Marks are medians (round: block-level, square: file-level, a diamond: both, a triangle: whole copies or the floor), lines \
              across them the quartiles. Axes begin at zero, or are logarithmic where values differ by more than thirty times; \
              there zero lies at the end. Outliers (samples farther from the quartiles than one and a half \
-             times their distance) are counted below the medians. Where a difference is called one, the quartiles of the \
-             two do not overlap.</p>\n<h3>Rows</h3>\n<dl>\n",
+             times their distance) are counted below the medians. Where a difference is called one, the order of the \
+             samples has a chance of less than one in twenty if there were none (Mann-Whitney U test, exact).</p>\n<h3>Rows</h3>\n<dl>\n",
         );
         for row in &self.rows {
             writeln!(

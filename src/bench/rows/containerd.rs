@@ -124,7 +124,7 @@ impl Row for Containerd {
         let mut disk = Directory::new(below, &self.name.replace('/', "-"))?;
         disk.add_disk(self.fs, size)?;
         // The path of a socket must be short.
-        let state = Directory::new(Path::new("/run"), "containerd")?;
+        let state = Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "containerd")?;
         let daemon = start(&disk, state.path())?;
         let snapshotter = self.snapshotter;
         let stage = ContainerdStage { snapshotter, committed: RefCell::default(), _daemon: daemon, state, disk };

@@ -54,7 +54,11 @@ impl Row for Podman {
         let mut disk = Directory::new(below, &self.name.replace('/', "-"))?;
         disk.add_disk(BlockFs::Ext4, size)?;
         // It refuses a longer path there.
-        let stage = PodmanStage { storage: self.storage, state: Directory::new(Path::new("/run"), "podman")?, disk };
+        let stage = PodmanStage {
+            storage: self.storage,
+            state: Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "podman")?,
+            disk,
+        };
         // Makes its database and directories, too.
         succeed(stage.command(&["info"])?)
             .map_err(|error| Error::with_source(Kind::Unsupported, "podman does not run here", error))?;

@@ -140,7 +140,7 @@ fn with_umoci(below: &Path, there: &str) -> Result<f64> {
 fn with_podman(below: &Path, there: &str) -> Result<f64> {
     let directory = Directory::new(below, "podman")?;
     // It refuses a longer path there.
-    let run_directory = Directory::new(Path::new("/run"), "podman")?;
+    let run_directory = Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "podman")?;
     let (root, run) = (directory.path().join("root"), run_directory.path().display().to_string());
     let root = root.display().to_string();
     let common = ["--root", &root, "--runroot", &run, "--storage-driver=overlay", "--cgroup-manager=cgroupfs"];

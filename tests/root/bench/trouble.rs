@@ -3,7 +3,9 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    process::Stdio,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use libtest_mimic::Completion;
@@ -31,7 +33,7 @@ pub(super) fn told_at_once() -> Outcome<Completion> {
     ] {
         // The last one counts where an option may be given once only.
         let output = match arguments.contains(&"--dir") {
-            true => std::process::Command::new(env!("CARGO_BIN_EXE_lamina")).arg("bench").args(&arguments).output()?,
+            true => Command::new(env!("CARGO_BIN_EXE_lamina")).arg("bench").args(&arguments).output()?,
             false => place.run(&arguments)?,
         };
         let said = String::from_utf8_lossy(&output.stderr);
@@ -59,7 +61,32 @@ pub(super) fn killed() -> Outcome<Completion> {
     child.kill()?;
     child.wait()?;
     expect!(fs::read_dir(&place.pools)?.count() > 0, "nothing was left");
-    let output = place.run(&["--tiny", "--driver", "btrfs", "--workload", "copy-up"])?;
+    // As a peer's would be, which has a part of it there.
+    let of_peer = PathBuf::from(format!("/run/lamina-bench-lamina-test-{}-0", child.id()));
+    fs::create_dir_all(of_peer.join("run"))?;
+    let output = place.run(&["--tiny", "--driver", "btrfs", "--workload", "copy-up"]);
+    let stayed = of_peer.exists();
+    if stayed {
+        fs::remove_dir_all(&of_peer)?;
+    }
+    let output = output?;
     expect!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    expect!(!stayed, "{} stayed", of_peer.display());
+    Ok(Completion::Completed)
+}
+
+/// The kernel names mounts and backing files by their real paths.
+pub(super) fn named_otherwise() -> Outcome<Completion> {
+    let place = Place::new()?;
+    let link = place.file("link");
+    symlink(&place.pools, &link)?;
+    for (directory, working) in [(link.as_path(), Path::new("/")), (Path::new("pools"), place.directory.path())] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lamina"));
+        command.args(["bench", "--tiny", "--driver", "overlay/ext4", "--workload", "copy-up", "--dir"]);
+        let output = command.arg(directory).current_dir(working).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        expect!(output.status.success() && !said.contains("WARN"), "{}: {said}", directory.display());
+        place.expect_nothing(&output.stderr)?;
+    }
     Ok(Completion::Completed)
 }

@@ -86,7 +86,7 @@ impl Row for Docker {
         let mut disk = Directory::new(below, &self.name.replace('/', "-"))?;
         disk.add_disk(self.fs, size)?;
         // The path of a socket must be short.
-        let state = Directory::new(Path::new("/run"), "docker")?;
+        let state = Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "docker")?;
         let traces = Traces::before();
         let settings = Settings::hide()?;
         let containerd = containerd::start(&disk, state.path())?;
