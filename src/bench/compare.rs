@@ -19,6 +19,8 @@ use crate::error::Result;
 #[derive(Debug, Deserialize)]
 pub struct Saved {
     scale: String,
+    runs: usize,
+    complete: bool,
     machine: Value,
     series: Vec<Series>,
 }
@@ -93,17 +95,21 @@ impl Saved {
     }
 
     fn differences(&self, new: &Self) -> Vec<String> {
-        let fields = ["processor", "processors", "memory", "kernel", "filesystem", "mount_options", "debug_build"];
+        let fields =
+            ["processor", "processors", "memory", "kernel", "filesystem", "mount_options", "debug_build", "programs"];
         let of_machine = fields.iter().filter_map(|name| {
             let (old, new) = (&self.machine[name], &new.machine[name]);
             (old != new).then(|| format!("{name}: {old} and {new}"))
         });
         let scale = (self.scale != new.scale).then(|| format!("scale: {} and {}", self.scale, new.scale));
+        let runs = (self.runs != new.runs).then(|| format!("runs: {} and {}", self.runs, new.runs));
+        let complete =
+            (self.complete != new.complete).then(|| format!("complete: {} and {}", self.complete, new.complete));
         let load = |saved: &Self| saved.machine["load"].as_f64();
         // What else ran is no noise within either run, and looks like a change.
         let load = load(self).zip(load(new)).filter(|(old, new)| (old - new).abs() > 1.0);
         let load = load.map(|(old, new)| format!("load: {old} and {new}"));
-        of_machine.chain(scale).chain(load).collect()
+        of_machine.chain(scale).chain(runs).chain(complete).chain(load).collect()
     }
 }
 

@@ -178,6 +178,7 @@ pub fn run(_: &OwnNamespace, mut options: Options, tell: &mut Tell<'_>) -> Resul
         match workload.how() {
             How::Held(held) => measure_held(options, held, &mut report, &mut |step| tell(step, None)),
             How::Across(across) => {
+                clock.begin(options, across);
                 let mut session = session::Session {
                     directory: &options.directory,
                     scale: options.scale,
@@ -186,6 +187,7 @@ pub fn run(_: &OwnNamespace, mut options: Options, tell: &mut Tell<'_>) -> Resul
                     tell: &mut |step| tell(step, clock.step(across)),
                 };
                 let came = session.measure(*workload, across);
+                clock.over();
                 report.series.extend(came.series);
                 report.absent.extend(came.absent);
             }
@@ -206,6 +208,8 @@ fn empty(options: &Options) -> Result<Report> {
         complete: true,
         scale: options.scale.name.to_owned(),
         runs: options.samples(options.scale.runs),
+        warms_up: options.scale.warms_up,
+        is_cold: options.scale.is_cold,
         machine: Machine::here(&options.directory)?,
         rows: rows.collect(),
         workloads: workloads.collect(),

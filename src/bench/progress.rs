@@ -3,30 +3,38 @@
 
 use std::time::Instant;
 
-use super::{Across, How, Options};
+use super::{Across, How, Options, statistics::count};
 
 pub(super) struct Clock {
     started: Instant,
     scale: &'static super::Scale,
     done: f64,
     total: f64,
+    /// What will be done when the workload that goes on is, if no row ends early.
+    end: f64,
     /// The price of what is going on.
     going_on: f64,
 }
 
 impl Clock {
     pub(super) fn new(options: &Options) -> Self {
-        let runs = options.samples(options.scale.runs);
-        let price = |across: &dyn Across| {
-            // Making the images counts as one run, and one warms up.
-            step_price(options.rows_of(across).len() * (runs + 2)) * across.cost(options.scale)
-        };
         let total = options.workloads.iter().map(|workload| match workload.how() {
-            How::Across(across) => price(across),
+            How::Across(across) => price(options, across),
             How::Held(_) => 0.0,
         });
         let total = total.sum();
-        Self { started: Instant::now(), scale: options.scale, done: 0.0, total, going_on: 0.0 }
+        Self { started: Instant::now(), scale: options.scale, done: 0.0, total, end: 0.0, going_on: 0.0 }
+    }
+
+    /// A workload begins.
+    pub(super) fn begin(&mut self, options: &Options, across: &dyn Across) {
+        self.end = self.done + price(options, across);
+    }
+
+    /// It is over: what rows did not do that ended early, nobody will.
+    pub(super) fn over(&mut self) {
+        self.done += std::mem::take(&mut self.going_on);
+        self.total -= (self.end - self.done).max(0.0);
     }
 
     /// The next step of `across` begins: how many seconds are left; at first, what an
@@ -38,9 +46,12 @@ impl Clock {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "steps are few")]
-fn step_price(steps: usize) -> f64 {
-    steps as f64
+/// Of the rows that can run.
+fn price(options: &Options, across: &dyn Across) -> f64 {
+    let rows = options.rows_of(across).iter().filter(|row| row.usable().is_ok()).count();
+    // Making the images counts as one run.
+    let runs = options.samples(options.scale.runs) + 1 + usize::from(options.scale.warms_up);
+    count((rows * runs) as u64) * across.cost(options.scale)
 }
 
 fn left(elapsed: f64, done: f64, total: f64) -> f64 {
@@ -49,7 +60,17 @@ fn left(elapsed: f64, done: f64, total: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::left;
+    use std::time::Instant;
+
+    use super::{Clock, left};
+
+    #[test]
+    fn what_a_row_did_not_do_that_ended_early_is_not_waited_for() {
+        let scale = &crate::bench::scale::TINY;
+        let mut clock = Clock { started: Instant::now(), scale, done: 3.0, total: 20.0, end: 10.0, going_on: 1.0 };
+        clock.over();
+        assert_eq!((clock.done, clock.total, clock.going_on), (4.0, 14.0, 0.0));
+    }
 
     #[test]
     fn what_is_left_takes_as_long_as_what_is_done() {

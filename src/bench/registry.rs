@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{self, BufRead as _, BufReader, Read},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -28,16 +29,19 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn start(below: &Path) -> Result<Self> {
         let directory = Directory::new(below, "registry")?;
-        let path = directory.path().display();
+        // In single quotes of YAML.
+        let path = directory.path().display().to_string().replace('\'', "''");
         let config = format!(
             "version: 0.1\nlog: {{level: info, formatter: json, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {path}/data}}}}\nhttp: {{addr: '127.0.0.1:0', secret: bench}}\n"
+             storage: {{filesystem: {{rootdirectory: '{path}/data'}}}}\nhttp: {{addr: '127.0.0.1:0', secret: bench}}\n"
         );
         let file = directory.path().join("config.yml");
         fs::write(&file, config).act(|| format!("write {}", file.display()))?;
         let mut command = Command::new(SETPRIV.find()?);
         command.args(["--pdeathsig", "KILL"]).arg(DOCKER_REGISTRY.find()?).arg("serve").arg(&file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // Ctrl-C on the terminal is not told to it: what asks it goes on to the end of that.
+        command.process_group(0);
         let child = command.spawn().act(|| "run docker-registry")?;
         let mut registry = Self { host: String::new(), child, _directory: directory };
         let told = registry.child.stderr.take().ok_or_else(|| Error::new(Kind::Io, "docker-registry says nothing"))?;

@@ -25,6 +25,12 @@ pub struct Report {
     pub scale: String,
     /// Runs that count of the workloads that run on every row.
     pub runs: usize,
+    /// Whether a run before them warmed up.
+    #[serde(default = "usual")]
+    pub warms_up: bool,
+    /// Whether caches were dropped where 'cold' is said.
+    #[serde(default = "usual")]
+    pub is_cold: bool,
     /// Where it ran.
     pub machine: Machine,
     /// What was compared.
@@ -37,6 +43,11 @@ pub struct Report {
     pub absent: Vec<Absent>,
     /// What Lamina is held to.
     pub claims: Vec<Claimed>,
+}
+
+/// Of reports that do not tell it.
+const fn usual() -> bool {
+    true
 }
 
 impl Report {
@@ -173,6 +184,12 @@ pub enum Outcome {
         ratio: Option<f64>,
         /// Whether the limit is kept, if there is one.
         met: Option<bool>,
+        /// All samples of what was measured, in the order in which they were taken.
+        #[serde(default)]
+        values: Vec<f64>,
+        /// Those of what it is compared with.
+        #[serde(default)]
+        base_values: Vec<f64>,
     },
     /// It cannot run on this machine or with these options.
     NotRun {
@@ -251,7 +268,7 @@ impl Unit {
     /// The unit that such a value is told in, and how many of its own make one of it.
     pub(super) fn step(self, value: f64) -> (f64, &'static str) {
         let steps: &[(f64, &str)] = match self {
-            Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us")],
+            Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")],
             Self::Bytes => &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
             Self::BytesPerSecond => {
                 &[(1_073_741_824.0, "GiB/s"), (1_048_576.0, "MiB/s"), (1024.0, "KiB/s"), (1.0, "B/s")]
@@ -280,8 +297,8 @@ mod tests {
         for (unit, value, text) in [
             (Unit::Seconds, 1.5, "1.50 s"),
             (Unit::Seconds, 0.012_34, "12.3 ms"),
-            (Unit::Seconds, 0.000_123_4, "123 us"),
-            (Unit::Seconds, 0.0, "0.00 us"),
+            (Unit::Seconds, 0.000_123_4, "123 µs"),
+            (Unit::Seconds, 0.0, "0.00 µs"),
             (Unit::Bytes, 65_536.0, "64.0 KiB"),
             (Unit::Bytes, -16_384.0, "-16.0 KiB"),
             (Unit::Bytes, 12.0, "12.0 B"),

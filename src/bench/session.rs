@@ -61,10 +61,10 @@ impl Session<'_> {
         };
         let mut lanes: Vec<Lane> = Vec::new();
         for row in self.rows.clone() {
-            (self.tell)(Step { workload: workload.name(), row: row.name(), run: 0 });
             let mut lane = Lane { row, stage: None, samples: Samples::default(), ended: None };
             lane.go(|lane| {
                 row.usable()?;
+                (self.tell)(Step { workload: workload.name(), row: row.name(), run: 0 });
                 begun.as_ref().map_err(|error| Error::new(error.kind(), error.to_string()))?;
                 workload.needs().iter().try_for_each(|program| program.find().map(drop))?;
                 let stage = row.stage(self.directory, self.scale.disk)?;

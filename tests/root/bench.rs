@@ -35,7 +35,7 @@ pub fn trials() -> Vec<Trial> {
         as_root("bench::the_next_one_removes_what_a_killed_one_left", || told(trouble::killed())),
         as_root("bench::a_directory_named_otherwise_leaves_nothing", || told(trouble::named_otherwise())),
         as_root("bench::compare_tells_what_is_outside_the_noise", || told(comparison::made_up())),
-        as_root("bench::peers_with_daemons_are_measured_and_leave_nothing", || told(peers::measured())),
+        as_root("bench::peers_are_measured_and_leave_nothing", || told(peers::measured())),
         as_root("bench::a_killed_daemon_and_ctrl_c_keep_what_was_measured", || told(peers::broken())),
         as_root("bench::the_report_shows_in_a_browser_what_the_json_says", || told(browser::report())),
     ]
@@ -128,6 +128,10 @@ fn every_claim() -> Outcome<Completion> {
                 if outcome == "measured" {
                     let median = row["subject"]["median"].as_f64().ok_or("no median")?;
                     expect!(median.is_normal() && median.is_sign_positive(), "{row}");
+                    for (summary, values) in [("subject", "values"), ("base", "base_values")] {
+                        let number = row[summary]["samples"].as_u64().unwrap_or_default();
+                        expect_eq!(list(row, values).count() as u64, number, "{values} of row {row}");
+                    }
                     expect_eq!(row["ratio"].is_number(), claim.against.is_some(), "row {row}");
                 } else {
                     expect!(row["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{row}");

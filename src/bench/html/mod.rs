@@ -91,7 +91,7 @@ impl Report {
             machine.processors,
             Text(&machine.processor),
             Text(&machine.filesystem),
-            self.scale,
+            Text(&self.scale),
             self.runs,
             if self.runs == 1 { "" } else { "s" },
             if self.complete { "" } else { ", interrupted" }
@@ -136,13 +136,13 @@ impl Report {
         writeln!(
             page,
             "<section id=\"{0}\">\n<h2>{0}</h2>\n<p>{1}</p>\n<blockquote>{2}</blockquote>",
-            workload.name,
+            Text(&workload.name),
             Text(&workload.about),
             Text(workload.tests.as_deref().unwrap_or_default())
         )?;
         page.push_str("<div class=\"panels\">\n");
         for (number, panel) in panels.iter().enumerate() {
-            self.panel(page, &format!("chart-{}-{number}", workload.name), panel)?;
+            self.panel(page, &format!("chart-{}-{number}", Text(&workload.name)), panel)?;
         }
         page.push_str("</div>\n");
         self.absent(page, &absent)?;
@@ -233,11 +233,17 @@ impl Report {
              </tr></thead>\n<tbody>\n",
         );
         for claim in &self.claims {
-            write!(page, "<tr><td>{}</td><td>{}</td><td>{}</td>", claim.workload, claim.driver, Text(&claim.what))?;
+            write!(
+                page,
+                "<tr><td>{}</td><td>{}</td><td>{}</td>",
+                Text(&claim.workload),
+                claim.driver,
+                Text(&claim.what)
+            )?;
             let against = claim.against.clone().unwrap_or_default();
             let limit = claim.limit.map(|limit| limit.to_string()).unwrap_or_default();
             match &claim.outcome {
-                Outcome::Measured { subject, base, ratio, met } => {
+                Outcome::Measured { subject, base, ratio, met, .. } => {
                     let base = base.map(|base| claim.unit.show(base.median)).unwrap_or_default();
                     let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
                     let met = met.map_or("", |met| if met { "met" } else { "missed" });
@@ -257,23 +263,30 @@ impl Report {
 
     fn method(&self, page: &mut String) -> fmt::Result {
         let machine = &self.machine;
-        page.push_str(
+        let warm = if self.warms_up { "one run before warms up and is thrown away" } else { "none before warms up" };
+        let cold = if self.is_cold {
+            "the caches were dropped just before"
+        } else {
+            "they should have been dropped, which this scale does not"
+        };
+        write!(
+            page,
             "<section id=\"method\">\n<h2>Method</h2>\n<p>Each row has a sparse file of the same size on the same disk, and on it a \
              fresh pool or file system. Each run makes its containers anew and takes one sample of each measure. Within a run the \
-             rows take turns, and each run begins with another row; one run before warms up and is thrown away. Clocks are \
+             rows take turns, and each run begins with another row; {warm}. Clocks are \
              inside the process; where durability is claimed, <code>fsync</code> or <code>syncfs</code> is within the time; \
-             ‘cold’ means that the caches were dropped just before. Marks are medians (round: block-level, square: file-level, a diamond: both, a triangle: whole copies or the floor), lines \
+             ‘cold’ means that {cold}. Marks are medians (round: block-level, square: file-level, a diamond: both, a triangle: whole copies or the floor), lines \
              across them the quartiles. Axes begin at zero, or are logarithmic where values differ by more than thirty times; \
              there zero lies at the end. Outliers (samples farther from the quartiles than one and a half \
              times their distance) are counted below the medians. Where a difference is called one, the order of the \
-             samples has a chance of less than one in twenty if there were none (Mann-Whitney U test, exact).</p>\n<h3>Rows</h3>\n<dl>\n",
-        );
+             samples has a chance of less than one in twenty if there were none (Mann-Whitney U test, exact).</p>\n<h3>Rows</h3>\n<dl>\n"
+        )?;
         for row in &self.rows {
             writeln!(
                 page,
                 "<dt class=\"r{}\">{}</dt><dd>{}</dd>",
                 palette::place(&self.rows, &row.name),
-                row.name,
+                Text(&row.name),
                 Text(&row.about)
             )?;
         }

@@ -37,18 +37,29 @@ impl Level {
     /// Of its rows, each on light and on dark ground.
     const fn colours(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Block => {
-                &[("#0B5CAD", "#6DB3FF"), ("#3D8FD6", "#A8D1FF"), ("#00819A", "#3FD0E6"), ("#273C8F", "#8EA2FF")]
-            }
+            Self::Block => &[
+                ("#0B5CAD", "#6DB3FF"),
+                ("#3D8FD6", "#A8D1FF"),
+                ("#00819A", "#3FD0E6"),
+                ("#273C8F", "#8EA2FF"),
+                ("#5A7FB0", "#C3DCFA"),
+            ],
             Self::File => &[
                 ("#C24E00", "#FF8F45"),
                 ("#C98300", "#FFC247"),
                 ("#8A3A00", "#E0A070"),
                 ("#B3324F", "#FF8095"),
                 ("#A06A2C", "#D9AC74"),
+                ("#D9653B", "#FFB199"),
             ],
             Self::Both => &[("#7A3FA0", "#C994F2")],
-            Self::Whole => &[("#55565E", "#B4B5BD"), ("#85868E", "#898A93"), ("#3A3A40", "#D2D3DA")],
+            Self::Whole => &[
+                ("#55565E", "#B4B5BD"),
+                ("#85868E", "#898A93"),
+                ("#3A3A40", "#D2D3DA"),
+                ("#6C6458", "#C9BFAF"),
+                ("#A3A49C", "#77786F"),
+            ],
         }
     }
 }
@@ -97,7 +108,7 @@ mod tests {
     #[test]
     fn every_row_has_a_colour_of_its_own_and_the_family_of_its_level() {
         let rows: Vec<_> = ROWS.iter().chain(&PEERS).map(|row| About::of(row.name(), row.about(), None)).collect();
-        for (number, row) in rows[..ROWS.len()].iter().enumerate() {
+        for (number, row) in rows.iter().enumerate() {
             let same = rows[..number].iter().find(|other| colour(&rows, &other.name) == colour(&rows, &row.name));
             assert!(same.is_none(), "{} and {same:?}", row.name);
         }

@@ -256,6 +256,8 @@ mod tests {
             complete: true,
             scale: "quick".to_owned(),
             runs,
+            warms_up: true,
+            is_cold: true,
             machine: Machine::here(std::path::Path::new("/")).unwrap(),
             rows: rows.to_vec(),
             workloads: Vec::new(),

@@ -44,7 +44,7 @@ pub(in crate::bench) struct Containerd {
 /// With overlayfs.
 pub(in crate::bench) const CONTAINERD_OVERLAYFS: Containerd = Containerd {
     name: "containerd/overlayfs",
-    about: "containerd with its overlayfs snapshotter, on ext4; timed is the ctr command, and a commit is a layer",
+    about: "containerd with its overlayfs snapshotter, on ext4; timed is the ctr command, a commit is a layer, and used is its content store, too",
     snapshotter: "overlayfs",
     kernel: DriverKind::Overlay,
     fs: BlockFs::Ext4,
@@ -52,7 +52,7 @@ pub(in crate::bench) const CONTAINERD_OVERLAYFS: Containerd = Containerd {
 /// With snapshots of btrfs.
 pub(in crate::bench) const CONTAINERD_BTRFS: Containerd = Containerd {
     name: "containerd/btrfs",
-    about: "containerd with its btrfs snapshotter; timed is the ctr command, and a commit is a layer",
+    about: "containerd with its btrfs snapshotter; timed is the ctr command, a commit is a layer, and used is its content store, too",
     snapshotter: "btrfs",
     kernel: DriverKind::Btrfs,
     fs: BlockFs::Btrfs,
@@ -60,7 +60,7 @@ pub(in crate::bench) const CONTAINERD_BTRFS: Containerd = Containerd {
 /// With copies.
 pub(in crate::bench) const CONTAINERD_NATIVE: Containerd = Containerd {
     name: "containerd/native",
-    about: "containerd with its native snapshotter, which copies, on ext4; timed is the ctr command, and a commit is a layer",
+    about: "containerd with its native snapshotter, which copies, on ext4; timed is the ctr command, a commit is a layer, and used is its content store, too",
     snapshotter: "native",
     kernel: DriverKind::Vfs,
     fs: BlockFs::Ext4,

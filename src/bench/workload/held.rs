@@ -86,7 +86,9 @@ impl Held {
             };
             let base = Summary::of(&sampled.base);
             let ratio = base.map(|base| subject.median / base.median);
-            Outcome::Measured { subject, base, ratio, met: limit.and_then(|limit| limit.is_met(&subject, ratio)) }
+            let met = limit.and_then(|limit| limit.is_met(&subject, ratio));
+            let (values, base_values) = (sampled.subject.clone(), sampled.base.clone());
+            Outcome::Measured { subject, base, ratio, met, values, base_values }
         })
     }
 

@@ -73,7 +73,8 @@ impl Across for PageCache {
             let mut mounted = Vec::new();
             let held = names.iter().try_for_each(|name| {
                 stage.create(name, "shared")?;
-                mounted.push((name, stage.mount(name)?));
+                let root = stage.mount(name).map_err(|error| error.and_undo(stage.remove(name)))?;
+                mounted.push((name, root));
                 Ok(())
             });
             let held = held.and_then(|()| {
@@ -82,10 +83,13 @@ impl Across for PageCache {
                 }
                 frames(mounted.iter().map(|(_, root)| root.join("file")))
             });
-            for (name, _) in mounted {
-                stage.unmount(name).and_then(|()| stage.remove(name))?;
-            }
-            let bytes = super::number((held? * rustix::param::page_size()) as u64);
+            let mut gone = mounted.iter().map(|(name, _)| stage.unmount(name).and_then(|()| stage.remove(name)));
+            let gone = gone.try_for_each(|gone| gone);
+            let held = match held {
+                Ok(held) => gone.map(|()| held)?,
+                Err(error) => return Err(error.and_undo(gone)),
+            };
+            let bytes = super::number((held * rustix::param::page_size()) as u64);
             samples.add("memory of the file", &at, Unit::Bytes, bytes);
         }
         Ok(())

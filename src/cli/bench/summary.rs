@@ -129,7 +129,7 @@ fn cells(row: &Claimed) -> Vec<String> {
     let limit = row.limit.map(|limit| limit.to_string()).unwrap_or_default();
     let against = row.against.clone().unwrap_or_default();
     cells.extend(match &row.outcome {
-        Outcome::Measured { subject, base, ratio, met } => {
+        Outcome::Measured { subject, base, ratio, met, .. } => {
             let verdict = match met {
                 Some(true) => "met",
                 Some(false) => "MISSED",

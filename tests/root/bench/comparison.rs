@@ -41,7 +41,9 @@ pub(super) fn made_up() -> Outcome<Completion> {
         series("rare", "seconds", &high[..2]),
     ];
     fs::write(&old, report("6.1", &before).to_string())?;
-    fs::write(&new, report("6.12", &after).to_string())?;
+    let mut later = report("6.12", &after);
+    (later["complete"], later["runs"]) = (json!(false), json!(7));
+    fs::write(&new, later.to_string())?;
     let output = lamina(&["--compare", &old.to_string_lossy(), &new.to_string_lossy()])?;
     let said = String::from_utf8_lossy(&output.stdout);
     expect!(output.status.success(), "{said}");
@@ -51,6 +53,8 @@ pub(super) fn made_up() -> Outcome<Completion> {
         lines,
         [
             "not the same in both: kernel: \"6.1\" and \"6.12\"",
+            "not the same in both: runs: 5 and 7",
+            "not the same in both: complete: true and false",
             "WORKLOAD ROW WHAT AT OLD NEW CHANGE",
             "slower btrfs it 1.20 s 2.20 s +83 % WORSE",
             "faster btrfs it 1.20 B/s 2.20 B/s +83 % better",

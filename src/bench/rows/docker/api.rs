@@ -55,7 +55,7 @@ impl Api {
         Ok(Self { runtime, client })
     }
 
-    /// Asks, and tells what the answer holds; null if it holds no JSON.
+    /// Asks, and tells what the answer holds; null if it is empty.
     pub(super) fn ask(
         &self,
         method: Method,
@@ -68,7 +68,10 @@ impl Api {
             request = request.header(CONTENT_TYPE, "application/json").body(wanted.to_string());
         }
         let said = self.answer(request, path)?;
-        Ok(serde_json::from_slice(&said).unwrap_or_default())
+        if said.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&said).map_err(|error| no_json(path, error))
     }
 
     /// Sends a tar, as it is read. The answer is a line for each step.
@@ -81,11 +84,12 @@ impl Api {
             scope.spawn(move || read_parts(tar, &to));
             self.answer(request, path)
         })?;
-        let lines = serde_json::Deserializer::from_slice(&said).into_iter::<Value>();
-        match lines.filter_map(std::result::Result::ok).find_map(|line| line["error"].as_str().map(str::to_owned)) {
-            Some(words) => Err(refused(path, &words)),
-            None => Ok(()),
+        for line in serde_json::Deserializer::from_slice(&said).into_iter::<Value>() {
+            if let Some(words) = line.map_err(|error| no_json(path, error))?["error"].as_str() {
+                return Err(refused(path, words));
+            }
         }
+        Ok(())
     }
 
     fn answer(&self, request: RequestBuilder, path: &[&str]) -> Result<Vec<u8>> {
@@ -108,6 +112,10 @@ impl Api {
             Err(refused(path, told["message"].as_str().unwrap_or(status.as_str())))
         })
     }
+}
+
+fn no_json(path: &[&str], error: serde_json::Error) -> Error {
+    Error::with_source(Kind::Io, format!("read what Docker answers to {}", path.join("/")), error)
 }
 
 fn refused(path: &[&str], words: &str) -> Error {

@@ -93,7 +93,7 @@ impl Row for Docker {
         let daemon = self.start(&disk, state.path())?;
         let api = Api::new(&socket(state.path()))?;
         // Answered once it has begun.
-        api.ask(Method::GET, &["_ping"], &[], None)
+        api.ask(Method::GET, &["version"], &[], None)
             .map_err(|error| Error::with_source(Kind::Unsupported, "Docker does not run here", error))?;
         let storage = self.storage;
         Ok(Box::new(DockerStage {
