@@ -88,10 +88,8 @@ fn work(root: &Path, scale: &Scale, samples: &mut Samples) -> Result<()> {
         tree::fill(&new, files)?;
         super::write_out(root)
     })?;
-    super::drop_caches(scale, root)?;
-    for what in ["walk, cold", "walk, warm"] {
-        samples.time(what, &at, || walk(&image, files))?;
-    }
+    samples.time_cold(("walk, cold", &at), (root, scale), &|| walk(&image, files))?;
+    samples.time("walk, warm", &at, || walk(&image, files))?;
     samples.time("first change of 1 %", &at, || {
         (0..files).step_by(100).try_for_each(|number| append(&image.join(tree::nth(number))))?;
         super::write_out(root)
