@@ -96,6 +96,9 @@ pub(super) fn patiently<T>(mut act: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
+/// That all of the disk reads as zero, so that nothing needs to be written there.
+const EXT4_IS_ZERO: &str = "lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,nodiscard";
+
 /// A directory, and whatever pool, disk or mounts are in it.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -137,7 +140,9 @@ impl Directory {
         self.path.join("pool")
     }
 
-    /// Mounts a fresh file system of `size`, as its mkfs makes it by itself, on a sparse file, where a pool will be made.
+    /// Mounts a fresh file system of `size` on a sparse file, where a pool will be made. It is as mkfs makes it by itself,
+    /// but for what Lamina's pools have otherwise and what would make the rows differ: the kernel has no inode tables to
+    /// make zero afterwards, which they are in a sparse file, and btrfs keeps one copy of its metadata.
     pub(super) fn add_disk(&mut self, fs: BlockFs, size: Bytes) -> Result<()> {
         let file = self.path.join("disk");
         let act = || format!("make a disk of {size} in {}", file.display());
@@ -148,12 +153,13 @@ impl Directory {
         self.disk = Some(attached);
         let name = device.to_string_lossy();
         match fs {
-            BlockFs::Ext4 => MKFS_EXT4.succeed(&["-q", "-F", &name]),
+            BlockFs::Ext4 => MKFS_EXT4.succeed(&["-q", "-F", "-E", EXT4_IS_ZERO, &name]),
             BlockFs::Xfs => MKFS_XFS.succeed(&["-q", "-f", "-m", "reflink=1", &name]),
-            BlockFs::Btrfs => MKFS_BTRFS.succeed(&["-q", "-f", &name]),
+            BlockFs::Btrfs => MKFS_BTRFS.succeed(&["-q", "-f", "--metadata", "single", "--data", "single", &name]),
         }
         .act(act)?;
-        let spec = MountSpec::Device { device, fs, options: Vec::new(), access: Access::ReadWrite };
+        let options = if fs == BlockFs::Btrfs { vec!["discard=async".to_owned()] } else { Vec::new() };
+        let spec = MountSpec::Device { device, fs, options, access: Access::ReadWrite };
         Mounted::detached(&spec)?.attach(&self.pool())?;
         match fs::remove_dir(self.pool().join("lost+found")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).act(act),
@@ -168,13 +174,13 @@ impl Directory {
         Ok(Bytes((stat.f_blocks - stat.f_bfree) * stat.f_frsize))
     }
 
-    /// Writes out the disk, if this has one.
+    /// Writes out what is mounted here: the disk, or a pool that is a file system. A pool of devices has nothing of its own
+    /// to be written.
     pub(super) fn write_out(&self) -> Result<()> {
-        let act = || format!("write out {}", self.path.display());
-        match self.disk {
-            Some(_) => rustix::fs::syncfs(fs::File::open(self.pool()).act(act)?).act(act),
-            None => Ok(()),
-        }
+        mounts_below(&self.path)?.iter().try_for_each(|mount| {
+            let act = || format!("write out {}", mount.target.display());
+            rustix::fs::syncfs(fs::File::open(&mount.target).act(act)?).act(act)
+        })
     }
 
     /// A directory on the disk for data volumes.

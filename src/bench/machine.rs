@@ -8,6 +8,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::mount_table,
     program::{CC, CONTAINERD, DOCKERD, DPKG, FIO, GIT, PODMAN, Program},
+    units::Bytes,
 };
 
 /// The machine and the place of the pools.
@@ -69,6 +70,14 @@ impl Machine {
 fn processor(cpuinfo: &str) -> &str {
     let value = |line: &'_ str| line.split_once(':').map_or(0, |(name, _)| name.len() + 1);
     cpuinfo.lines().find(|line| line.starts_with("model name")).map_or("unknown", |line| line[value(line)..].trim())
+}
+
+/// Memory that programs and the page cache can have.
+pub(super) fn available_memory() -> Result<Bytes> {
+    let act = || "read MemAvailable of /proc/meminfo";
+    let text = fs::read_to_string("/proc/meminfo").act(act)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
+    line.and_then(|kib| kib.parse().ok()).map(Bytes::kib).ok_or_else(|| Error::new(Kind::Io, act()))
 }
 
 fn load() -> Result<f64> {

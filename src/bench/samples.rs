@@ -1,7 +1,16 @@
 //! What a row's runs of one workload gave: series of samples, and what it could not do.
 
-use super::{report::Unit, workload::seconds};
+use std::path::Path;
+
+use super::{
+    report::Unit,
+    scale::Scale,
+    workload::{cold, seconds},
+};
 use crate::error::Result;
+
+/// Why there is no sample with empty caches.
+pub(super) const STAYED_WARM: &str = "nothing was read from the disk, although the caches had been dropped";
 
 /// The samples of one row and one workload.
 #[derive(Debug, Default)]
@@ -40,6 +49,20 @@ impl Samples {
     pub(super) fn time(&mut self, what: &'static str, at: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let time = seconds(work)?;
         self.add(what, at, Unit::Seconds, time);
+        Ok(())
+    }
+
+    /// Adds how long `work` takes with empty caches below `root`, if something had to be read then.
+    pub(super) fn time_cold(
+        &mut self,
+        (what, at): (&'static str, &str),
+        (root, scale): (&Path, &Scale),
+        work: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        match cold(root, scale, work)? {
+            Some(time) => self.add(what, at, Unit::Seconds, time),
+            None => self.cannot(what, at, STAYED_WARM),
+        }
         Ok(())
     }
 

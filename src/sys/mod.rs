@@ -12,6 +12,7 @@ use std::{
 pub mod block;
 pub mod btrfs;
 pub mod dm;
+pub mod ext4;
 pub mod loop_dev;
 pub mod mount;
 pub mod page_frames;

@@ -41,6 +41,11 @@ impl MappedFile {
         Ok(Self { start, length })
     }
 
+    /// How many pages it has.
+    pub fn pages(&self) -> usize {
+        self.length.div_ceil(page_size())
+    }
+
     /// The frames of those of its pages that are in memory now.
     ///
     /// # Errors
@@ -48,8 +53,7 @@ impl MappedFile {
     /// those who have no `CAP_SYS_ADMIN`.
     pub fn frames(&self) -> io::Result<Vec<u64>> {
         const ENTRY: usize = size_of::<u64>();
-        let pages = self.length.div_ceil(page_size());
-        let mut entries = vec![0; pages * ENTRY];
+        let mut entries = vec![0; self.pages() * ENTRY];
         let first = self.start.as_ptr().addr() / page_size() * ENTRY;
         File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, first as u64)?;
         let (entries, _) = entries.as_chunks::<ENTRY>();
@@ -91,6 +95,7 @@ mod tests {
         });
         if rustix::process::geteuid().is_root() && !file.is_empty() {
             assert_eq!((file.len(), &file), (3, &link));
+            assert!(maps.iter().all(|mapped| mapped.pages() == 3));
             assert_eq!((copy.len(), copy.intersection(&file).count()), (3, 0));
         }
     }

@@ -23,7 +23,7 @@ const HEADLINES: [(&str, &str, &str); 15] = [
     ("changes", "commit", "Commit of a container, {}"),
     ("page-cache", "memory of the file", "Memory in the page cache for {}"),
     ("unpack", "unpack", "dpkg unpacking {}"),
-    ("sqlite", "first transaction", "The first transaction of a {}"),
+    ("sqlite", "open and first transaction", "Opening and the first transaction of a {}"),
     ("checkout", "checkout", "git checkout, {}"),
 ];
 

@@ -208,6 +208,11 @@ impl Stage for LayeredStage {
         self.directory.write_out()
     }
 
+    fn settle(&self) -> Result<()> {
+        self.store.driver().give_back()?;
+        self.write_out()
+    }
+
     fn build(&self, name: &str, dockerfile: &str, context: &Path) -> Result<()> {
         building::build(&self.store, dockerfile, context, &reference(name)).map(drop)
     }

@@ -20,6 +20,7 @@ pub(super) use self::{
     podman::{PODMAN_OVERLAY, PODMAN_VFS},
     shared::BTRFS_OVERLAY,
 };
+use super::workload::write_out;
 use crate::{
     driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
@@ -95,12 +96,18 @@ pub trait Stage: fmt::Debug {
         Err(Error::new(Kind::NotFound, format!("{reference} was not pulled")))
     }
 
-    /// Has everything of its disk written, where an import or a pull leaves something to be written.
+    /// Has everything of its disk written.
     ///
     /// # Errors
     /// The system's.
-    fn write_out(&self) -> Result<()> {
-        Ok(())
+    fn write_out(&self) -> Result<()>;
+
+    /// Has all that was removed gone, and everything written: nothing goes on in the background of what comes next.
+    ///
+    /// # Errors
+    /// The system's.
+    fn settle(&self) -> Result<()> {
+        self.write_out()
     }
 
     /// Builds the image `name` by a Dockerfile with the files in `context`.
@@ -232,9 +239,10 @@ fn find(all: &[&'static dyn Row], kind: &str, name: &str) -> Result<Vec<&'static
     Ok(found)
 }
 
-/// A mounted container is left as soon as `work` has ended.
+/// A mounted container is left as soon as `work` has ended. What making and mounting it left to be written is written
+/// before, so that no sync in `work` pays for it.
 pub(super) fn inside<T>(stage: &dyn Stage, name: &str, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    let value = stage.mount(name).and_then(|path| work(&path));
+    let value = stage.mount(name).and_then(|path| write_out(&path).and_then(|()| work(&path)));
     match (value, stage.unmount(name)) {
         (Ok(value), unmounted) => unmounted.map(|()| value),
         (Err(error), unmounted) => Err(error.and_undo(unmounted)),

@@ -89,6 +89,15 @@ impl Stage for SharedStage {
         import(&self.store, tar, &reference(name).parse()?, "bench").map(drop)
     }
 
+    fn write_out(&self) -> Result<()> {
+        self.directory.write_out()
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.store.driver().give_back()?;
+        self.write_out()
+    }
+
     fn build(&self, _: &str, _: &str, _: &Path) -> Result<()> {
         no_commit()
     }

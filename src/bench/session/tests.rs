@@ -52,6 +52,9 @@ impl Stage for FakeStage {
     fn import(&self, _: &str, _: &mut (dyn Read + Send)) -> Result<()> {
         Ok(())
     }
+    fn write_out(&self) -> Result<()> {
+        Ok(())
+    }
     fn build(&self, _: &str, _: &str, _: &Path) -> Result<()> {
         Ok(())
     }

@@ -65,8 +65,7 @@ impl Across for ManyContainers {
 
     fn prepare(&self, stage: &dyn Stage, _: &Scale) -> Result<()> {
         stage.has_layers()?;
-        stage.import("shell", &mut &*rebuild::shell()?)?;
-        stage.create(ANCHOR, "shell")
+        stage.import("shell", &mut &*rebuild::shell()?)
     }
 
     fn run(&self, stage: &dyn Stage, scale: &Scale, _: usize, samples: &mut Samples) -> Result<()> {
@@ -84,15 +83,11 @@ impl Across for ManyContainers {
     }
 }
 
-/// A container that stays.
-const ANCHOR: &str = "anchor";
-
 fn many(stage: &dyn Stage, number: usize, samples: &mut Samples) -> Result<()> {
     let at = if number == 1 { "1 container".to_owned() } else { format!("{number} containers") };
     let count = super::number(number as u64);
     let names: Vec<String> = (0..number).map(|number| format!("one-of-many-{number}")).collect();
-    // Mounting one leads to the file system to be written out, where all share one.
-    inside(stage, ANCHOR, super::write_out)?;
+    stage.settle()?;
     let before = stage.used();
     let each = |samples: &mut Samples, what, work: &dyn Fn(&str) -> Result<()>| -> Result<()> {
         let time = super::seconds(|| names.iter().try_for_each(|name| interrupt::check().and_then(|()| work(name))))?;
@@ -112,7 +107,7 @@ fn many(stage: &dyn Stage, number: usize, samples: &mut Samples) -> Result<()> {
             }
         }
     }
-    inside(stage, ANCHOR, super::write_out)?;
+    stage.write_out()?;
     let after = stage.used();
     each(samples, "remove", &|name| stage.remove(name))?;
     match (before, after) {

@@ -6,6 +6,7 @@ use super::{Across, How, Workload};
 use crate::{
     bench::{
         Unit,
+        machine::available_memory,
         rows::{BTRFS_OVERLAY, Row, Stage, inside, with_container},
         samples::Samples,
         scale::Scale,
@@ -86,6 +87,12 @@ fn name(size: u64) -> String {
 fn write(stage: &dyn Stage, root: &Path, size: u64, run: usize, samples: &mut Samples) -> Result<()> {
     let path = root.join(name(size));
     let at = Bytes(size).to_string();
+    if size > available_memory()?.0 / 2 {
+        for what in ["first write", "space of the first write", "second write"] {
+            samples.cannot(what, &at, "the file, which is just read, would not stay in memory");
+        }
+        return Ok(());
+    }
     super::read_through(&path)?;
     super::write_out(root)?;
     let before = stage.used();

@@ -103,8 +103,7 @@ fn look(root: &Path, depth: usize, scale: &Scale, samples: &mut Samples) -> Resu
     let measures: [(_, _, &dyn Fn() -> Result<()>); 2] =
         [("lookup and open, cold", "lookup and open, warm", &open), ("readdir, cold", "readdir, warm", &list)];
     for (cold, warm, work) in measures {
-        super::drop_caches(scale, root)?;
-        samples.time(cold, &at, work)?;
+        samples.time_cold((cold, &at), (root, scale), work)?;
         let time = super::seconds(|| (0..TIMES).try_for_each(|_| work()))?;
         samples.add(warm, &at, Unit::Seconds, time / f64::from(TIMES));
     }

@@ -150,7 +150,7 @@ impl Side {
                 self.ground.inside(&view, |mounted| super::read_through(&mounted.path().join(FILE)))?;
                 store.remove(&view)
             }
-            Cache::Cold => super::empty_caches(),
+            Cache::Cold => super::cold::empty_caches(self.ground.root()),
         }
     }
 }

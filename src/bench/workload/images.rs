@@ -158,7 +158,7 @@ fn add(
     (what, space, at): (&'static str, &'static str, &str),
     work: impl FnOnce() -> Result<()>,
 ) -> Result<bool> {
-    stage.write_out()?;
+    stage.settle()?;
     let before = stage.used()?;
     match super::seconds(|| work().and_then(|()| stage.write_out())) {
         Ok(time) => samples.add(what, at, Unit::Seconds, time),

@@ -1,6 +1,6 @@
 //! Bulk input and output with fio, in files of the image and in new ones.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{Across, How, Workload};
 use crate::{
@@ -28,8 +28,8 @@ impl Workload for InputOutput {
     }
 
     fn about(&self) -> &'static str {
-        "fio reads and writes, in order by 1 MiB and at random by 4 KiB, with fsync at the end, in a file of the image, whose \
-         first write that is, and in a new file; its cache is empty before"
+        "fio reads and writes, by 1 MiB and by 4 KiB, in order and at random, writes with fsync at the end, in files of the \
+         image, whose first write that is, and in new ones; each file's cache is empty before"
     }
 
     fn tests(&self) -> &'static str {
@@ -52,13 +52,24 @@ type Job = (&'static str, &'static str, &'static str, &'static str, &'static str
 const IMAGE: &str = "file of the image";
 const NEW: &str = "new file";
 
-const JOBS: [Job; 6] = [
+/// Each writes into a file of its own, and those that read share one, out of whose cache it goes before each.
+const JOBS: [Job; 16] = [
     ("read by 1 MiB", IMAGE, "read", "read", "1M", 1),
-    ("read by 4 KiB at random", IMAGE, "randread", "randread", "4k", 8),
+    ("read by 1 MiB at random", IMAGE, "read", "randread", "1M", 2),
+    ("read by 4 KiB", IMAGE, "read", "read", "4k", 8),
+    ("read by 4 KiB at random", IMAGE, "read", "randread", "4k", 8),
     ("write by 1 MiB", IMAGE, "write", "write", "1M", 1),
-    ("write by 4 KiB at random", IMAGE, "randwrite", "randwrite", "4k", 8),
+    ("write by 1 MiB at random", IMAGE, "randwrite", "randwrite", "1M", 2),
+    ("write by 4 KiB", IMAGE, "small-write", "write", "4k", 8),
+    ("write by 4 KiB at random", IMAGE, "small-randwrite", "randwrite", "4k", 8),
     ("write by 1 MiB", NEW, "new-write", "write", "1M", 1),
-    ("write by 4 KiB at random", NEW, "new-randwrite", "randwrite", "4k", 8),
+    ("write by 1 MiB at random", NEW, "new-randwrite", "randwrite", "1M", 2),
+    ("write by 4 KiB", NEW, "new-small-write", "write", "4k", 8),
+    ("write by 4 KiB at random", NEW, "new-small-randwrite", "randwrite", "4k", 8),
+    ("read by 1 MiB", NEW, "new-write", "read", "1M", 1),
+    ("read by 1 MiB at random", NEW, "new-write", "randread", "1M", 2),
+    ("read by 4 KiB", NEW, "new-write", "read", "4k", 8),
+    ("read by 4 KiB at random", NEW, "new-write", "randread", "4k", 8),
 ];
 
 impl Across for InputOutput {
@@ -67,14 +78,15 @@ impl Across for InputOutput {
     }
 
     fn cost(&self, scale: &Scale) -> f64 {
-        0.6 + super::seconds_for(scale.bulk, 0.02e9)
+        0.6 + super::seconds_for(scale.bulk, 0.01e9)
     }
 
     fn prepare(&self, stage: &dyn Stage, scale: &Scale) -> Result<()> {
         let size = scale.bulk;
         let mut tar = tree::stream(move |tar| {
-            let files = JOBS.iter().filter(|(_, at, ..)| *at == IMAGE);
-            files.into_iter().try_for_each(|(_, _, file, ..)| tree::add_noise(tar, Path::new(file), size))
+            let files: BTreeSet<_> =
+                JOBS.iter().filter(|(_, at, ..)| *at == IMAGE).map(|(_, _, file, ..)| *file).collect();
+            files.into_iter().try_for_each(|file| tree::add_noise(tar, Path::new(file), size))
         })?;
         stage.import("bulk", &mut tar)
     }
@@ -110,7 +122,7 @@ fn rates(root: &Path, size: Bytes) -> Result<Vec<f64>> {
             format!("--filename={}", root.join(file).display()),
             format!("--rw={rw}"),
             format!("--bs={block}"),
-            format!("--io_size={}", (size.0 / part).max(4096)),
+            format!("--io_size={}", (size.0 / part).max(if block == "1M" { 1 << 20 } else { 4096 })),
         ]);
     }
     let (succeeded, said) = FIO.run(&arguments)?;

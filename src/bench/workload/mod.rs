@@ -1,6 +1,7 @@
 //! What a workload is; each lies in a file of its own, as one value.
 
 mod changes;
+mod cold;
 mod containers;
 mod copy_step;
 mod copy_up;
@@ -33,9 +34,11 @@ mod volume_speed;
 
 use std::{fmt, fs::File, io::Read as _, path::Path, time::Instant};
 
+use self::cold::drop_caches;
 pub use self::held::{Claim, Held};
 pub(super) use self::{
     changes::CHANGES,
+    cold::{cold, write_out},
     containers::CONTAINERS,
     copy_step::COPY_STEP,
     copy_up::COPY_UP,
@@ -167,23 +170,6 @@ fn read_through(path: &Path) -> Result<()> {
         interrupt::check()?;
     }
     Ok(())
-}
-
-/// Writes out the file system that `root` lies in.
-fn write_out(root: &Path) -> Result<()> {
-    let act = || format!("write out {}", root.display());
-    rustix::fs::syncfs(File::open(root).act(act)?).act(act)
-}
-
-/// Empties the caches of pages, inodes and names, with nothing of the file system of `root` left to be written. Other
-/// file systems are not waited for: pools and disks are read and written past the cache of the one below.
-fn drop_caches(scale: &Scale, root: &Path) -> Result<()> {
-    write_out(root)?;
-    if scale.is_cold { empty_caches() } else { Ok(()) }
-}
-
-fn empty_caches() -> Result<()> {
-    std::fs::write("/proc/sys/vm/drop_caches", "3").act(|| "drop caches by /proc/sys/vm/drop_caches")
 }
 
 /// What was counted must be what was made, or a number was measured of something else.

@@ -89,16 +89,23 @@ impl Across for PageCache {
                 Ok(held) => gone.map(|()| held)?,
                 Err(error) => return Err(error.and_undo(gone)),
             };
-            let bytes = super::number((held * rustix::param::page_size()) as u64);
-            samples.add("memory of the file", &at, Unit::Bytes, bytes);
+            match held {
+                Some(frames) => {
+                    let bytes = super::number((frames * rustix::param::page_size()) as u64);
+                    samples.add("memory of the file", &at, Unit::Bytes, bytes);
+                }
+                None => {
+                    samples.cannot("memory of the file", &at, "the machine has too little memory to keep all of it")
+                }
+            }
         }
         Ok(())
     }
 }
 
-/// How many page frames hold these files, once all of them were read. They stay mapped until all are counted, so that no
-/// frame can hold one of them after the other.
-fn frames(paths: impl Iterator<Item = PathBuf>) -> Result<usize> {
+/// How many page frames hold these files, once all of them were read; `None` if some of their pages are not in memory any
+/// more. They stay mapped until all are counted, so that no frame can hold one of them after the other.
+fn frames(paths: impl Iterator<Item = PathBuf>) -> Result<Option<usize>> {
     let mut mapped = Vec::new();
     for path in paths {
         super::read_through(&path)?;
@@ -111,8 +118,14 @@ fn frames(paths: impl Iterator<Item = PathBuf>) -> Result<usize> {
             Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::NotFound) => {
                 return Err(Error::with_source(Kind::Unsupported, "count page frames by /proc/self/pagemap", error));
             }
-            found => frames.extend(found.act(|| "read /proc/self/pagemap")?),
+            found => {
+                let found = found.act(|| "read /proc/self/pagemap")?;
+                if found.len() < file.pages() {
+                    return Ok(None);
+                }
+                frames.extend(found);
+            }
         }
     }
-    Ok(frames.len())
+    Ok(Some(frames.len()))
 }

@@ -29,8 +29,9 @@ impl Workload for Trees {
     }
 
     fn about(&self) -> &'static str {
-        "change a file 64 directories deep in the image; make a tree of small files in the container; walk the image's, cold \
-         and warm; change 1 % of the image's files for the first time; delete the image's tree; with sync where it writes"
+        "change a file 64 directories deep in the image; make such a tree, and one of small files, in the container; walk the \
+         image's, cold and warm; change 1 % of the image's small files for the first time; delete the image's trees; with \
+         sync where it writes"
     }
 
     fn tests(&self) -> &'static str {
@@ -82,22 +83,39 @@ fn work(root: &Path, scale: &Scale, samples: &mut Samples) -> Result<()> {
     let image = root.join("image");
     let bottom = root.join(deep()).join("file");
     samples.time("first change, 64 deep", "", || append(&bottom).and_then(|()| super::write_out(root)))?;
+    deep_tree(root, scale, samples)?;
     samples.time("make", &at, || {
         let new = root.join("new");
         fs::create_dir(&new).act(|| format!("make {}", new.display()))?;
         tree::fill(&new, files)?;
         super::write_out(root)
     })?;
-    super::drop_caches(scale, root)?;
-    for what in ["walk, cold", "walk, warm"] {
-        samples.time(what, &at, || walk(&image, files))?;
-    }
+    samples.time_cold(("walk, cold", &at), (root, scale), &|| walk(&image, files))?;
+    samples.time("walk, warm", &at, || walk(&image, files))?;
     samples.time("first change of 1 %", &at, || {
         (0..files).step_by(100).try_for_each(|number| append(&image.join(tree::nth(number))))?;
         super::write_out(root)
     })?;
     samples.time("delete", &at, || {
         fs::remove_dir_all(&image).act(|| format!("remove {}", image.display()))?;
+        super::write_out(root)
+    })
+}
+
+/// Makes a deep tree, and walks and deletes the image's.
+fn deep_tree(root: &Path, scale: &Scale, samples: &mut Samples) -> Result<()> {
+    samples.time("make, 64 deep", "", || {
+        let new = root.join("new-deep").join(deep());
+        fs::create_dir_all(&new).act(|| format!("make {}", new.display()))?;
+        let file = new.join("file");
+        fs::write(&file, b"bottom").act(|| format!("write {}", file.display()))?;
+        super::write_out(root)
+    })?;
+    let top = root.join("deep0");
+    samples.time_cold(("walk, cold, 64 deep", ""), (root, scale), &|| walk(&top, 1))?;
+    samples.time("walk, warm, 64 deep", "", || walk(&top, 1))?;
+    samples.time("delete, 64 deep", "", || {
+        fs::remove_dir_all(&top).act(|| format!("remove {}", top.display()))?;
         super::write_out(root)
     })
 }

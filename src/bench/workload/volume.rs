@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::Write as _,
     os::unix::fs::FileExt as _,
     path::Path,
 };
@@ -12,7 +12,7 @@ use crate::{
     bench::{
         Unit,
         rows::{Stage, inside, with_container},
-        samples::Samples,
+        samples::{STAYED_WARM, Samples},
         scale::Scale,
         tree,
     },
@@ -98,14 +98,10 @@ fn bulk(place: &Path, at: &str, scale: &Scale, samples: &mut Samples) -> Result<
         })
     })?;
     samples.add("write 4 KiB at random, fdatasync", at, Unit::Seconds, time / super::number(WRITES));
-    super::drop_caches(scale, place)?;
-    let mut buffer = vec![0; CHUNK];
-    let time = super::seconds(|| {
-        let mut file = File::open(&path).act(act)?;
-        while file.read(&mut buffer).act(act)? > 0 {}
-        Ok(())
-    })?;
-    samples.add("read by 1 MiB, cold", at, Unit::BytesPerSecond, bytes / time);
+    match super::cold(place, scale, &|| super::read_through(&path))? {
+        Some(time) => samples.add("read by 1 MiB, cold", at, Unit::BytesPerSecond, bytes / time),
+        None => samples.cannot("read by 1 MiB, cold", at, STAYED_WARM),
+    }
     drop(file);
     fs::remove_file(&path).act(act)
 }
