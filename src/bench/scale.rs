@@ -37,6 +37,8 @@ pub struct Scale {
     pub readers: &'static [usize],
     /// Size of the files that are read and written in bulk.
     pub bulk: Bytes,
+    /// In how many ways they are.
+    pub transfers: usize,
     /// Size of the database that is updated at random.
     pub database: Bytes,
     /// Packages that are unpacked.
@@ -67,6 +69,7 @@ pub(super) const TINY: Scale = Scale {
     shared: Bytes::mib(1),
     readers: &[1, 2],
     bulk: Bytes::mib(1),
+    transfers: 16,
     database: Bytes::mib(1),
     packages: 1,
     sources: 1,
@@ -91,6 +94,7 @@ pub(super) const SMALL: Scale = Scale {
     shared: Bytes::mib(4),
     readers: &[1, 4],
     bulk: Bytes::mib(4),
+    transfers: 6,
     database: Bytes::mib(2),
     packages: 1,
     sources: 1,
@@ -114,6 +118,7 @@ pub(super) const QUICK: Scale = Scale {
     shared: Bytes::mib(16),
     readers: &[1, 10],
     bulk: Bytes::mib(16),
+    transfers: 6,
     database: Bytes::mib(8),
     packages: 3,
     sources: 3,
@@ -137,6 +142,7 @@ pub(super) const FULL: Scale = Scale {
     shared: Bytes::mib(100),
     readers: &[1, 10, 50],
     bulk: Bytes::mib(256),
+    transfers: 16,
     database: Bytes::mib(256),
     packages: 50,
     sources: 20,
