@@ -107,7 +107,7 @@ impl Args {
             bail!("interrupted; what was measured until then is told");
         }
         if failed > 0 {
-            bail!("{failed} measurements failed");
+            bail!("measurements that failed: {failed}");
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{bench::Report, error::Act as _, fs::WholeFile};
 
@@ -29,7 +29,16 @@ struct Output {
 }
 
 impl Files {
+    /// Refused are two of one place: the later would take the earlier's.
     pub(in crate::cli) fn create(json: Option<&Path>, csv: Option<&Path>, report: Option<&Path>) -> Result<Self> {
+        let mut places = Vec::new();
+        for path in [json, csv, report].into_iter().flatten() {
+            let place = place(path);
+            if path.as_os_str() == "-" || places.contains(&place) {
+                bail!("write {}: each file needs a name of its own; only --json takes '-'", path.display());
+            }
+            places.push(place);
+        }
         let create = |path: Option<&Path>| -> Result<_> {
             Ok(path
                 .map(|path| WholeFile::create(path).map(|file| Output { path: path.to_owned(), file }))
@@ -44,6 +53,15 @@ impl Files {
         write(self.csv, |out| report.write_csv(out))?;
         write(self.report, |out| report.write_html(out))
     }
+}
+
+/// Where a file of this name is or would be, links followed.
+fn place(path: &Path) -> PathBuf {
+    let directory = || {
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(fs::canonicalize(directory).ok()?.join(path.file_name()?))
+    };
+    fs::canonicalize(path).ok().or_else(directory).unwrap_or_else(|| path.to_owned())
 }
 
 fn write(output: Option<Output>, content: impl FnOnce(&mut BufWriter<&mut WholeFile>) -> io::Result<()>) -> Result<()> {

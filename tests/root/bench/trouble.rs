@@ -25,6 +25,8 @@ pub(super) fn told_at_once() -> Outcome<Completion> {
         (vec!["--tiny", "--json", &nowhere], "missing/bench.json: No such file or directory", 1),
         (vec!["--tiny", "--csv", "/"], "it is a directory", 1),
         (vec!["--tiny", "--report", &kept_name, "--json", &nowhere], "missing/bench.json", 1),
+        (vec!["--tiny", "--json", &kept_name, "--csv", &kept_name], "each file needs a name of its own", 1),
+        (vec!["--tiny", "--report", "-"], "only --json takes '-'", 1),
         (vec!["--tiny", "--runs", "0"], "--runs", 2),
         (vec!["--tiny", "--driver", "nilfs"], "row 'nilfs' is not one of thin/ext4", 1),
         (vec!["--tiny", "--workload", "sleep"], "workload 'sleep' is not one of copy-up", 1),
