@@ -13,7 +13,7 @@ use super::{
     ranks,
     report::{Series, Unit, read},
 };
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// A report that was written before.
 #[derive(Debug, Deserialize)]
@@ -71,9 +71,14 @@ impl Saved {
     /// Reads the JSON of a report.
     ///
     /// # Errors
-    /// The system's; `Invalid` if it is none, or of another version.
+    /// The system's; `Invalid` if it is none, of another version, or has nothing to compare.
     pub fn read(path: &Path) -> Result<Self> {
-        read(path)
+        let saved: Self = read(path)?;
+        if saved.series.is_empty() {
+            let what = "no measure across rows is in it; what '--workload held' tells has limits, and is not compared";
+            return Err(Error::new(Kind::Invalid, format!("read report {}: {what}", path.display())));
+        }
+        Ok(saved)
     }
 
     /// What changed from this report to `new`.

@@ -279,7 +279,8 @@ impl Report {
              across them the quartiles. Axes begin at zero, or are logarithmic where values differ by more than thirty times; \
              there zero lies at the end. Outliers (samples farther from the quartiles than one and a half \
              times their distance) are counted below the medians. Where a difference is called one, the order of the \
-             samples has a chance of less than one in twenty if there were none (Mann-Whitney U test, exact).</p>\n<h3>Rows</h3>\n<dl>\n"
+             samples has a chance of less than one in twenty if there were none (Mann-Whitney U test, exact). \
+             A number with × is the best row of the side that wins against the best of the other; where it depends, the best of all against the worst.</p>\n<h3>Rows</h3>\n<dl>\n"
         )?;
         for row in &self.rows {
             writeln!(

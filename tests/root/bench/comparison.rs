@@ -66,10 +66,12 @@ pub(super) fn made_up() -> Outcome<Completion> {
     );
     let mut other = report("6.1", &before);
     other["version"] = json!(2);
-    fs::write(&new, other.to_string())?;
-    let output = lamina(&["--compare", &old.to_string_lossy(), &new.to_string_lossy()])?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    expect!(output.status.code() == Some(1) && said.contains("it is of version 2"), "{said}");
+    for (other, words) in [(other, "it is of version 2"), (report("6.1", &[]), "no measure across rows")] {
+        fs::write(&new, other.to_string())?;
+        let output = lamina(&["--compare", &old.to_string_lossy(), &new.to_string_lossy()])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        expect!(output.status.code() == Some(1) && said.contains(words), "{said}");
+    }
     Ok(Completion::Completed)
 }
 
