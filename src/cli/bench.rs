@@ -4,7 +4,7 @@ mod comparison;
 mod files;
 mod summary;
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::HashSet, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -83,7 +83,7 @@ impl Args {
         }
         if let Some(json) = &self.show {
             let report = Report::read(json)?;
-            Files::create(None, self.csv.as_deref(), self.report.as_deref())?.write(&report)?;
+            Files::create_beside(json, self.csv.as_deref(), self.report.as_deref())?.write(&report)?;
             return self.print(&report);
         }
         let options = self.options()?;
@@ -128,6 +128,10 @@ impl Args {
         for name in &self.peers {
             rows.extend(bench::peers(name)?);
         }
+        // Named twice, by its own name and its driver's, it is still one.
+        let mut seen = HashSet::new();
+        rows.retain(|row| seen.insert(row.name()));
+        workloads.retain(|workload| seen.insert(workload.name()));
         Ok(Options {
             directory: self.directory.clone(),
             named,
@@ -170,7 +174,7 @@ fn tell(bar: &ProgressBar, Step { workload, row, run }: Step, left: Option<f64>)
     let what = if run == 0 { "warming up".to_owned() } else { format!("run {run}") };
     let text = format!("{workload} on {row}: {what}{left}");
     if bar.is_hidden() && bar.message().split(' ').next() != Some(workload) {
-        eprintln!("lamina: {workload}{left}");
+        output::tell(format_args!("lamina: {workload}{left}"));
     }
     bar.set_message(text);
 }

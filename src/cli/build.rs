@@ -103,7 +103,7 @@ impl Images for Registries {
 impl Told {
     fn say(&self, text: std::fmt::Arguments<'_>) {
         if !self.quiet {
-            eprintln!("{text}");
+            output::tell(format_args!("{text}"));
         }
     }
 }

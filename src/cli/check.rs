@@ -39,7 +39,7 @@ impl Args {
         }
         match findings.iter().filter(|finding| !finding.repaired).count() {
             0 => {
-                eprintln!("lamina: pool, file systems, database and mounts agree");
+                output::tell(format_args!("lamina: pool, file systems, database and mounts agree"));
                 Ok(())
             }
             left if self.repair => bail!("problems left: {left}"),

@@ -1,8 +1,10 @@
 //! The question before much is removed.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result, bail};
+
+use super::output;
 
 /// The option of verbs that ask.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -20,10 +22,11 @@ impl Asked {
 }
 
 fn ask(verb: &str, warning: &str) -> Result<bool> {
-    eprint!("{warning} Are you sure you want to continue? [y/N] ");
+    // Who cannot read it answers it all the same.
+    let _ = write!(io::stderr().lock(), "{warning} Are you sure you want to continue? [y/N] ");
     let mut answer = String::new();
     if io::stdin().lock().read_line(&mut answer).context("read the answer")? == 0 && !io::stdin().is_terminal() {
-        eprintln!();
+        output::tell("");
         bail!("{verb}: nobody answers, standard input has ended; give -f to remove without a question");
     }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

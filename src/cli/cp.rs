@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::{Global, input::Input, pool};
+use super::{Global, input::Input, output, pool};
 use crate::{
     container::{Container, Containers, How},
     error::{Act as _, Error},
@@ -88,7 +88,7 @@ impl Args {
             _ => bail!("cp: one of SRC and DST must be CONTAINER:PATH, and the other a path of the host or -"),
         };
         if !self.quiet {
-            eprintln!("Successfully copied {} to {to}", size.docker());
+            output::tell(format_args!("Successfully copied {} to {to}", size.docker()));
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ impl LoadEvents for Bars {
 
     fn exists(&mut self, diff: DiffId) {
         self.finish();
-        eprintln!("{}: already exists", diff.0.short());
+        output::tell(format_args!("{}: already exists", diff.0.short()));
     }
 
     fn read(&mut self, bytes: u64) {

@@ -204,7 +204,7 @@ pub fn main() -> ExitCode {
             _ => ExitCode::SUCCESS,
         },
         Err(error) => {
-            eprintln!("lamina: {error:#}");
+            output::tell(format_args!("lamina: {error:#}"));
             match cli.verb {
                 Verb::Run(_) => run::failure_code(&error),
                 Verb::Exec(_) => exec::failure_code(&error),
@@ -315,7 +315,7 @@ impl Global {
     fn store(&self) -> Result<Store> {
         let (store, made) = Store::open_or_make(&self.root, &PoolOptions::default())?;
         if let Some(made) = made {
-            eprintln!("lamina: made {made}");
+            output::tell(format_args!("lamina: made {made}"));
         }
         thaw_or_tell(&store);
         Ok(store)
@@ -365,7 +365,7 @@ fn for_each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result
             if names.len() == 1 {
                 return Err(error);
             }
-            eprintln!("lamina: {error:#}");
+            output::tell(format_args!("lamina: {error:#}"));
             failed += 1;
         }
     }

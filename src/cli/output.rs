@@ -21,6 +21,11 @@ pub(super) fn line(text: impl std::fmt::Display) -> Result<()> {
     told(writeln!(io::stdout().lock(), "{text}"))
 }
 
+/// Tells a person something on standard error. Nobody is told that this failed, and nothing else fails for it.
+pub(super) fn tell(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Prints bytes and a newline: paths need not be UTF-8.
 pub(super) fn bytes(text: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();

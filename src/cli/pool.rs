@@ -82,18 +82,18 @@ impl Verb {
             Self::Grow(args) => grow(global, args.size),
             Self::Down => {
                 let was_up = Store::close_pool(&global.root, &|| refuse_if_running(global, "take the pool down"))?;
-                eprintln!("lamina: the pool {}", if was_up { "is down" } else { "was down already" });
+                output::tell(format_args!("lamina: the pool {}", if was_up { "is down" } else { "was down already" }));
                 Ok(())
             }
             Self::Up => {
                 existing(global)?;
-                eprintln!("lamina: the pool is up");
+                output::tell(format_args!("lamina: the pool is up"));
                 Ok(())
             }
             Self::Destroy(_) => {
                 Store::destroy_pool(&global.root, &|| refuse_if_running(global, "destroy the pool"))?;
                 container::forget_all(&global.root)?;
-                eprintln!("lamina: the pool is destroyed");
+                output::tell(format_args!("lamina: the pool is destroyed"));
                 Ok(())
             }
         }
@@ -130,7 +130,7 @@ impl CreateArgs {
             metadata: self.metadata.clone(),
         };
         let made = Store::create_pool(&global.root, &options)?;
-        eprintln!("lamina: made {made}");
+        output::tell(format_args!("lamina: made {made}"));
         Ok(())
     }
 }
@@ -174,6 +174,6 @@ impl StatusArgs {
 fn grow(global: &Global, size: Bytes) -> Result<()> {
     let store = existing(global)?;
     store.grow(size)?;
-    eprintln!("lamina: the pool has {size} now");
+    output::tell(format_args!("lamina: the pool has {size} now"));
     Ok(())
 }

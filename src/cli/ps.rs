@@ -89,7 +89,9 @@ pub(super) fn sizes(containers: &Containers<'_>, listed: &[Container]) -> Result
     let row = |(container, sizes): (&Container, Option<Sizes>)| {
         let Sizes { rw, image, own } = sizes?;
         // A pool too full to hold a container still must be listed all the more.
-        let rw = rw.inspect_err(|error| eprintln!("lamina: size of container {}: {error}", container.name)).ok();
+        let rw = rw
+            .inspect_err(|error| output::tell(format_args!("lamina: size of container {}: {error}", container.name)))
+            .ok();
         let size_virtual_bytes = rw.map(|rw| image + rw);
         Some(SizeRow { size_rw_bytes: rw, size_virtual_bytes, own_bytes: own })
     };

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, hash::Hash, io::IsTerminal as _, sync::Mutex, t
 use clap::ArgAction;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::output;
 use crate::image::registry::Connection;
 
 const COUNTING: &str = "{prefix}: {msg} [{bar:30}] {bytes}/{total_bytes}";
@@ -101,7 +102,7 @@ impl<K: Copy + Ord + Hash> Lines<K> {
             bar.set_style(style("{prefix}: {msg}"));
             bar.finish_with_message(words.to_owned());
             if !self.quiet && !std::io::stderr().is_terminal() {
-                eprintln!("{name}: {words}");
+                output::tell(format_args!("{name}: {words}"));
             }
         }
     }
@@ -109,7 +110,7 @@ impl<K: Copy + Ord + Hash> Lines<K> {
     /// A line of its own.
     pub(super) fn say(&self, text: std::fmt::Arguments<'_>) {
         if !self.quiet {
-            eprintln!("{text}");
+            output::tell(format_args!("{text}"));
         }
     }
 

@@ -206,10 +206,10 @@ fn watched(containers: &Containers<'_>, container: &Container, watch: &mut Watch
     let name = &container.name;
     match &watched {
         Ok(Watched::Signalled(_)) if lives() => {
-            eprintln!("lamina: a signal ended this command; container {name} goes on")
+            output::tell(format_args!("lamina: a signal ended this command; container {name} goes on"))
         }
         Err(error) if error.kind() == Kind::Unread && lives() => {
-            eprintln!("lamina: nobody reads the output of container {name} any more; it goes on");
+            output::tell(format_args!("lamina: nobody reads the output of container {name} any more; it goes on"));
         }
         _ => {}
     }

@@ -31,20 +31,31 @@ struct Output {
 impl Files {
     /// Refused are two of one place: the later would take the earlier's.
     pub(in crate::cli) fn create(json: Option<&Path>, csv: Option<&Path>, report: Option<&Path>) -> Result<Self> {
-        let mut places = Vec::new();
-        for path in [json, csv, report].into_iter().flatten() {
-            let place = place(path);
-            if path.as_os_str() == "-" || places.contains(&place) {
-                bail!("write {}: each file needs a name of its own; only --json takes '-'", path.display());
-            }
-            places.push(place);
-        }
+        Self::refuse_one_place([json, csv, report])?;
         let create = |path: Option<&Path>| -> Result<_> {
             Ok(path
                 .map(|path| WholeFile::create(path).map(|file| Output { path: path.to_owned(), file }))
                 .transpose()?)
         };
         Ok(Self { json: create(json)?, csv: create(csv)?, report: create(report)? })
+    }
+
+    /// Those that are made of the file `json`, which stays.
+    pub(in crate::cli) fn create_beside(json: &Path, csv: Option<&Path>, report: Option<&Path>) -> Result<Self> {
+        Self::refuse_one_place([Some(json), csv, report])?;
+        Self::create(None, csv, report)
+    }
+
+    fn refuse_one_place(paths: [Option<&Path>; 3]) -> Result<()> {
+        let mut places = Vec::new();
+        for path in paths.into_iter().flatten() {
+            let place = place(path);
+            if path.as_os_str() == "-" || places.contains(&place) {
+                bail!("write {}: each file needs a name of its own; only --json takes '-'", path.display());
+            }
+            places.push(place);
+        }
+        Ok(())
     }
 
     /// The JSON, which all else can be made of, comes first.

@@ -96,7 +96,7 @@ impl Shared {
             None => Ok(()),
             Some(error) if failures.is_empty() => Err(error),
             Some(last) => {
-                failures.iter().chain([&last]).for_each(|error| eprintln!("lamina: {error:#}"));
+                failures.iter().chain([&last]).for_each(|error| output::tell(format_args!("lamina: {error:#}")));
                 bail!("{} of {} were not shown", failures.len() + 1, self.names.len())
             }
         }

@@ -20,6 +20,9 @@ pub(super) fn told_at_once() -> Outcome<Completion> {
     let (nowhere, kept) = (nowhere.to_string_lossy(), place.file("kept.html"));
     fs::write(&kept, "of last year")?;
     let kept_name = kept.to_string_lossy();
+    let shown = place.file("shown.json");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks/held-containers.json"), &shown)?;
+    let shown_name = shown.to_string_lossy();
     for (arguments, words, code) in [
         (vec!["--workload", "first-write", "--driver", "btrfs", "--file-size", "1000T"], "that takes up to", 1),
         (vec!["--tiny", "--json", &nowhere], "missing/bench.json: No such file or directory", 1),
@@ -27,6 +30,7 @@ pub(super) fn told_at_once() -> Outcome<Completion> {
         (vec!["--tiny", "--report", &kept_name, "--json", &nowhere], "missing/bench.json", 1),
         (vec!["--tiny", "--json", &kept_name, "--csv", &kept_name], "each file needs a name of its own", 1),
         (vec!["--tiny", "--report", "-"], "only --json takes '-'", 1),
+        (vec!["--show", &shown_name, "--csv", &shown_name], "each file needs a name of its own", 1),
         (vec!["--tiny", "--runs", "0"], "--runs", 2),
         (vec!["--tiny", "--driver", "nilfs"], "row 'nilfs' is not one of thin/ext4", 1),
         (vec!["--tiny", "--workload", "sleep"], "workload 'sleep' is not one of copy-up", 1),
