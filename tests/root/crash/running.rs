@@ -108,10 +108,9 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         expect_eq!(row(host, "victim")?["state"], "running");
         host.ok(&["stop", "-t", "0", "victim"])?;
         let victim = row(host, "victim")?;
-        expect!(
-            victim["state"] == "exited" && [255, 137].contains(&victim["exit_code"].as_i64().unwrap_or(0)),
-            "{victim}"
-        );
+        // 2 is a runtime's that was told to stop before the container's program took its place.
+        let codes = [255, 137, 2];
+        expect!(victim["state"] == "exited" && codes.contains(&victim["exit_code"].as_i64().unwrap_or(0)), "{victim}");
         host.ok(&["rm", "-v", "victim"])?;
         expect_eq!(host.ok(&["volume", "ls", "-q"])?, "", "volumes without a name went with their containers");
     }
