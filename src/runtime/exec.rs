@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Command as Program, Stdio},
 };
@@ -21,7 +21,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{if_there, root_of_process},
     id::CacheId,
-    sys::process::Process,
+    sys::process::{Process, exit_code},
 };
 
 /// See the module's comment.
@@ -67,7 +67,7 @@ impl Exec<'_> {
             Ended::Left => return Ok(Exit { code: 0, refusal: None }),
             Ended::Signalled(signal) => return Ok(Exit { code: 128 + signal, refusal: None }),
         };
-        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+        let code = exit_code(status).unwrap_or(1);
         // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
         match logged(&files.log) {
             Some(error) if code != 0 => Err(error),

@@ -2,9 +2,8 @@
 
 use std::{
     fs, io,
-    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -29,7 +28,7 @@ use crate::{
     fs::{Mounted, enter_private_namespace, is_dir, leave_out, mounts_below},
     interrupt,
     program::{SETPRIV, UNSHARE},
-    sys::process::Process,
+    sys::process::{Process, exit_code},
 };
 
 /// How long a signal may go unseen.
@@ -101,7 +100,7 @@ pub fn run(
     points.remove()?;
     // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
     match logged(&place.path().join(LOG)).filter(|_| !status.success()) {
-        None => Ok(Exit { code: code(status), refusal: None }),
+        None => Ok(Exit { code: exit_code(status).unwrap_or(1), refusal: None }),
         Some(refusal) if refusal.kind() == Kind::NoCommand => Ok(Exit { code: 127, refusal: Some(refusal) }),
         Some(refusal) if refusal.kind() == Kind::NotExecutable => Ok(Exit { code: 126, refusal: Some(refusal) }),
         Some(failure) => Err(failure),
@@ -162,10 +161,6 @@ fn watch(process: &Process, look: &dyn Fn() -> Result<Duration>) -> Result<()> {
             return interrupt::check();
         }
     }
-}
-
-fn code(status: ExitStatus) -> i32 {
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
 }
 
 impl Drop for Running {

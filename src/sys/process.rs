@@ -20,6 +20,11 @@ use rustix::{
 use super::pidfd;
 use crate::error::{Act as _, Result};
 
+/// The exit code that a status stands for, that of a signal being 128 more than its number, as shells have it.
+pub fn exit_code(status: ExitStatus) -> Option<i32> {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal))
+}
+
 /// How long a parent may take to be told of its child's end.
 const TOLD: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
@@ -86,7 +91,7 @@ impl Process {
             Err(errno) => return Err(errno).act(act),
         }
         let status = pidfd::exit_status(&self.fd).act(act)?.map(ExitStatus::from_raw);
-        Ok(status.and_then(|status| status.code().or_else(|| status.signal().map(|signal| 128 + signal))))
+        Ok(status.and_then(exit_code))
     }
 
     /// Whether it has not ended.

@@ -15,7 +15,7 @@ use std::{
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Row, Stage};
+use super::{Row, Stage, leave};
 use crate::{
     bench::{
         command::{other, output, succeed},
@@ -25,7 +25,7 @@ use crate::{
     },
     driver::{DriverKind, pool},
     error::{Act as _, Error, Kind, Result},
-    fs::{BlockFs, unmount},
+    fs::BlockFs,
     program::{CONTAINERD, CTR, MKFS_BTRFS, MKFS_EXT4, MOUNT, SETPRIV, UNSHARE},
     units::Bytes,
 };
@@ -235,9 +235,7 @@ impl Stage for ContainerdStage {
     }
 
     fn unmount(&self, name: &str) -> Result<()> {
-        let target = self.target(name);
-        unmount(&target)?;
-        fs::remove_dir(&target).act(|| format!("remove {}", target.display()))
+        leave(&self.target(name))
     }
 
     fn remove(&self, name: &str) -> Result<()> {

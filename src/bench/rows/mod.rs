@@ -7,7 +7,7 @@ mod podman;
 mod shared;
 
 use std::{
-    fmt,
+    fmt, fs,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -24,6 +24,7 @@ use super::workload::write_out;
 use crate::{
     driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
+    fs::unmount,
     units::Bytes,
 };
 
@@ -247,6 +248,12 @@ pub(super) fn inside<T>(stage: &dyn Stage, name: &str, work: impl FnOnce(&Path) 
         (Ok(value), unmounted) => unmounted.map(|()| value),
         (Err(error), unmounted) => Err(error.and_undo(unmounted)),
     }
+}
+
+/// Takes away what is mounted at `target`, and the directory that was made for it.
+fn leave(target: &Path) -> Result<()> {
+    unmount(target)?;
+    fs::remove_dir(target).act(|| format!("remove {}", target.display()))
 }
 
 /// A container that is there while `work` takes.

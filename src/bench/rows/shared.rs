@@ -8,12 +8,12 @@ use std::{
     process::Command,
 };
 
-use super::{BTRFS, Row, Stage};
+use super::{BTRFS, Row, Stage, leave};
 use crate::{
     bench::ground::Directory,
     driver::{Access, DriverKind},
     error::{Act as _, Error, Kind, Result},
-    fs::{MountSpec, Mounted, unmount},
+    fs::{MountSpec, Mounted},
     image::{catalog::Catalog, import::import},
     store::{Key, PoolOptions, Store},
     units::Bytes,
@@ -135,9 +135,7 @@ impl Stage for SharedStage {
     }
 
     fn unmount(&self, name: &str) -> Result<()> {
-        let target = self.target(name);
-        unmount(&target)?;
-        fs::remove_dir(&target).act(|| format!("remove {}", target.display()))
+        leave(&self.target(name))
     }
 
     fn remove(&self, name: &str) -> Result<()> {

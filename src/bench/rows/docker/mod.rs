@@ -17,7 +17,7 @@ use nix::mount::{MsFlags, mount};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Row, Stage, containerd};
+use super::{Row, Stage, containerd, leave};
 use crate::{
     bench::{daemon::Daemon, ground::Directory},
     driver::{DriverKind, pool},
@@ -282,12 +282,7 @@ impl Stage for DockerStage {
     }
 
     fn unmount(&self, name: &str) -> Result<()> {
-        if self.storage != "overlay2" {
-            return Ok(());
-        }
-        let target = self.target(name);
-        unmount(&target)?;
-        fs::remove_dir(&target).act(|| format!("remove {}", target.display()))
+        if self.storage == "overlay2" { leave(&self.target(name)) } else { Ok(()) }
     }
 
     fn remove(&self, name: &str) -> Result<()> {
