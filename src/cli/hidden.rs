@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use super::Global;
 use crate::{
@@ -12,21 +12,18 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-pub(super) struct EnterArgs {
-    job: PathBuf,
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    runtime: Vec<OsString>,
-}
-
-#[derive(Debug, clap::Args)]
 pub(super) struct ExitedArgs {
     id: String,
 }
 
-impl EnterArgs {
-    pub(super) fn run(&self) -> Result<()> {
-        Err(runtime::enter(&self.job, &self.runtime).into())
-    }
+/// With the `arguments` of a call in the runtime's place this becomes the runtime, or returns why not; with others it
+/// returns none. Before the command line is parsed, which takes longer than all of this, and before signals are handled,
+/// which the runtime would inherit.
+pub(super) fn in_place_of_runtime(arguments: impl Iterator<Item = OsString>) -> Option<Error> {
+    let mut arguments = arguments.skip(1);
+    arguments.next().filter(|word| word == runtime::ENTER)?;
+    let job = PathBuf::from(arguments.next()?);
+    Some(runtime::enter(&job, &arguments.collect::<Vec<_>>()).into())
 }
 
 impl ExitedArgs {

@@ -49,6 +49,7 @@ mod top;
 mod volume;
 
 use std::{
+    env,
     io::{self, IsTerminal as _},
     path::PathBuf,
     process::ExitCode,
@@ -184,13 +185,15 @@ enum Verb {
     /// Measure block-level against file-level copy-on-write on this machine, in pools of its own
     Bench(bench::Args),
     #[command(hide = true)]
-    Enter(hidden::EnterArgs),
-    #[command(hide = true)]
     Exited(hidden::ExitedArgs),
 }
 
 /// Parses the arguments, runs the verb, and returns the exit code.
 pub fn main() -> ExitCode {
+    if let Some(error) = hidden::in_place_of_runtime(env::args_os()) {
+        output::tell(format_args!("lamina: {error:#}"));
+        return ExitCode::FAILURE;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -219,7 +222,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     if error.print().is_err() {
         return ExitCode::FAILURE;
     }
-    let is_run = verb_of(std::env::args().skip(1)).is_some_and(|verb| verb == "run");
+    let is_run = verb_of(env::args().skip(1)).is_some_and(|verb| verb == "run");
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if is_run => ExitCode::from(125),
@@ -245,8 +248,6 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Start(args) => ready().and_then(|()| args.run(&cli.global)),
         Verb::Attach(args) => ready().and_then(|()| args.run(&cli.global)),
         Verb::Exec(args) => ready().and_then(|()| args.run(&cli.global)),
-        // Before it handles signals: it becomes another program, which would inherit that they are handled.
-        Verb::Enter(args) => args.run().map(|()| ExitCode::SUCCESS),
         _ => ready().and_then(|()| run_plain(cli)).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -267,7 +268,7 @@ fn ready() -> Result<()> {
 fn run_plain(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.verb {
-        Verb::Run(_) | Verb::Start(_) | Verb::Attach(_) | Verb::Exec(_) | Verb::Enter(_) => Ok(()),
+        Verb::Run(_) | Verb::Start(_) | Verb::Attach(_) | Verb::Exec(_) => Ok(()),
         Verb::Stop(args) => args.run(global),
         Verb::Kill(args) => args.run(global),
         Verb::Restart(args) => args.restart(global),

@@ -113,7 +113,6 @@ impl Containers<'_> {
         let hostname = hostname(container, settings)?;
         home.prepare(&hostname, network)?;
         let root = self.store.layout().root().display().to_string();
-        let own = |verb: &str| ["--root", &root, verb].map(str::to_owned).to_vec();
         let launch = Launch {
             runtime: runtime(settings)?,
             run: run.clone(),
@@ -124,8 +123,7 @@ impl Containers<'_> {
             home: home.path(),
             log: home.log(),
             mount_points: home.mount_points(),
-            after: [own("exited"), vec![container.id.to_string()]].concat(),
-            enter: own("enter"),
+            after: ["--root", &root, "exited", container.id.as_str()].map(str::to_owned).to_vec(),
         };
         let launched = launch.make()?;
         // From here on the volume's device goes with the mount, whoever ends that.

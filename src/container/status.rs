@@ -3,7 +3,10 @@
 //! Invariant: no process of ours has to be alive, and none has to have ended well, for the answer to be true: the kernel
 //! tells whether the container's processes live, and the file that its supervisor leaves how they ended.
 
-use std::{os::fd::AsFd as _, path::PathBuf};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use rustix::{
@@ -174,37 +177,51 @@ impl Containers<'_> {
 /// How long a supervisor may take to note an end that has come. One that nobody reads the output from may take for ever.
 pub(super) const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
+/// How often, and how long each time, it is looked for the note of an end before a watch is set for it.
+const GLANCES: u32 = 20;
+const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000 };
+
 /// Waits until the end of the run is noted, or nobody is left who could note it; with a limit, no longer than that without
 /// a sign. Tells whether it came so far.
 pub(super) fn wait_for_end(home: &Home, run: &RunDirectory, limit: Option<&Timespec>) -> Result<bool> {
-    let act = || "wait for the end of the container";
-    // Most are noted by now, and a watch costs some milliseconds when it is taken away (synchronize_srcu).
-    if home.exit()?.is_some() {
-        return Ok(true);
+    // Most are noted by now or in a moment, and a watch costs up to a hundredth of a second when it is taken away
+    // (synchronize_srcu).
+    for _ in 0..GLANCES {
+        let Some(process) = who_notes(home, run)? else { return Ok(true) };
+        wait_for_any(&[process.fd().as_fd()], Some(&GLANCE))?;
     }
+    let act = || "watch for the end of the container";
     let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).act(act)?;
     let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::DELETE_SELF;
     match inotify::add_watch(&inotify, home.path(), events) {
         Err(Errno::NOENT) => return Ok(true),
         watched => watched.act(act)?,
     };
-    loop {
-        // Looked at after the watch is set, so that nothing is missed between.
-        if home.exit()?.is_some() {
-            return Ok(true);
-        }
-        let Some(process) = run.supervisor()?.map_or_else(|| run.init(), |process| Ok(Some(process)))? else {
-            return Ok(true);
-        };
-        let mut ready =
-            [PollFd::new(&inotify, PollFlags::IN), PollFd::from_borrowed_fd(process.fd().as_fd(), PollFlags::IN)];
-        match poll(&mut ready, limit) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(Errno::INTR) => interrupt::check()?,
-            Err(errno) => return Err(errno).act(act),
+    // Looked at after the watch is set, so that nothing is missed between.
+    while let Some(process) = who_notes(home, run)? {
+        if !wait_for_any(&[inotify.as_fd(), process.fd().as_fd()], limit)? {
+            return Ok(false);
         }
         // What happened is looked up, so the events themselves are only taken off the queue.
         let _ = rustix::io::read(&inotify, &mut [0_u8; 4096]);
+    }
+    Ok(true)
+}
+
+/// The process whose end, or that will note the end, of a run of which no end is noted; none if there is nothing to wait
+/// for.
+fn who_notes(home: &Home, run: &RunDirectory) -> Result<Option<Process>> {
+    if home.exit()?.is_some() {
+        return Ok(None);
+    }
+    run.supervisor()?.map_or_else(|| run.init(), |supervisor| Ok(Some(supervisor)))
+}
+
+/// Waits until one of them can be read; tells whether one can, or a signal came, which is no end of the waiting.
+fn wait_for_any(fds: &[BorrowedFd<'_>], limit: Option<&Timespec>) -> Result<bool> {
+    let mut ready: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    match poll(&mut ready, limit) {
+        Err(Errno::INTR) => interrupt::check().map(|()| true),
+        polled => polled.act(|| "wait for the end of the container").map(|number| number > 0),
     }
 }

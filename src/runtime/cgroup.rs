@@ -17,7 +17,7 @@ use rustix::{
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    fs::{if_there, mount_table},
+    fs::{MountEntry, if_there, mount_table},
 };
 
 /// The parent of all.
@@ -33,6 +33,11 @@ const PAUSE: Duration = Duration::from_micros(200);
 /// The path within the hierarchies.
 pub(super) fn path(name: &str) -> PathBuf {
     Path::new("/").join(PARENT).join(name)
+}
+
+/// The directory of `name` in a hierarchy that is mounted.
+pub(super) fn directory(hierarchy: &MountEntry, name: &str) -> PathBuf {
+    hierarchy.target.join(PARENT).join(name)
 }
 
 /// Whether `path` is the mount point of a hierarchy of version 2.
@@ -76,7 +81,7 @@ impl<'n> Cgroup<'n> {
     fn directories(self) -> Result<Vec<PathBuf>> {
         let mut table = mount_table()?;
         table.retain(|mount| mount.fstype.starts_with("cgroup"));
-        let own = table.into_iter().map(|mount| mount.target.join(PARENT).join(self.0));
+        let own = table.iter().map(|hierarchy| directory(hierarchy, self.0));
         Ok(own.filter(|directory| directory.exists()).collect())
     }
 

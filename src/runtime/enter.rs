@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     bundle::{Command, Mount, MountKind, spec},
     mount_points::MountPoints,
+    read_ahead::read_ahead,
     run_directory::RunDirectory,
     user::{self, Identity},
 };
@@ -28,6 +29,10 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{MountSpec, Mounted, enter_private_namespace},
 };
+
+/// The first argument of this program when a supervisor calls it in the runtime's place; the job's path is the next, and
+/// then come the runtime's.
+pub const ENTER: &str = "enter";
 
 /// What is made for everybody in a container must not be as private as the caller's own files.
 const PLAIN_UMASK: Mode = Mode::from_raw_mode(0o022);
@@ -89,6 +94,7 @@ fn prepare(path: &Path) -> Result<Job> {
     enter_private_namespace()?;
     let mounted = Mounted::detached(&job.mount)?;
     crash::point(crash::Point::RunMounted);
+    read_ahead(mounted.root(), &job.command);
     let identity = user::resolve(mounted.root(), &job.command.user)?;
     let targets = OWN_MOUNTS.into_iter().chain(job.command.mounts.iter().map(|mount| mount.target.as_str()));
     add_missing(&job.mount_points, &MountPoints::note(mounted.root(), targets)?.paths())?;

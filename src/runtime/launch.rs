@@ -19,13 +19,21 @@ use rustix::{
 };
 use serde::Deserialize;
 
-use super::{bundle::Command, cgroup::Cgroup, enter::Job, program::OciRuntime, run_directory::RunDirectory};
+use super::{
+    bundle::Command,
+    cgroup::Cgroup,
+    enter::{ENTER, Job},
+    program::{OciRuntime, Waits},
+    run_directory::RunDirectory,
+    supervisors,
+};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
     fs::{MountSpec, if_there},
     interrupt,
     program::CONMON,
+    sys::process::Process,
 };
 
 /// What is to run, and where its traces go.
@@ -49,11 +57,8 @@ pub struct Launch<'a> {
     pub log: PathBuf,
     /// Where is noted which mount points the root file system had not.
     pub mount_points: PathBuf,
-    /// This program's arguments after the container has ended, and those that make it take the runtime's place, to which
-    /// the job's path is added.
+    /// This program's arguments after the container has ended.
     pub after: Vec<String>,
-    /// See `after`.
-    pub enter: Vec<String>,
 }
 
 /// How often it is looked whether the runtime that conmon waits for is still there.
@@ -97,6 +102,11 @@ impl Launch<'_> {
         drop(tell);
         // It goes on in a process of its own, which tells when the container is made.
         let output = child.wait_with_output().act(|| "wait for conmon")?;
+        if let Err(error) = supervisors::take_in(&self.run) {
+            tracing::warn!(
+                "{error}; whatever ends the service or login that this command is part of ends the container's supervisor, too"
+            );
+        }
         let line = self.hear(told)?;
         match serde_json::from_str(&line) {
             Ok(Word { data: 1.., .. }) => Ok(launched),
@@ -166,10 +176,7 @@ impl Launch<'_> {
             conmon.arg(option).arg(path);
         }
         conmon.arg("--log-path").arg(format!("k8s-file:{}", self.log.display()));
-        for argument in &self.enter {
-            conmon.arg("--runtime-arg").arg(argument);
-        }
-        conmon.arg("--runtime-arg").arg(run.job());
+        conmon.args(["--runtime-arg", ENTER, "--runtime-arg"]).arg(run.job());
         for argument in &self.after {
             conmon.arg("--exit-command-arg").arg(argument);
         }
@@ -226,51 +233,58 @@ impl Launched {
         &self.run
     }
 
-    /// Lets it begin.
+    /// Lets it begin, as the runtime's `start` does: through a fifo before which the process waits. Done here it spares a
+    /// process that takes longer than the rest of a short run.
     ///
     /// # Errors
-    /// The runtime's; the process ends then.
+    /// If it has ended before; the system's.
     pub fn begin(mut self) -> Result<()> {
-        if self.runtime.begins_by_reading() && self.run.gate().exists() { self.open_gate() } else { self.ask() }?;
+        let gate = self.run.gate();
+        // Opening the gate lets it begin, and it may have ended a moment later.
+        let init = self.run.init()?.ok_or_else(ended_before)?;
+        match self.runtime.waits_for() {
+            Waits::Reader => read_one(&gate, &init)?,
+            Waits::Writer => write_one(&gate)?,
+        }
+        crash::point(crash::Point::RunOpened);
+        if_there(fs::remove_file(&gate)).act(|| format!("remove {}", gate.display()))?;
         self.begun = true;
         Ok(())
     }
+}
 
-    /// What runc's `start` does: the process waits until somebody reads its one byte, then goes on. Done here it spares a
-    /// process that takes longer than the rest of a short run.
-    fn open_gate(&self) -> Result<()> {
-        let gate = self.run.gate();
-        let act = || format!("read {}", gate.display());
-        let gone = || Error::new(Kind::Io, "the container's process ended before it began");
-        // Opening the gate lets it begin, and it may have ended a moment later.
-        let init = self.run.init()?.ok_or_else(gone)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&gate, flags, Mode::empty()).act(act)?;
-        loop {
-            let mut ready =
-                [PollFd::new(&fd, PollFlags::IN), PollFd::from_borrowed_fd(init.fd().as_fd(), PollFlags::IN)];
-            match poll(&mut ready, None) {
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno).act(act),
-            }
-            match rustix::io::read(&fd, &mut [0_u8; 8]) {
-                Ok(1..) => break,
-                Ok(_) | Err(Errno::AGAIN | Errno::INTR) if init.lives()? => {}
-                Ok(_) => return Err(gone()),
-                Err(errno) => return Err(errno).act(act),
-            }
+fn ended_before() -> Error {
+    Error::new(Kind::Io, "the container's process ended before it began")
+}
+
+/// Reads what `init` writes once somebody has the fifo open.
+fn read_one(gate: &Path, init: &Process) -> Result<()> {
+    let act = || format!("read {}", gate.display());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(gate, flags, Mode::empty()).act(act)?;
+    loop {
+        let mut ready = [PollFd::new(&fd, PollFlags::IN), PollFd::from_borrowed_fd(init.fd().as_fd(), PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno).act(act),
         }
-        crash::point(crash::Point::RunOpened);
-        if_there(fs::remove_file(&gate)).act(|| format!("remove {}", gate.display()))
+        match rustix::io::read(&fd, &mut [0_u8; 8]) {
+            Ok(1..) => return Ok(()),
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) if init.lives()? => {}
+            Ok(_) => return Err(ended_before()),
+            Err(errno) => return Err(errno).act(act),
+        }
     }
+}
 
-    fn ask(&self) -> Result<()> {
-        let program = self.runtime.program();
-        let mut start = Program::new(program.find()?);
-        start.arg("--root").arg(self.run.state()).arg("start").arg(self.run.id());
-        let output = start.stdin(Stdio::null()).output().act(|| format!("run {}", program.name))?;
-        if output.status.success() { Ok(()) } else { Err(failure(&String::from_utf8_lossy(&output.stderr))) }
+/// Writes what the process reads, which holds the fifo open.
+fn write_one(gate: &Path) -> Result<()> {
+    let act = || format!("write {}", gate.display());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::open(gate, flags, Mode::empty()) {
+        Err(Errno::NXIO) => Err(ended_before()),
+        fd => rustix::io::write(fd.act(act)?, &[0]).act(act).map(drop),
     }
 }
 
@@ -298,16 +312,16 @@ pub fn clear(run: &RunDirectory) -> Result<()> {
         // In a PID namespace everything ends with the first process.
         init.signal(libc::SIGKILL)?;
     }
-    Cgroup::new(run.id()).remove()?;
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     // What a supervisor calls in the end takes its place.
-    if let Some(supervisor) = run.supervisor()?.filter(|supervisor| supervisor.id() != own) {
-        supervisor.signal(libc::SIGKILL)?;
-        if !supervisor.ends_within(PATIENCE)? {
-            let what =
-                format!("the supervisor of container {:.12}, process {}, does not end", run.id(), supervisor.id());
-            return Err(Error::new(Kind::InUse, what));
-        }
+    let supervisor = run.supervisor()?.filter(|supervisor| supervisor.id() != own);
+    supervisor.as_ref().map_or(Ok(()), |supervisor| supervisor.signal(libc::SIGKILL))?;
+    Cgroup::new(run.id()).remove()?;
+    if let Some(supervisor) = supervisor
+        && !supervisor.ends_within(PATIENCE)?
+    {
+        let what = format!("the supervisor of container {:.12}, process {}, does not end", run.id(), supervisor.id());
+        return Err(Error::new(Kind::InUse, what));
     }
     run.remove()
 }

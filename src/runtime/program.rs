@@ -52,15 +52,24 @@ impl OciRuntime {
         self.0
     }
 
-    /// Whether its `start` does no more than to read what the waiting process writes.
-    pub(super) fn begins_by_reading(self) -> bool {
-        self.0 == RUNC
+    /// What the process that it has made waits for at its fifo `exec.fifo`, before it begins.
+    pub(super) fn waits_for(self) -> Waits {
+        if self.0 == CRUN { Waits::Writer } else { Waits::Reader }
     }
 
     /// Options before the verb that keep a short-lived container out of cgroups, where the runtime can.
     pub(super) fn without_cgroups(self) -> &'static [&'static str] {
         if self.0 == CRUN { &["--cgroup-manager=disabled"] } else { &[] }
     }
+}
+
+/// What a process that is made waits for before it begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waits {
+    /// Somebody who reads what it writes (runc, `handleFifo` in libcontainer).
+    Reader,
+    /// Somebody who writes what it reads (crun, `libcrun_status_write_exec_fifo`).
+    Writer,
 }
 
 /// By its name, for those who choose one.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
+use lamina::runtime::{RunDirectory, runs_of};
+
 use super::{followed, life::fails_with, row};
 use crate::{
     expect, expect_eq,
@@ -18,7 +20,8 @@ const NONE: &str = "0000000000000000";
 pub(super) fn privileges(host: &Host) -> Outcome {
     let script = "for n in ipc mnt net pid uts; do busybox readlink /proc/self/ns/$n; done; echo; \
                   grep ^Cap /proc/self/status; echo; ls /proc/$$/fd; busybox unshare -U true 2>&1";
-    host.ok(&["run", "-d", "--name", "bounded", "base:1", "sleep", "1000"])?;
+    let id = host.ok(&["run", "-d", "--name", "bounded", "base:1", "sleep", "1000"])?;
+    supervisor_is_nobodys(host, &id)?;
     let of_host: BTreeSet<String> = ["ipc", "mnt", "net", "pid", "uts"]
         .iter()
         .map(|name| fs::read_link(format!("/proc/self/ns/{name}")).map(|link| link.display().to_string()))
@@ -54,6 +57,16 @@ pub(super) fn privileges(host: &Host) -> Outcome {
     expect!(said.starts_with("proc /proc proc rw,nosuid,nodev,noexec"), "{said}");
     expect!(said.ends_with("\n0\n0\t2147483647"), "{said}");
     host.ok(&["rm", "-f", "bounded"]).map(drop)
+}
+
+/// What ends the service or login from which a container was started finds it by cgroup, and does not find its supervisor.
+fn supervisor_is_nobodys(host: &Host, id: &str) -> Outcome {
+    let run = RunDirectory::new(&runs_of(&host.root().canonicalize()?), id);
+    let supervisor = run.supervisor()?.ok_or("a supervisor")?.id();
+    let groups = fs::read_to_string(format!("/proc/{supervisor}/cgroup"))?;
+    let mut of_units = groups.lines().filter(|line| line.starts_with("0::") || line.contains(":name=systemd:"));
+    expect!(of_units.any(|line| line.ends_with(":/lamina/supervisors")), "{groups}");
+    Ok(())
 }
 
 /// A file of the container's cgroup, in whichever hierarchy has it.
