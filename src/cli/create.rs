@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use super::{Global, output, pool, run, run_options::RunOptions};
+use crate::container::{Containers, Order};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -13,7 +14,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
-        let container = run::create(&store, &self.options, true, false)?;
+        let make = |order: &Order<'_>| Containers::new(&store).create_with(order);
+        let container = run::create(&store, &self.options, true, false, make, |container| &container.id)?;
         output::line(&container.id).with_context(|| format!("container {} is made", container.id))
     }
 }

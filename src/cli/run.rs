@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result};
 
 use super::{Global, for_each, output, pool, run_options::RunOptions};
 use crate::{
-    container::{Container, Containers, Removal, Settings, Watch, Watched},
+    container::{Container, Containers, Order, Removal, Settings, Watch, Watched},
     error::{Act as _, Error, Kind},
+    id::ContainerId,
     image::catalog::Catalog,
     runtime::{Keys, Wishes, ensure_terminal},
     store::Store,
@@ -81,29 +82,41 @@ pub(super) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-/// Makes a container, whose ID goes to a file if one was asked for.
-pub(super) fn create(store: &Store, options: &RunOptions, attached: bool, needs_command: bool) -> Result<Container> {
+/// Makes a container by `make`, whose ID goes to a file if one was asked for.
+pub(super) fn create<T>(
+    store: &Store,
+    options: &RunOptions,
+    attached: bool,
+    needs_command: bool,
+    make: impl FnOnce(&Order<'_>) -> crate::Result<T>,
+    id: impl FnOnce(&T) -> &ContainerId,
+) -> Result<T> {
     let image = Catalog::new(store).find(&options.image)?;
     let settings = Settings::of(&image.config, options.overrides(attached)?)?;
     // Without a command it can be mounted all the same, if it was not made to run.
     if needs_command && settings.args().is_empty() {
         return Err(Error::new(Kind::Invalid, "no command specified").into());
     }
-    let containers = Containers::new(store);
     let file = options.cidfile.as_ref().map(|path| {
         let new = File::options().write(true).create_new(true).open(path);
         new.with_context(|| format!("make the container ID file {}", path.display()))
     });
     let file = file.transpose()?;
-    let made = containers.create_with(&image, &options.image, options.name.as_deref(), &settings, options.storage_opt);
-    let container = made.map_err(|error| {
+    let order = Order {
+        image: &image,
+        reference: &options.image,
+        name: options.name.as_deref(),
+        settings: &settings,
+        limit: options.storage_opt,
+    };
+    let made = make(&order).map_err(|error| {
         let removed = options.cidfile.as_ref().map_or(Ok(()), std::fs::remove_file);
         error.and_undo(removed.act(|| "remove the container ID file"))
     })?;
     if let Some(mut file) = file {
-        file.write_all(container.id.as_str().as_bytes()).context("write the container ID file")?;
+        file.write_all(id(&made).as_str().as_bytes()).context("write the container ID file")?;
     }
-    Ok(container)
+    Ok(made)
 }
 
 impl Args {
@@ -116,8 +129,10 @@ impl Args {
         }
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
-        let container = create(&store, &self.options, attached, true)?;
-        let started = containers.start(&container, attached.then_some(wishes));
+        let make = |order: &Order<'_>| containers.create_to_run(order);
+        let ready = create(&store, &self.options, attached, true, make, |ready| &ready.container.id)?;
+        let container = ready.container.clone();
+        let started = containers.run(ready, attached.then_some(wishes));
         let watch = match started {
             Ok(watch) => watch,
             Err(error) => {

@@ -6,7 +6,7 @@
 use std::{fs::File, time::Duration};
 
 use super::{
-    Container, Containers,
+    Container, Containers, Order,
     home::Home,
     removal::gone_is_well,
     settings::Settings,
@@ -16,8 +16,10 @@ use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
     runtime::{
-        Cgroup, Command, End, Launch, Limits, Network, OciRuntime, Process, RunDirectory, Session, Wishes, clear,
+        Cgroup, Command, End, Launch, Limits, Network, OciRuntime, Process, RunDirectory, Session, Supervision,
+        Supervisor, Wishes, clear,
     },
+    store::Held,
 };
 
 /// Seconds that a container has to stop when nobody says otherwise, as Docker's.
@@ -65,7 +67,18 @@ impl Watch {
     }
 }
 
-impl Containers<'_> {
+/// A container that is made, locked, and has its supervisor, which waits for what it is to run. Dropped before it ran, it is
+/// one that was never started.
+#[derive(Debug)]
+pub struct Ready<'store> {
+    /// The container.
+    pub container: Container,
+    settings: Settings,
+    supervisor: Supervisor,
+    held: Held<'store>,
+}
+
+impl<'store> Containers<'store> {
     /// Starts the container; one that runs already is left alone. With wishes, its first output is in the session.
     ///
     /// # Errors
@@ -92,40 +105,79 @@ impl Containers<'_> {
         if settings.args().is_empty() {
             return Err(Error::new(Kind::Invalid, "no command specified"));
         }
-        let run = self.run_directory(container);
-        clear(&run)?;
-        let started = self.launch(container, &settings, &run, wishes);
-        match started {
-            Ok(watch) => Ok(watch),
-            Err(error) => Err(error.and_undo(self.store.release(&container.key()))),
+        clear(&self.run_directory(container))?;
+        let supervisor = self.call_supervisor(container, &settings)?;
+        self.start_under(supervisor, container, &settings, wishes)
+    }
+
+    /// Makes a container that is to run at once, and calls its supervisor meanwhile.
+    ///
+    /// # Errors
+    /// As [`Containers::create_with`]; `MissingProgram`.
+    pub fn create_to_run(&self, order: &Order<'_>) -> Result<Ready<'store>> {
+        let container = order.container()?;
+        let made = self.make(&container, order, || self.call_supervisor(&container, order.settings));
+        match made {
+            Ok((held, supervisor)) => Ok(Ready { container, settings: order.settings.clone(), supervisor, held }),
+            Err(error) => Err(error.and_undo(self.home(&container).remove())),
         }
+    }
+
+    /// Runs what was made to run; as [`Containers::start`].
+    ///
+    /// # Errors
+    /// As [`Containers::start`].
+    pub fn run(&self, ready: Ready<'_>, wishes: Option<Wishes>) -> Result<Option<Watch>> {
+        let Ready { container, settings, supervisor, held: _locked } = ready;
+        self.start_under(supervisor, &container, &settings, wishes)
+    }
+
+    fn call_supervisor(&self, container: &Container, settings: &Settings) -> Result<Supervisor> {
+        let home = self.home(container);
+        home.make()?;
+        let root = self.store.layout().root().display().to_string();
+        let supervision = Supervision {
+            run: self.run_directory(container),
+            terminal: settings.terminal,
+            stdin: settings.stdin,
+            keep_stdin: settings.terminal || !settings.stdin_once,
+            home: home.path(),
+            log: home.log(),
+            after: ["--root", &root, "exited", container.id.as_str()].map(str::to_owned).to_vec(),
+        };
+        supervision.begin()
+    }
+
+    /// With the container's lock held.
+    fn start_under(
+        &self,
+        supervisor: Supervisor,
+        container: &Container,
+        settings: &Settings,
+        wishes: Option<Wishes>,
+    ) -> Result<Option<Watch>> {
+        let started = self.launch(supervisor, container, settings, wishes);
+        started.map_err(|error| error.and_undo(self.store.release(&container.key())))
     }
 
     fn launch(
         &self,
+        supervisor: Supervisor,
         container: &Container,
         settings: &Settings,
-        run: &RunDirectory,
         wishes: Option<Wishes>,
     ) -> Result<Option<Watch>> {
         let home = self.home(container);
         let network = settings.network.unwrap_or(Network::None);
         let hostname = hostname(container, settings)?;
         home.prepare(&hostname, network)?;
-        let root = self.store.layout().root().display().to_string();
         let launch = Launch {
             runtime: runtime(settings)?,
-            run: run.clone(),
             command: self.command(container, settings, hostname)?,
             mount: self.store.mounts(&container.key())?,
-            stdin: settings.stdin,
-            keep_stdin: settings.terminal || !settings.stdin_once,
-            home: home.path(),
-            log: home.log(),
             mount_points: home.mount_points(),
-            after: ["--root", &root, "exited", container.id.as_str()].map(str::to_owned).to_vec(),
         };
-        let launched = launch.make()?;
+        let launched = supervisor.launch(launch)?;
         // From here on the volume's device goes with the mount, whoever ends that.
         self.store.release(&container.key())?;
         crash::point(crash::Point::RunMade);

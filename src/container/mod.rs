@@ -27,7 +27,7 @@ pub use self::{
     commit::Note,
     copy::How,
     exec::ExecRequest,
-    life::{Watch, Watched},
+    life::{Ready, Watch, Watched},
     logs::{LogsRequest, Piece},
     removal::{Removal, ended_unattended, forget_all, running},
     settings::{Overrides, Settings, Source, Tmpfs, VolumeMount},
@@ -42,7 +42,7 @@ use crate::{
     error::{Error, Kind, Result},
     id::{ContainerId, ImageId, VolumeId},
     image::catalog::Image,
-    store::{Info, Key, Lock, Sql as _, Store, parsed},
+    store::{Held, Info, Key, Lock, Sql as _, Store, parsed},
     units::Bytes,
 };
 
@@ -83,6 +83,33 @@ impl Container {
     }
 }
 
+/// What a container is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// Of which image.
+    pub image: &'a Image,
+    /// What the user called that.
+    pub reference: &'a str,
+    /// Its name; without one it gets one.
+    pub name: Option<&'a str>,
+    /// How it runs.
+    pub settings: &'a Settings,
+    /// What may be written to it at most.
+    pub limit: Option<Bytes>,
+}
+
+impl Order<'_> {
+    fn container(&self) -> Result<Container> {
+        Ok(Container {
+            id: ContainerId::random(),
+            name: self.name.map_or_else(|| Ok(random_name()), checked_name)?,
+            image: self.image.id,
+            reference: self.reference.to_owned(),
+            created: crate::store::now(),
+        })
+    }
+}
+
 impl<'store> Containers<'store> {
     /// The containers of `store`.
     pub fn new(store: &'store Store) -> Self {
@@ -95,44 +122,38 @@ impl<'store> Containers<'store> {
     /// `Exists` if the name is taken, `Invalid` for a name that Docker would refuse, `Full`.
     pub fn create(&self, image: &Image, reference: &str, name: Option<&str>) -> Result<Container> {
         let settings = Settings::of(&image.config, Overrides::default())?;
-        self.create_with(image, reference, name, &settings, None)
+        self.create_with(&Order { image, reference, name, settings: &settings, limit: None })
     }
 
-    /// Makes a container of `image` that runs with these settings, and may write no more than `limit`.
+    /// Makes a container as ordered.
     ///
     /// # Errors
     /// As [`Containers::create`]; also `Unsupported` where the driver has no limits.
-    pub fn create_with(
+    pub fn create_with(&self, order: &Order<'_>) -> Result<Container> {
+        let container = order.container()?;
+        self.make(&container, order, || Ok(()))?;
+        Ok(container)
+    }
+
+    /// Makes `container`; what is to begin when its intent is durable does `meanwhile`. It is locked until the first value that
+    /// is returned is dropped.
+    fn make<T>(
         &self,
-        image: &Image,
-        reference: &str,
-        name: Option<&str>,
-        settings: &Settings,
-        limit: Option<Bytes>,
-    ) -> Result<Container> {
-        let name = match name {
-            Some(name) => checked_name(name)?,
-            None => random_name(),
-        };
-        let container = Container {
-            id: ContainerId::random(),
-            name,
-            image: image.id,
-            reference: reference.to_owned(),
-            created: crate::store::now(),
-        };
+        container: &Container,
+        order: &Order<'_>,
+        meanwhile: impl FnOnce() -> Result<T>,
+    ) -> Result<(Held<'store>, T)> {
         // Asked before the work for a quick answer, and again when publishing for a true one.
         self.store.database().read("look up a container name", |tx| refuse_if_taken(tx, &container.name))?;
-        let text = serde_json::to_string(settings)
+        let text = serde_json::to_string(order.settings)
             .map_err(|error| Error::with_source(Kind::Invalid, "write how the container runs", error))?;
-        let volumes = self.wanted_volumes(settings)?;
+        let volumes = self.wanted_volumes(order.settings)?;
         let publish = |tx: &Transaction<'_>, volume| {
-            insert(tx, &container, volume, &text)?;
+            insert(tx, container, volume, &text)?;
             let attach = |wanted: &volumes::Wanted| wanted.attach(tx, &container.id);
             volumes.iter().try_for_each(attach)
         };
-        self.store.prepare_limited(&container.key(), image.top().as_ref(), limit, publish)?;
-        Ok(container)
+        self.store.prepare_held(&container.key(), order.image.top().as_ref(), order.limit, meanwhile, publish)
     }
 
     /// All containers, the newest first.

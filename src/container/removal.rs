@@ -1,9 +1,10 @@
 //! A container removed: by its user, by itself when it has ended, or after commands that died.
 //!
-//! Invariant: what is on /run and in cgroups goes before the row, the directory in ROOT/containers after it. So whatever
-//! lies there without a row belongs to nobody, and [`Containers::sweep`] takes it away.
+//! Invariant: what is on /run and in cgroups comes after the snapshot's row and goes before the container's; the directory in
+//! ROOT/containers goes last. So whatever lies there without either row belongs to nobody, and [`Containers::sweep`] takes it
+//! away.
 
-use std::{collections::HashSet, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
 use rusqlite::named_params;
 
@@ -139,9 +140,10 @@ impl Containers<'_> {
         // Listed before the rows, which come first and go last.
         let (run_ids, home_ids) = (runs_in(&runs)?, self.homes()?);
         let all = self.list()?;
-        let known: HashSet<&str> = all.iter().map(|container| container.id.as_str()).collect();
+        // One that is being made to run has no row yet, and its snapshot has.
+        let known = self.store.keys()?;
         let mut swept = Workplace::recover(&self.store.layout().builds());
-        for id in run_ids.iter().filter(|id| !known.contains(id.as_str())) {
+        for id in run_ids.iter().filter(|id| !known.contains(*id)) {
             swept = swept.and(clear(&RunDirectory::new(&runs, id)));
         }
         for id in home_ids.iter().filter(|id| !known.contains(id.as_str())) {

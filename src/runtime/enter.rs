@@ -6,15 +6,20 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs::{self, File},
+    io::{self, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd},
         unix::process::CommandExt as _,
     },
     path::{Path, PathBuf},
+    thread,
 };
 
-use rustix::{fs::Mode, process::umask};
+use rustix::{
+    fs::{FlockOperation, Mode, flock},
+    process::umask,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -65,6 +70,32 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Makes the file at `path`, for whose content [`Job::awaited`] waits as long as what is returned is open.
+    pub(super) fn promise(path: &Path) -> Result<File> {
+        let act = || format!("make {}", path.display());
+        let file = File::options().write(true).create_new(true).open(path).act(act)?;
+        flock(&file, FlockOperation::LockExclusive).act(act)?;
+        Ok(file)
+    }
+
+    /// Keeps a promise.
+    pub(super) fn keep(&self, mut file: File) -> Result<()> {
+        let act = || "write what the container is to run";
+        let text = serde_json::to_vec(self).map_err(|error| Error::with_source(Kind::Io, act(), error))?;
+        file.write_all(&text).act(act)
+    }
+
+    /// The job at `path` once it is there.
+    fn awaited(path: &Path) -> Result<Self> {
+        let act = || format!("wait for {}", path.display());
+        let file = File::open(path).act(act)?;
+        flock(&file, FlockOperation::LockShared).act(act)?;
+        if file.metadata().act(act)?.len() == 0 {
+            return Err(Error::new(Kind::Interrupted, "the command that was to start the container has ended"));
+        }
+        Self::read(path)
+    }
+
     pub(super) fn read(path: &Path) -> Result<Self> {
         let act = || format!("read {}", path.display());
         serde_json::from_slice(&fs::read(path).act(act)?)
@@ -87,18 +118,21 @@ pub fn enter(job: &Path, args: &[OsString]) -> Error {
 fn prepare(path: &Path) -> Result<Job> {
     // The runtime makes missing mount points, which the container's users see, and not as the caller's umask has them.
     umask(PLAIN_UMASK);
-    let job = Job::read(path)?;
+    let job = Job::awaited(path)?;
     let run = RunDirectory::new(&job.runs, &job.id);
     let note = run.runtime_file();
     fs::write(&note, std::process::id().to_string()).act(|| format!("write {}", note.display()))?;
     enter_private_namespace()?;
     let mounted = Mounted::detached(&job.mount)?;
     crash::point(crash::Point::RunMounted);
-    read_ahead(mounted.root(), &job.command);
-    let identity = user::resolve(mounted.root(), &job.command.user)?;
-    let targets = OWN_MOUNTS.into_iter().chain(job.command.mounts.iter().map(|mount| mount.target.as_str()));
-    add_missing(&job.mount_points, &MountPoints::note(mounted.root(), targets)?.paths())?;
-    save(&job.command, &identity, &run.root(), &run.config())?;
+    let root = mounted.root();
+    thread::scope(|scope| {
+        scope.spawn(|| read_ahead(root, &job.command));
+        let identity = user::resolve(root, &job.command.user)?;
+        let targets = OWN_MOUNTS.into_iter().chain(job.command.mounts.iter().map(|mount| mount.target.as_str()));
+        add_missing(&job.mount_points, &MountPoints::note(root, targets)?.paths())?;
+        save(&job.command, &identity, &run.root(), &run.config())
+    })?;
     mounted.attach(&run.root())?;
     Ok(job)
 }
@@ -113,7 +147,7 @@ fn save(command: &Command, identity: &Identity, root: &Path, config: &Path) -> R
 /// # Errors
 /// `NotFound` for a user that the directory does not know; the system's.
 pub fn write_config(command: &Command, root: &Path, config: &Path) -> Result<()> {
-    let directory = fs::File::open(root).act(|| format!("open {}", root.display()))?;
+    let directory = File::open(root).act(|| format!("open {}", root.display()))?;
     save(command, &user::resolve(directory.as_fd(), &command.user)?, root, config)
 }
 

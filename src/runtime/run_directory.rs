@@ -162,9 +162,14 @@ impl RunDirectory {
         self.directory.join("runtime.pid")
     }
 
-    /// Whether the runtime that makes the container's first process was there and has ended.
+    /// The runtime that makes the container's first process, if it lives.
+    pub(super) fn runtime(&self) -> Result<Option<Process>> {
+        self.process(&self.runtime_file(), "cmdline")
+    }
+
+    /// Whether that was there and has ended.
     pub(super) fn runtime_has_ended(&self) -> Result<bool> {
-        Ok(is_there(&self.runtime_file())? && self.process(&self.runtime_file(), "cmdline")?.is_none())
+        Ok(is_there(&self.runtime_file())? && self.runtime()?.is_none())
     }
 
     /// The container's first process, if it lives.

@@ -22,11 +22,25 @@ impl Store {
     }
 
     pub(super) fn begin(&self, kind: SnapshotKind, key: &Key, parent: Option<&Key>) -> Result<Held<'_>> {
+        self.begin_while(kind, key, parent, || Ok(())).map(|(held, ())| held)
+    }
+
+    /// [`Store::begin`] that calls `meanwhile` when the intent is durable, before the driver has its turn.
+    pub(super) fn begin_while<T>(
+        &self,
+        kind: SnapshotKind,
+        key: &Key,
+        parent: Option<&Key>,
+        meanwhile: impl FnOnce() -> Result<T>,
+    ) -> Result<(Held<'_>, T)> {
         self.admit()?;
-        self.begin_with(kind, key, parent, |volume| match self.stack(volume)?.parents.as_slice() {
+        let held = self.intend(kind, key, parent)?;
+        let begun = meanwhile()?;
+        let held = self.acted(held, key, |volume| match self.stack(volume)?.parents.as_slice() {
             [] => self.driver.create(volume),
             parents => self.driver.snapshot(volume, parents),
-        })
+        })?;
+        Ok((held, begun))
     }
 
     /// Intent, act, and 'ready'; published it is only by [`Held::publish`].
@@ -37,9 +51,15 @@ impl Store {
         parent: Option<&Key>,
         act: impl FnOnce(VolumeId) -> Result<()>,
     ) -> Result<Held<'_>> {
-        crash::point(crash::Point::PrepareStart);
-        let held = self.intend(kind, key, parent)?;
-        crash::point(crash::Point::PrepareIntent);
+        self.acted(self.intend(kind, key, parent)?, key, act)
+    }
+
+    fn acted<'store>(
+        &'store self,
+        held: Held<'store>,
+        key: &Key,
+        act: impl FnOnce(VolumeId) -> Result<()>,
+    ) -> Result<Held<'store>> {
         if let Err(error) = act(held.volume()) {
             let error = self.explain(error).within(format!("make snapshot {key}"));
             if error.kind() == Kind::Exists {
@@ -53,7 +73,8 @@ impl Store {
 
     /// Writes the intent to make a snapshot. Its lock is taken before anybody can see the row.
     fn intend(&self, kind: SnapshotKind, key: &Key, parent: Option<&Key>) -> Result<Held<'_>> {
-        self.database.write(&format!("note the new snapshot {key}"), |tx| {
+        crash::point(crash::Point::PrepareStart);
+        let held = self.database.write(&format!("note the new snapshot {key}"), |tx| {
             if let Some(other) = Info::find(tx, key)? {
                 let what = if other.state == State::Ready {
                     "exists already"
@@ -77,7 +98,9 @@ impl Store {
             })
             .sql()?;
             Ok(Held::new(self, volume, cache_id, self.locks.volume(volume)?))
-        })
+        })?;
+        crash::point(crash::Point::PrepareIntent);
+        Ok(held)
     }
 
     fn usable_parent(&self, tx: &Transaction<'_>, key: &Key) -> Result<VolumeId> {

@@ -36,7 +36,7 @@ mod repair;
 mod snapshot;
 pub mod waiting;
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use rusqlite::{Transaction, named_params};
 
@@ -105,21 +105,23 @@ impl Store {
         parent: Option<&Key>,
         publish: impl FnOnce(&Transaction<'_>, VolumeId) -> Result<()>,
     ) -> Result<()> {
-        self.prepare_limited(key, parent, None, publish)
+        self.prepare_held(key, parent, None, || Ok(()), publish).map(drop)
     }
 
-    /// [`Store::prepare_with`], of a snapshot to which no more than `limit` may be written.
+    /// [`Store::prepare_with`], of a snapshot to which no more than `limit` may be written. When the intent is durable, what
+    /// is to begin `meanwhile` does. It is locked until the returned value is dropped, from before anybody sees its row.
     ///
     /// # Errors
-    /// Also `Unsupported` where the driver has no limits.
-    pub(crate) fn prepare_limited(
+    /// Those of both closures; also `Unsupported` where the driver has no limits.
+    pub(crate) fn prepare_held<T>(
         &self,
         key: &Key,
         parent: Option<&Key>,
         limit: Option<Bytes>,
+        meanwhile: impl FnOnce() -> Result<T>,
         publish: impl FnOnce(&Transaction<'_>, VolumeId) -> Result<()>,
-    ) -> Result<()> {
-        let held = self.begin(SnapshotKind::Active, key, parent)?;
+    ) -> Result<(Held<'_>, T)> {
+        let (held, begun) = self.begin_while(SnapshotKind::Active, key, parent, meanwhile)?;
         if let Some(limit) = limit {
             self.driver.limit(held.volume(), limit).map_err(|error| self.explain(error))?;
             crash::point(crash::Point::LimitSet);
@@ -130,7 +132,8 @@ impl Store {
                 tx.execute(note, named_params! {":limit": limit.0, ":v": held.volume().get()}).sql()?;
             }
             publish(tx, held.volume())
-        })
+        })?;
+        Ok((held, begun))
     }
 
     /// Makes a read-only snapshot named `key` of the committed `parent`.
@@ -294,6 +297,17 @@ impl Store {
         let mut all = self.database.read("list snapshots", Info::all)?;
         all.retain(|info| info.state == State::Ready);
         Ok(all)
+    }
+
+    /// The names of all snapshots, also of those that are being made or removed.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn keys(&self) -> Result<HashSet<String>> {
+        self.database.read("list snapshots", |tx| {
+            let mut statement = tx.prepare("SELECT key FROM snapshots").sql()?;
+            statement.query_map([], |row| row.get(0)).sql()?.collect::<rusqlite::Result<_>>().sql()
+        })
     }
 
     fn stack(&self, volume: VolumeId) -> Result<Stack> {

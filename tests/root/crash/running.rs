@@ -77,10 +77,13 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         let args: &[&str] = match point {
             Point::StopAsked => &["stop", "-t", "1", "victim"],
             Point::RemoveEnded | Point::RemoveRow | Point::RemoveHome => &["rm", "-f", "-v", "victim"],
+            Point::RunIntent if supervisor_dies => &["start", "victim"],
             _ => &start,
         };
-        if args[0] != "run" {
-            host.ok(&start)?;
+        match args[0] {
+            "run" => {}
+            "start" => drop(host.ok(&[&["create"], &start[2..]].concat())?),
+            _ => drop(host.ok(&start)?),
         }
         let said = host.run_to(point.name(), args)?;
         if point == Point::RunMounted {
@@ -100,10 +103,11 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         }
         host.check()?;
         expect_eq!(row(host, "bystander")?["state"], "running");
+        ids.extend(id_of(host, "victim"));
         told_truly(host, point, supervisor_dies)?;
         host.ok(&start)?;
         // Its supervisor dies: it goes on. Whoever stops it notes its end, and how, if the kernel tells that (Linux 6.15).
-        ids.push(host.json(&["inspect", "victim"])?[0]["Id"].as_str().ok_or("an ID")?.to_owned());
+        ids.extend(id_of(host, "victim"));
         kill_supervisors(host)?;
         expect_eq!(row(host, "victim")?["state"], "running");
         host.ok(&["stop", "-t", "0", "victim"])?;
@@ -119,11 +123,17 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
     nothing_left(host, &ids)
 }
 
+/// The ID of a container, if there is one.
+fn id_of(host: &Host, name: &str) -> Option<String> {
+    host.json(&["inspect", name]).ok().and_then(|found| Some(found[0]["Id"].as_str()?.to_owned()))
+}
+
 /// Kills conmon of the victim, if there is one.
 fn kill_supervisors(host: &Host) -> Outcome {
     let runs = lamina::runtime::runs_of(&host.root().canonicalize()?);
-    let victim = host.json(&["inspect", "victim"]).ok().and_then(|found| Some(found[0]["Id"].as_str()?.to_owned()));
-    let Some(supervisor) = victim.map(|id| RunDirectory::new(&runs, &id).supervisor()).transpose()?.flatten() else {
+    let Some(supervisor) =
+        id_of(host, "victim").map(|id| RunDirectory::new(&runs, &id).supervisor()).transpose()?.flatten()
+    else {
         return Ok(());
     };
     supervisor.signal(libc::SIGKILL)?;
@@ -132,8 +142,12 @@ fn kill_supervisors(host: &Host) -> Outcome {
 
 /// `ps` says what became of the victim; whatever is left of it, it can be started, and removed.
 fn told_truly(host: &Host, point: Point, supervisor_dies: bool) -> Outcome {
-    if matches!(point, Point::RemoveRow | Point::RemoveHome) {
+    // Under its supervisor before it was made, it never was.
+    let never_was = point == Point::RunIntent && !supervisor_dies;
+    if never_was || matches!(point, Point::RemoveRow | Point::RemoveHome) {
         expect!(row(host, "victim").is_err(), "its row is gone");
+        let homes = fs::read_dir(host.root().join("containers"))?.count();
+        expect!(homes <= 1, "{homes} directories of containers, and one container");
         return Ok(());
     }
     let expected: &[&str] = match point {
