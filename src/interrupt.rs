@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM as a question that long work asks between its steps.
+//! Ctrl-C, SIGTERM and the end of the terminal as a question that long work asks between its steps.
 //!
 //! Invariant: a signal never ends the process by itself once [`install`] ran; work sees it in [`check`], returns
 //! [`Kind::Interrupted`], and its guards undo what was begun. A second signal ends the process at once, and the next
@@ -17,7 +17,12 @@ use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
-use signal_hook::{SigId, consts::TERM_SIGNALS, flag, low_level::unregister};
+use signal_hook::{
+    SigId,
+    consts::{SIGHUP, TERM_SIGNALS},
+    flag,
+    low_level::unregister,
+};
 
 use crate::{
     error::{Act as _, Error, Kind, Result},
@@ -29,7 +34,17 @@ static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// What is done at a signal.
 static ACTIONS: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
 
-/// Starts to catch SIGINT, SIGTERM and SIGQUIT.
+/// The signals that ask this process to stop: SIGINT, SIGTERM and SIGQUIT; also SIGHUP, but for whom it was ignored for,
+/// who is to outlive the terminal (nohup(1)).
+pub fn signals() -> &'static [i32] {
+    static SIGNALS: OnceLock<Vec<i32>> = OnceLock::new();
+    SIGNALS.get_or_init(|| {
+        let outlives = sys::signal::is_ignored(SIGHUP).unwrap_or_default();
+        TERM_SIGNALS.iter().copied().chain((!outlives).then_some(SIGHUP)).collect()
+    })
+}
+
+/// Starts to catch [`signals`].
 ///
 /// # Errors
 /// When the handlers cannot be registered.
@@ -37,13 +52,13 @@ pub fn install() -> Result<()> {
     let act = || "catch SIGINT and SIGTERM";
     register().act(act)?;
     // So that waiting for another command's lock ends.
-    TERM_SIGNALS.iter().try_for_each(|signal| sys::signal::interrupts_calls(*signal)).act(act)
+    signals().iter().try_for_each(|signal| sys::signal::interrupts_calls(*signal)).act(act)
 }
 
 fn register() -> io::Result<()> {
     let asked = ASKED.get_or_init(Arc::default);
     let mut actions = ACTIONS.lock().unwrap_or_else(PoisonError::into_inner);
-    for signal in TERM_SIGNALS {
+    for signal in signals() {
         actions.push(flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(asked))?);
         actions.push(flag::register(*signal, Arc::clone(asked))?);
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     ranks,
-    report::{Series, Unit, read},
+    report::{Claimed, Series, Unit, read},
 };
 use crate::error::{Error, Kind, Result};
 
@@ -23,6 +23,7 @@ pub struct Saved {
     complete: bool,
     machine: Value,
     series: Vec<Series>,
+    claims: Vec<Claimed>,
 }
 
 /// What became of a measure.
@@ -73,9 +74,11 @@ impl Saved {
     /// # Errors
     /// The system's; `Invalid` if it is none, of another version, or has nothing to compare.
     pub fn read(path: &Path) -> Result<Self> {
-        let saved: Self = read(path)?;
+        let mut saved: Self = read(path)?;
+        // Both sides of what has limits are measures, too.
+        saved.series.extend(saved.claims.iter().flat_map(Claimed::sides));
         if saved.series.is_empty() {
-            let what = "no measure across rows is in it; what '--workload held' tells has limits, and is not compared";
+            let what = "nothing in it was measured";
             return Err(Error::new(Kind::Invalid, format!("read report {}: {what}", path.display())));
         }
         Ok(saved)

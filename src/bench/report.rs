@@ -170,6 +170,29 @@ pub struct Claimed {
     pub outcome: Outcome,
 }
 
+impl Claimed {
+    /// What was measured and what it was compared with, each by itself.
+    pub(super) fn sides(&self) -> Vec<Series> {
+        let Outcome::Measured { values, base_values, .. } = &self.outcome else { return Vec::new() };
+        let of = |what: &str, values: &[f64]| {
+            Series::of(&self.workload, self.driver.name(), (what, ""), self.unit, values.to_vec())
+        };
+        let base = self.against.as_deref().and_then(|against| of(against, base_values));
+        of(&self.what, values).into_iter().chain(base).collect()
+    }
+
+    /// Why it gave no numbers, if it gave none.
+    pub(super) fn absent(&self) -> Option<Absent> {
+        let (failed, reason) = match &self.outcome {
+            Outcome::Measured { .. } => return None,
+            Outcome::NotRun { reason } => (false, reason),
+            Outcome::Failed { reason } => (true, reason),
+        };
+        let [workload, what, reason] = [&self.workload, &self.what, reason].map(String::clone);
+        Some(Absent { workload, row: self.driver.to_string(), what, at: String::new(), failed, reason })
+    }
+}
+
 /// What came out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]

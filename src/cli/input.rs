@@ -9,7 +9,6 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::TERM_SIGNALS;
 
 use crate::interrupt;
 
@@ -24,7 +23,7 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn new() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
-        for signal in TERM_SIGNALS {
+        for signal in interrupt::signals() {
             signal_hook::low_level::pipe::register(*signal, writer.try_clone()?)?;
         }
         Ok(Self { stdin: io::stdin(), signalled: reader.into() })

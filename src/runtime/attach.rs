@@ -24,7 +24,7 @@ use rustix::{
 use signal_hook::{
     consts::{
         SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
-        SIGXCPU, SIGXFSZ, TERM_SIGNALS,
+        SIGXCPU, SIGXFSZ,
     },
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    interrupt::HandedOn,
+    interrupt::{self, HandedOn},
     sys::process::Process,
 };
 
@@ -277,7 +277,7 @@ fn catch(wishes: Wishes) -> Result<Signals> {
     write.set_nonblocking(true).act(act)?;
     let ours: Vec<i32> = match wishes.signals {
         true => FORWARDED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).collect(),
-        false => TERM_SIGNALS.iter().copied().chain(wishes.terminal.then_some(SIGWINCH)).collect(),
+        false => interrupt::signals().iter().copied().chain(wishes.terminal.then_some(SIGWINCH)).collect(),
     };
     SignalDelivery::with_pipe(read, write, SignalOnly, ours).act(act)
 }

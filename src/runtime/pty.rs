@@ -20,7 +20,7 @@ use rustix::{
     termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
 use signal_hook::{
-    consts::{SIGWINCH, TERM_SIGNALS},
+    consts::SIGWINCH,
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Result},
-    interrupt::HandedOn,
+    interrupt::{self, HandedOn},
 };
 
 /// How the session with the program ended.
@@ -100,7 +100,7 @@ fn catch() -> Result<SignalDelivery<UnixStream, SignalOnly>> {
     let (read, write) = UnixStream::pair().act(act)?;
     read.set_nonblocking(true).act(act)?;
     write.set_nonblocking(true).act(act)?;
-    SignalDelivery::with_pipe(read, write, SignalOnly, TERM_SIGNALS.iter().copied().chain([SIGWINCH])).act(act)
+    SignalDelivery::with_pipe(read, write, SignalOnly, interrupt::signals().iter().copied().chain([SIGWINCH])).act(act)
 }
 
 impl Pty {

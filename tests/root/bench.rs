@@ -21,7 +21,7 @@ use lamina::{
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
 
-use crate::{as_root, expect, expect_eq, lamina::write_tar, pool::Outcome};
+use crate::{as_root, expect, expect_eq, lamina::write_tar, pool::Outcome, running::soon};
 
 pub fn trials() -> Vec<Trial> {
     fn told(outcome: Outcome<Completion>) -> Result<Completion, Failed> {
@@ -140,6 +140,32 @@ fn every_claim() -> Outcome<Completion> {
         }
     }
     expect!(rows.next().is_none(), "there are more rows than claims");
+    let (json, csv) = (place.file("held.json"), place.file("held.csv"));
+    fs::write(&json, &output.stdout)?;
+    let shown = place.run(&["--show", &json.to_string_lossy(), "--markdown", "--csv", &csv.to_string_lossy()])?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    expect_eq!(shown.lines().count(), list(&report, "claims").count() + 2, "{shown}");
+    expect!(shown.lines().all(|line| line.matches('|').count() == 10), "{shown}");
+    claims_in_csv(&report, &csv)
+}
+
+/// Both sides of each claim, and then what was not measured.
+fn claims_in_csv(report: &Value, csv: &Path) -> Outcome<Completion> {
+    let mut reader = csv::Reader::from_path(csv)?;
+    let lines: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
+    let (measured, missing): (Vec<_>, Vec<_>) =
+        list(report, "claims").partition(|claim| claim["outcome"] == "measured");
+    let sides = measured.iter().flat_map(|claim| [(claim, "what", "subject"), (claim, "against", "base")]);
+    let sides = sides.filter(|(claim, what, _)| claim[what].is_string());
+    let numbers = sides.map(|(claim, what, of)| (claim, claim[what].clone(), claim[of]["median"].as_f64()));
+    let missing = missing.iter().map(|claim| (claim, claim["what"].clone(), None));
+    let expected: Vec<_> = numbers.chain(missing).collect();
+    expect_eq!(lines.len(), expected.len(), "{lines:?}");
+    for (line, (claim, what, median)) in lines.iter().zip(expected) {
+        let fields = (&claim["workload"], &claim["driver"], what, median);
+        let found = (&line[0].into(), &line[1].into(), Value::from(&line[2]), line[6].parse().ok());
+        expect_eq!(found, fields, "{line:?}");
+    }
     Ok(Completion::Completed)
 }
 
@@ -260,5 +286,29 @@ fn ctrl_c() -> Outcome<Completion> {
         let first = |series: &&Value| series["workload"] == ACROSS[0].name() && series["row"] == row;
         expect!(list(&report, "series").any(|series| first(&series)), "{row} has no series: {report}");
     }
+    hangup_keeps_claims(&place)
+}
+
+/// A terminal that goes is a signal as well, and what was taken of a claim stays.
+fn hangup_keeps_claims(place: &Place) -> Outcome<Completion> {
+    let json = place.file("held.json");
+    let mut command = place.command(&["--workload", "prepare", "--driver", "btrfs", "--runs", "1000000", "--json"]);
+    let child = command.arg(&json).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let id = child.id();
+    let is_in_prepare = || -> Outcome<bool> {
+        // Each sample syncs the database once.
+        let io = fs::read_to_string(format!("/proc/{id}/io"))?;
+        let calls = io.lines().find_map(|line| line.strip_prefix("syscw: ")).ok_or("no count of writes")?;
+        Ok(calls.trim().parse::<u64>()? > 5000)
+    };
+    soon("it takes samples", is_in_prepare)?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(id)?), nix::sys::signal::Signal::SIGHUP)?;
+    let output = child.wait_with_output()?;
+    expect_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    place.expect_nothing(&output.stderr)?;
+    let report = read(&json)?;
+    expect_eq!(report["complete"], Value::from(false), "complete");
+    let kept = list(&report, "claims").flat_map(|claim| list(claim, "values")).count();
+    expect!(kept > 0 && kept < 1_000_000, "{kept} samples are kept: {report}");
     Ok(Completion::Completed)
 }

@@ -119,21 +119,29 @@ impl Held {
 }
 
 /// Takes samples of both sides in turn, each first every other time, so that what drifts or comes in waves meets both.
-/// Each closure is told the number of its sample.
+/// Each closure is told the number of its sample. A signal ends it with those that were taken.
 pub(super) fn in_turn(
     samples: usize,
     mut subject: impl FnMut(usize) -> Result<f64>,
     mut base: impl FnMut(usize) -> Result<f64>,
 ) -> Result<Sampled> {
     let mut sampled = Sampled::default();
-    for number in 0..samples {
-        interrupt::check()?;
+    let mut pair = |number| {
         if number % 2 == 0 {
-            sampled.subject.push(subject(number)?);
-            sampled.base.push(base(number)?);
-        } else {
-            sampled.base.push(base(number)?);
-            sampled.subject.push(subject(number)?);
+            let first = subject(number)?;
+            return Ok((first, base(number)?));
+        }
+        let first = base(number)?;
+        Ok((subject(number)?, first))
+    };
+    for number in 0..samples {
+        match interrupt::check().and_then(|()| pair(number)) {
+            Ok((subject, base)) => {
+                sampled.subject.push(subject);
+                sampled.base.push(base);
+            }
+            Err(_) if interrupt::asked() => break,
+            Err(error) => return Err(error),
         }
     }
     Ok(sampled)

@@ -19,9 +19,8 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         print_medians(report)?;
     }
     if !report.claims.is_empty() {
-        let header =
-            ["WORKLOAD", "DRIVER", "WHAT", "MEDIAN (QUARTILES)", "AGAINST", "MEDIAN (QUARTILES)", "RATIO", "LIMIT", ""];
-        output::table(&header, report.claims.iter().map(cells))?;
+        let header = CLAIMED.map(str::to_uppercase);
+        output::table(&header.each_ref().map(|name| &**name), report.claims.iter().map(cells))?;
     }
     for absent in &report.absent {
         let verdict = if absent.failed { "FAILED" } else { "not run" };
@@ -32,14 +31,32 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// All medians as a table for a document.
+/// All medians, and what is held to something, as tables for a document.
 pub(in crate::cli) fn print_markdown(report: &Report) -> Result<()> {
-    let names = rows(report);
-    output::line(format_args!("| workload | measure | {} |", names.join(" | ")))?;
-    output::line(format_args!("|{}", "---|".repeat(names.len() + 2)))?;
-    for series in measures(report) {
-        let cells: Vec<_> = names.iter().map(|name| cell(report, series, name, "–")).collect();
-        output::line(format_args!("| {} | {} | {} |", series.workload, measure(series), cells.join(" | ")))?;
+    if !report.series.is_empty() {
+        let names = rows(report);
+        let header: Vec<&str> = ["workload", "measure"].into_iter().chain(names.iter().copied()).collect();
+        let cells = |series: &Series| {
+            let start = [series.workload.clone(), measure(series)];
+            start.into_iter().chain(names.iter().map(|name| cell(report, series, name, "–"))).collect()
+        };
+        print_lines(&header, measures(report).map(cells))?;
+    }
+    if !report.claims.is_empty() {
+        print_lines(&CLAIMED, report.claims.iter().map(cells))?;
+    }
+    Ok(())
+}
+
+/// The columns of what is held to something; the last is whether it is met.
+const CLAIMED: [&str; 9] =
+    ["workload", "driver", "what", "median (quartiles)", "against", "median (quartiles)", "ratio", "limit", ""];
+
+fn print_lines(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
+    output::line(format_args!("| {} |", header.join(" | ")))?;
+    output::line(format_args!("|{}", "---|".repeat(header.len())))?;
+    for cells in rows {
+        output::line(format_args!("| {} |", cells.join(" | ")))?;
     }
     Ok(())
 }

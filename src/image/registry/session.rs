@@ -7,7 +7,6 @@ use std::{fmt, io, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use reqwest::{Response, Url};
-use signal_hook::consts::TERM_SIGNALS;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     signal::unix::{SignalKind, signal},
@@ -277,7 +276,7 @@ fn other_failed() -> Error {
 /// Lets a signal end the waiting of all threads; [`interrupt`] tells them why.
 fn hear_signals(handle: &Handle, stop: &watch::Sender<bool>) -> Result<()> {
     let _inside = handle.enter();
-    for number in TERM_SIGNALS {
+    for number in interrupt::signals() {
         let mut signals = signal(SignalKind::from_raw(*number)).act(|| "listen for signals")?;
         let stop = stop.clone();
         handle.spawn(async move {

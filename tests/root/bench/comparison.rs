@@ -16,6 +16,19 @@ fn series(workload: &str, unit: &str, values: &[f64]) -> Value {
     })
 }
 
+/// Of what Lamina is held to.
+fn claim(values: &[f64], base: &[f64]) -> Value {
+    let summary = |values: &[f64]| {
+        let (lower, upper) = (values[0], values[values.len() - 1]);
+        json!({"samples": values.len(), "median": values[values.len() / 2], "lower": lower, "upper": upper, "mean": 1.0})
+    };
+    json!({
+        "workload": "held", "driver": "btrfs", "what": "ours", "against": "theirs", "unit": "seconds", "limit": null,
+        "outcome": "measured", "subject": summary(values), "base": summary(base), "ratio": 1.0, "met": null,
+        "values": values, "base_values": base,
+    })
+}
+
 fn report(kernel: &str, series: &[Value]) -> Value {
     json!({
         "version": 1, "complete": true, "scale": "quick", "runs": 5, "machine": {"kernel": kernel}, "rows": [],
@@ -40,8 +53,11 @@ pub(super) fn made_up() -> Outcome<Completion> {
         series("noisy", "seconds", &[1.05, 1.15, 1.25, 1.35, 9.0]),
         series("rare", "seconds", &high[..2]),
     ];
-    fs::write(&old, report("6.1", &before).to_string())?;
+    let mut earlier = report("6.1", &before);
+    earlier["claims"] = json!([claim(&low, &low)]);
+    fs::write(&old, earlier.to_string())?;
     let mut later = report("6.12", &after);
+    later["claims"] = json!([claim(&high, &low)]);
     (later["complete"], later["runs"]) = (json!(false), json!(7));
     fs::write(&new, later.to_string())?;
     let output = lamina(&["--compare", &old.to_string_lossy(), &new.to_string_lossy()])?;
@@ -58,7 +74,8 @@ pub(super) fn made_up() -> Outcome<Completion> {
             "WORKLOAD ROW WHAT AT OLD NEW CHANGE",
             "slower btrfs it 1.20 s 2.20 s +83 % WORSE",
             "faster btrfs it 1.20 B/s 2.20 B/s +83 % better",
-            "2 changed, 1 within the noise, 1 with too few samples to tell (fewer than 5), 1 only in the old, 0 only in the \
+            "held btrfs ours 1.20 s 2.20 s +83 % WORSE",
+            "3 changed, 2 within the noise, 1 with too few samples to tell (fewer than 5), 1 only in the old, 0 only in the \
              new",
         ]
         .map(str::to_owned),
@@ -66,7 +83,7 @@ pub(super) fn made_up() -> Outcome<Completion> {
     );
     let mut other = report("6.1", &before);
     other["version"] = json!(2);
-    for (other, words) in [(other, "it is of version 2"), (report("6.1", &[]), "no measure across rows")] {
+    for (other, words) in [(other, "it is of version 2"), (report("6.1", &[]), "nothing in it was measured")] {
         fs::write(&new, other.to_string())?;
         let output = lamina(&["--compare", &old.to_string_lossy(), &new.to_string_lossy()])?;
         let said = String::from_utf8_lossy(&output.stderr);

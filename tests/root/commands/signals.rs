@@ -23,7 +23,7 @@ pub fn a_signal_undoes_what_was_begun(host: &Host) -> Outcome {
     host.pool("512M")?;
     host.image("base:1", &[("file", b"content")])?;
     let before = host.json(&["images"])?;
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let mut child = host.spawn(&["import", "-", "half:1"], Stdio::piped())?;
         let Some(mut stdin) = child.stdin.take() else { return Err("no pipe".into()) };
         // The pipe holds 64 KiB: once this much is written, the command is reading and its snapshot exists.
@@ -57,7 +57,7 @@ pub fn a_signal_ends_waiting(host: &Host) -> Outcome {
         l_pid: 0,
     };
     fcntl(&locks, FcntlArg::F_OFD_SETLK(&pool))?;
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let child = host.spawn(&["pool", "down"], Stdio::null())?;
         let call = format!("/proc/{}/syscall", child.id());
         let waits = || fs::read_to_string(&call).is_ok_and(|told| told.starts_with(&format!("{} ", libc::SYS_fcntl)));
