@@ -234,7 +234,13 @@ fn require_place(directory: &Path) -> Result<PathBuf> {
 /// Refuses to begin what the disk cannot hold: some hours later it would be lost.
 fn require_room(options: &Options) -> Result<()> {
     let room = |workload: &&'static dyn Workload| match workload.how() {
-        How::Across(across) => Bytes(across.room(options.scale).0 * options.rows_of(across).len() as u64),
+        How::Across(across) => {
+            let of_row = |row: &dyn Row| {
+                let copied = if row.copies_files() { across.copied(options.scale) } else { Bytes(0) };
+                across.room(options.scale) + copied
+            };
+            options.rows_of(across).into_iter().map(of_row).fold(Bytes(0), |sum, room| sum + room)
+        }
         How::Held(held) => Bytes(options.file_size.0.saturating_mul(held.files)),
     };
     let wanted = options.workloads.iter().map(room).max().unwrap_or_default() + crate::driver::BACKING_RESERVE;

@@ -117,6 +117,10 @@ impl Row for Layered {
         (!self.floor).then_some(self.driver)
     }
 
+    fn copies_files(&self) -> bool {
+        self.driver != DriverKind::Thin && self.fs == BlockFs::Ext4
+    }
+
     fn is_usual(&self) -> bool {
         self.usual
     }

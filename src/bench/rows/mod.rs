@@ -51,6 +51,11 @@ pub trait Row: fmt::Debug + Sync {
         false
     }
 
+    /// Whether a change of a file copies all of it.
+    fn copies_files(&self) -> bool {
+        true
+    }
+
     /// Whether it can run here.
     ///
     /// # Errors
@@ -266,5 +271,16 @@ pub(super) fn with_container<T>(
     match (work(), stage.remove(name)) {
         (Ok(value), removed) => removed.map(|()| value),
         (Err(error), removed) => Err(error.and_undo(removed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::bench::ROWS;
+
+    #[test]
+    fn whole_files_are_copied_where_no_blocks_are_shared() {
+        let copying = ROWS.into_iter().filter(|row| row.copies_files()).map(|row| row.name());
+        assert_eq!(copying.collect::<Vec<_>>(), ["overlay/ext4", "vfs", "bare"]);
     }
 }

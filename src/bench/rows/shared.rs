@@ -34,6 +34,10 @@ impl Row for Shared {
         "overlayfs over one read-only btrfs subvolume, its upper directory on the same btrfs"
     }
 
+    fn copies_files(&self) -> bool {
+        false
+    }
+
     fn is_usual(&self) -> bool {
         false
     }

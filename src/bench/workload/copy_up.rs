@@ -55,7 +55,11 @@ impl Across for CopyUp {
     }
 
     fn room(&self, scale: &Scale) -> Bytes {
-        Bytes(scale.files.iter().sum::<u64>() * 2)
+        Bytes(scale.files.iter().sum())
+    }
+
+    fn copied(&self, scale: &Scale) -> Bytes {
+        self.room(scale)
     }
 
     fn cost(&self, scale: &Scale) -> f64 {

@@ -125,6 +125,11 @@ pub trait Across: fmt::Debug + Sync {
     /// What it writes on one row at most, images and containers together.
     fn room(&self, scale: &Scale) -> Bytes;
 
+    /// What it writes besides on a row that copies whole files.
+    fn copied(&self, _: &Scale) -> Bytes {
+        Bytes(0)
+    }
+
     /// Seconds that one run takes on one row of an ordinary machine, to tell the time left.
     fn cost(&self, scale: &Scale) -> f64;
 
