@@ -141,13 +141,15 @@ points! {
     DataRemoved = "data-removed",
     /// A container is to run, and has its directory on /run.
     RunIntent = "run-intent",
+    /// Its supervisor was called, and waits for what it is to run.
+    RunCalled = "run-called",
     /// Under its supervisor: its root file system is mounted in a namespace of its own, and no runtime runs.
     RunMounted = "run-mounted",
     /// Its first process is made and waits to be told to begin.
     RunMade = "run-made",
     /// It is noted that the container was started; its process waits still.
     RunNoted = "run-noted",
-    /// runc: its process has begun, and what it waited at is there still.
+    /// Its process has begun, and what it waited at is there still.
     RunOpened = "run-opened",
     /// Its process has begun, and nobody is told yet.
     RunBegun = "run-begun",

@@ -14,8 +14,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let store = pool::existing(global)?;
-        let make = |order: &Order<'_>| Containers::new(&store).create_with(order);
-        let container = run::create(&store, &self.options, true, false, make, |container| &container.id)?;
+        let make = |order: &Order<'_>| Ok((Containers::new(&store).create_with(order)?, ()));
+        let (container, ()) = run::create(&store, &self.options, true, false, make)?;
         output::line(&container.id).with_context(|| format!("container {} is made", container.id))
     }
 }

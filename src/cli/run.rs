@@ -12,7 +12,6 @@ use super::{Global, for_each, output, pool, run_options::RunOptions};
 use crate::{
     container::{Container, Containers, Order, Removal, Settings, Watch, Watched},
     error::{Act as _, Error, Kind},
-    id::ContainerId,
     image::catalog::Catalog,
     runtime::{Keys, Wishes, ensure_terminal},
     store::Store,
@@ -88,9 +87,8 @@ pub(super) fn create<T>(
     options: &RunOptions,
     attached: bool,
     needs_command: bool,
-    make: impl FnOnce(&Order<'_>) -> crate::Result<T>,
-    id: impl FnOnce(&T) -> &ContainerId,
-) -> Result<T> {
+    make: impl FnOnce(&Order<'_>) -> crate::Result<(Container, T)>,
+) -> Result<(Container, T)> {
     let image = Catalog::new(store).find(&options.image)?;
     let settings = Settings::of(&image.config, options.overrides(attached)?)?;
     // Without a command it can be mounted all the same, if it was not made to run.
@@ -109,14 +107,14 @@ pub(super) fn create<T>(
         settings: &settings,
         limit: options.storage_opt,
     };
-    let made = make(&order).map_err(|error| {
+    let (container, with) = make(&order).map_err(|error| {
         let removed = options.cidfile.as_ref().map_or(Ok(()), std::fs::remove_file);
         error.and_undo(removed.act(|| "remove the container ID file"))
     })?;
     if let Some(mut file) = file {
-        file.write_all(id(&made).as_str().as_bytes()).context("write the container ID file")?;
+        file.write_all(container.id.as_str().as_bytes()).context("write the container ID file")?;
     }
-    Ok(made)
+    Ok((container, with))
 }
 
 impl Args {
@@ -130,9 +128,8 @@ impl Args {
         let store = pool::existing(global)?;
         let containers = Containers::new(&store);
         let make = |order: &Order<'_>| containers.create_to_run(order);
-        let ready = create(&store, &self.options, attached, true, make, |ready| &ready.container.id)?;
-        let container = ready.container.clone();
-        let started = containers.run(ready, attached.then_some(wishes));
+        let (container, ready) = create(&store, &self.options, attached, true, make)?;
+        let started = containers.run(&container, ready, attached.then_some(wishes));
         let watch = match started {
             Ok(watch) => watch,
             Err(error) => {

@@ -67,12 +67,10 @@ impl Watch {
     }
 }
 
-/// A container that is made, locked, and has its supervisor, which waits for what it is to run. Dropped before it ran, it is
-/// one that was never started.
+/// What a container that is made to run has besides: its lock, and its supervisor, which waits for what it is to run. Without
+/// them it is one that was never started.
 #[derive(Debug)]
 pub struct Ready<'store> {
-    /// The container.
-    pub container: Container,
     settings: Settings,
     supervisor: Supervisor,
     held: Held<'store>,
@@ -114,11 +112,11 @@ impl<'store> Containers<'store> {
     ///
     /// # Errors
     /// As [`Containers::create_with`]; `MissingProgram`.
-    pub fn create_to_run(&self, order: &Order<'_>) -> Result<Ready<'store>> {
+    pub fn create_to_run(&self, order: &Order<'_>) -> Result<(Container, Ready<'store>)> {
         let container = order.container()?;
         let made = self.make(&container, order, || self.call_supervisor(&container, order.settings));
         match made {
-            Ok((held, supervisor)) => Ok(Ready { container, settings: order.settings.clone(), supervisor, held }),
+            Ok((held, supervisor)) => Ok((container, Ready { settings: order.settings.clone(), supervisor, held })),
             Err(error) => Err(error.and_undo(self.home(&container).remove())),
         }
     }
@@ -127,9 +125,9 @@ impl<'store> Containers<'store> {
     ///
     /// # Errors
     /// As [`Containers::start`].
-    pub fn run(&self, ready: Ready<'_>, wishes: Option<Wishes>) -> Result<Option<Watch>> {
-        let Ready { container, settings, supervisor, held: _locked } = ready;
-        self.start_under(supervisor, &container, &settings, wishes)
+    pub fn run(&self, container: &Container, ready: Ready<'_>, wishes: Option<Wishes>) -> Result<Option<Watch>> {
+        let Ready { settings, supervisor, held: _locked } = ready;
+        self.start_under(supervisor, container, &settings, wishes)
     }
 
     fn call_supervisor(&self, container: &Container, settings: &Settings) -> Result<Supervisor> {
@@ -281,7 +279,7 @@ impl<'store> Containers<'store> {
         self.thaw(container)?;
         crash::point(crash::Point::StopAsked);
         let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
-        if !ends(init, Duration::from_secs(patience))? {
+        if !init.has_ended_after(Duration::from_secs(patience))? {
             init.signal(libc::SIGKILL)?;
             self.thaw(container)?;
         }
@@ -326,7 +324,7 @@ impl<'store> Containers<'store> {
 
     /// Waits until the killed `init` has ended and that is noted.
     fn settled(&self, container: &Container, init: &Process) -> Result<()> {
-        if !ends(init, Duration::from_secs(PATIENCE.tv_sec.unsigned_abs()))? {
+        if !init.has_ended_after(Duration::from_secs(PATIENCE.tv_sec.unsigned_abs()))? {
             let what = format!(
                 "process {} of container {} was killed and does not end: it waits for the kernel, for a device or a \
                  network file system that does not answer",
@@ -401,21 +399,6 @@ pub(super) fn runtime(settings: &Settings) -> Result<OciRuntime> {
         Some(name) => {
             let runtime: OciRuntime = name.parse()?;
             runtime.usable().map(|()| runtime)
-        }
-    }
-}
-
-/// Waits for its end, so long at most; tells whether it came. A signal to this process is not the end of the waiting,
-/// which is short and leaves things as they should be.
-fn ends(process: &Process, patience: Duration) -> Result<bool> {
-    let begun = std::time::Instant::now();
-    loop {
-        let left = patience.saturating_sub(begun.elapsed());
-        if process.ends_within(left)? {
-            return Ok(true);
-        }
-        if begun.elapsed() >= patience {
-            return Ok(false);
         }
     }
 }

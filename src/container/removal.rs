@@ -115,7 +115,8 @@ impl Containers<'_> {
         let Some(container) = self.list()?.into_iter().find(|container| container.id.as_str() == id) else {
             return Ok(());
         };
-        if self.settings(&container)?.auto_remove {
+        // A start that failed is not its end.
+        if self.settings(&container)?.auto_remove && self.home(&container).started()?.is_some() {
             return gone_is_well(self.remove(&container, Removal::BY_ITSELF));
         }
         gone_is_well(self.settle(&container))

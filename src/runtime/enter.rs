@@ -127,7 +127,8 @@ fn prepare(path: &Path) -> Result<Job> {
     crash::point(crash::Point::RunMounted);
     let root = mounted.root();
     thread::scope(|scope| {
-        scope.spawn(|| read_ahead(root, &job.command));
+        // A hint: without a thread more the program is read when it runs.
+        let _ = thread::Builder::new().spawn_scoped(scope, || read_ahead(root, &job.command));
         let identity = user::resolve(root, &job.command.user)?;
         let targets = OWN_MOUNTS.into_iter().chain(job.command.mounts.iter().map(|mount| mount.target.as_str()));
         add_missing(&job.mount_points, &MountPoints::note(root, targets)?.paths())?;

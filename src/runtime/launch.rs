@@ -110,6 +110,7 @@ impl Supervision<'_> {
         let (told, tell) = sync_pipe()?;
         let mut conmon = self.conmon(&tell)?;
         let conmon = conmon.stderr(Stdio::piped()).spawn().act(|| "run conmon")?;
+        crash::point(crash::Point::RunCalled);
         Ok(Supervisor { job, conmon: Conmon(conmon), told, run })
     }
 
@@ -150,8 +151,8 @@ impl Supervisor {
     /// Tells it what to run, and returns when that waits to begin.
     ///
     /// # Errors
-    /// `NoCommand` for a program that the image has not, `NotExecutable` for one that may not be run; the runtime's.
-    /// Nothing stays then.
+    /// `NoCommand` for a program that the image has not, `NotExecutable` for one that may not be run; `MissingProgram`;
+    /// `Interrupted`; the runtime's. Nothing stays then.
     pub fn launch(mut self, launch: Launch) -> Result<Launched> {
         let run = self.run.directory().clone();
         let job = Job {
@@ -171,7 +172,10 @@ impl Supervisor {
         }
         let line = hear(&run, self.told)?;
         match serde_json::from_str(&line) {
-            Ok(Word { data: 1.., .. }) => Ok(Launched::new(self.run, launch.runtime)),
+            Ok(Word { data: 1.., .. }) => {
+                run.forget_runtime()?;
+                Ok(Launched::new(self.run, launch.runtime))
+            }
             Ok(Word { message, .. }) => Err(failure(&message)),
             Err(_) => Err(failure(&said)),
         }

@@ -1,6 +1,6 @@
-//! A container's process that is made and waits to be told to begin, and the end of what it has on /run.
+//! A container's process that is made and waits to be told to begin, or is taken away.
 
-use std::{fs, os::fd::AsFd as _, path::Path, time::Duration};
+use std::{fs, os::fd::AsFd as _, path::Path};
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -9,7 +9,7 @@ use rustix::{
 };
 
 use super::{
-    cgroup::Cgroup,
+    clear::clear,
     program::{OciRuntime, Waits},
     run_directory::RunDirectory,
 };
@@ -47,7 +47,7 @@ impl Launched {
     pub fn begin(mut self) -> Result<()> {
         let run = self.run.directory();
         let gate = run.gate();
-        // Opening the gate lets it begin, and it may have ended a moment later.
+        // It begins within the next line, and may have ended a moment later.
         let init = run.init()?.ok_or_else(ended_before)?;
         match self.runtime.waits_for() {
             Waits::Reader => read_one(&gate, &init)?,
@@ -114,40 +114,4 @@ impl Drop for Unbegun {
             tracing::warn!("{error}; the next command tries again");
         }
     }
-}
-
-/// How long the kernel may take to end a process that was killed.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Ends what runs in the container and removes what it has on /run and its cgroup. Idempotent. How it ended is noted
-/// before by its supervisor, if anybody is to know: that is ended, too, lest it notes it when the next run has begun.
-///
-/// # Errors
-/// `InUse` for a process that does not end.
-pub fn clear(run: &RunDirectory) -> Result<()> {
-    if let Some(init) = run.init()? {
-        // In a PID namespace everything ends with the first process.
-        init.signal(libc::SIGKILL)?;
-    }
-    let own = i32::try_from(std::process::id()).unwrap_or_default();
-    // What a supervisor calls in the end takes its place.
-    let supervisor = run.supervisor()?.filter(|supervisor| supervisor.id() != own);
-    supervisor.as_ref().map_or(Ok(()), |supervisor| supervisor.signal(libc::SIGKILL))?;
-    // It makes the cgroup, so it ends before that is removed.
-    if let Some(runtime) = run.runtime()? {
-        runtime.signal(libc::SIGKILL)?;
-        wait_for("runtime", run, &runtime)?;
-    }
-    Cgroup::new(run.id()).remove()?;
-    supervisor.map_or(Ok(()), |supervisor| wait_for("supervisor", run, &supervisor))?;
-    run.remove()
-}
-
-fn wait_for(what: &str, run: &RunDirectory, killed: &Process) -> Result<()> {
-    if killed.ends_within(PATIENCE)? {
-        return Ok(());
-    }
-    let what =
-        format!("the {what} of container {:.12}, process {}, was killed and does not end", run.id(), killed.id());
-    Err(Error::new(Kind::InUse, what))
 }

@@ -2,7 +2,7 @@
 //! boot, as the processes do.
 //!
 //! Invariant: what lies here says nothing by itself. A process is the container's if its number is noted here *and* the
-//! kernel says that it is in the container's cgroup, or that it supervises it; so a number that was used again, or a /run
+//! kernel says that it is in the container's cgroup, or that it supervises or makes it; so a number that was used again, or a /run
 //! that outlived a reboot, deceives nobody.
 
 use std::{
@@ -165,6 +165,12 @@ impl RunDirectory {
     /// The runtime that makes the container's first process, if it lives.
     pub(super) fn runtime(&self) -> Result<Option<Process>> {
         self.process(&self.runtime_file(), "cmdline")
+    }
+
+    /// It has made that process; its number may be another's from now on.
+    pub(super) fn forget_runtime(&self) -> Result<()> {
+        let path = self.runtime_file();
+        if_there(fs::remove_file(&path)).act(|| format!("remove {}", path.display()))
     }
 
     /// Whether that was there and has ended.

@@ -36,7 +36,7 @@ impl Store {
         self.admit()?;
         let held = self.intend(kind, key, parent)?;
         let begun = meanwhile()?;
-        let held = self.acted(held, key, |volume| match self.stack(volume)?.parents.as_slice() {
+        self.act(&held, key, |volume| match self.stack(volume)?.parents.as_slice() {
             [] => self.driver.create(volume),
             parents => self.driver.snapshot(volume, parents),
         })?;
@@ -51,15 +51,12 @@ impl Store {
         parent: Option<&Key>,
         act: impl FnOnce(VolumeId) -> Result<()>,
     ) -> Result<Held<'_>> {
-        self.acted(self.intend(kind, key, parent)?, key, act)
+        let held = self.intend(kind, key, parent)?;
+        self.act(&held, key, act)?;
+        Ok(held)
     }
 
-    fn acted<'store>(
-        &'store self,
-        held: Held<'store>,
-        key: &Key,
-        act: impl FnOnce(VolumeId) -> Result<()>,
-    ) -> Result<Held<'store>> {
+    fn act(&self, held: &Held<'_>, key: &Key, act: impl FnOnce(VolumeId) -> Result<()>) -> Result<()> {
         if let Err(error) = act(held.volume()) {
             let error = self.explain(error).within(format!("make snapshot {key}"));
             if error.kind() == Kind::Exists {
@@ -68,7 +65,7 @@ impl Store {
             return Err(error);
         }
         crash::point(crash::Point::PrepareActed);
-        Ok(held)
+        Ok(())
     }
 
     /// Writes the intent to make a snapshot. Its lock is taken before anybody can see the row.

@@ -180,7 +180,7 @@ impl Held<'_> {
 
     /// The pool has a volume of this number already, so the database is older than the pool. It is not ours to delete:
     /// only the row goes.
-    pub(super) fn leave_to_its_owner(self, error: Error) -> Error {
+    pub(super) fn leave_to_its_owner(&self, error: Error) -> Error {
         self.published.set(true);
         let forgotten = self.store.database.write("forget a volume that is another's", |tx| {
             tx.execute("DELETE FROM snapshots WHERE volume = :v", named_params! {":v": self.volume.get()})

@@ -92,27 +92,15 @@ impl Store {
     /// # Errors
     /// `Exists` if the key is taken, `NotFound` or `Invalid` for a parent that is missing or not committed, `Full`.
     pub fn prepare(&self, key: &Key, parent: Option<&Key>) -> Result<()> {
-        self.prepare_with(key, parent, |_, _| Ok(()))
+        self.prepare_held(key, parent, None, || Ok(()), |_, _| Ok(())).map(drop)
     }
 
-    /// [`Store::prepare`], with further rows published in the same transaction.
+    /// [`Store::prepare`], of a snapshot to which no more than `limit` may be written, with further rows published in the same
+    /// transaction. When the intent is durable, what is to begin `meanwhile` does. It is locked until the returned value is
+    /// dropped, from before anybody sees its row.
     ///
     /// # Errors
-    /// As [`Store::prepare`]; if `publish` fails, nothing stays.
-    pub(crate) fn prepare_with(
-        &self,
-        key: &Key,
-        parent: Option<&Key>,
-        publish: impl FnOnce(&Transaction<'_>, VolumeId) -> Result<()>,
-    ) -> Result<()> {
-        self.prepare_held(key, parent, None, || Ok(()), publish).map(drop)
-    }
-
-    /// [`Store::prepare_with`], of a snapshot to which no more than `limit` may be written. When the intent is durable, what
-    /// is to begin `meanwhile` does. It is locked until the returned value is dropped, from before anybody sees its row.
-    ///
-    /// # Errors
-    /// Those of both closures; also `Unsupported` where the driver has no limits.
+    /// As [`Store::prepare`]; those of both closures, and then nothing stays; `Unsupported` where the driver has no limits.
     pub(crate) fn prepare_held<T>(
         &self,
         key: &Key,

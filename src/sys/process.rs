@@ -8,7 +8,7 @@ use std::{
     },
     process::ExitStatus,
     ptr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -108,6 +108,23 @@ impl Process {
     /// The kernel's.
     pub fn ends_within(&self, most: Duration) -> Result<bool> {
         self.any_within(&mut [self.end()], most)
+    }
+
+    /// [`Process::ends_within`], which signals to this process do not end: for what is short and leaves things as they should
+    /// be.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn has_ended_after(&self, most: Duration) -> Result<bool> {
+        let begun = Instant::now();
+        loop {
+            if self.ends_within(most.saturating_sub(begun.elapsed()))? {
+                return Ok(true);
+            }
+            if begun.elapsed() >= most {
+                return Ok(false);
+            }
+        }
     }
 
     /// [`Process::ends_within`], of whichever comes first, its end or what `other` waits for.

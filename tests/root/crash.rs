@@ -12,7 +12,6 @@ use lamina::{
     crash::{KILLED_AT, Point},
     driver::DriverKind,
     id::Digest,
-    program::RUNC,
     units::Bytes,
 };
 use libtest_mimic::{Completion, Trial};
@@ -56,11 +55,7 @@ pub fn trials() -> Vec<Trial> {
     let in_run = DriverKind::ALL.into_iter().flat_map(|driver| running::IN_RUN.map(|point| (driver, point)));
     for (driver, point) in in_run.filter(|(driver, point)| point.is_of(*driver)) {
         trials.push(Trial::ignorable_test(format!("crash::{driver}::{}", point.name()), move || {
-            let missing = match crate::running::missing() {
-                None if point == Point::RunOpened && RUNC.find().is_err() => Some("runc is not installed"),
-                missing => missing,
-            };
-            match missing {
+            match crate::running::missing() {
                 Some(missing) => Ok(Completion::ignored_with(missing)),
                 None => with_host(driver, |host| running::kill_at(host, point)),
             }

@@ -16,8 +16,9 @@ use crate::{
 };
 
 /// The points of processes.
-pub const IN_RUN: [Point; 11] = [
+pub const IN_RUN: [Point; 12] = [
     Point::RunIntent,
+    Point::RunCalled,
     Point::RunMounted,
     Point::RunMade,
     Point::RunNoted,
@@ -69,15 +70,13 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         return kill_in_an_instant(host, point);
     }
     host.ok(&["run", "-d", "--name", "bystander", "base:1", "sleep", "1000"])?;
-    let runtime: &[&str] = if point == Point::RunOpened { &["--runtime", "runc"] } else { &[] };
-    let start =
-        [&["run", "-d", "--name", "victim", "-v", "/anonymous"], runtime, &["base:1", "sleep", "1000"]].concat();
+    let start = ["run", "-d", "--name", "victim", "-v", "/anonymous", "base:1", "sleep", "1000"];
     let mut ids = Vec::new();
     for supervisor_dies in [false, true] {
         let args: &[&str] = match point {
             Point::StopAsked => &["stop", "-t", "1", "victim"],
             Point::RemoveEnded | Point::RemoveRow | Point::RemoveHome => &["rm", "-f", "-v", "victim"],
-            Point::RunIntent if supervisor_dies => &["start", "victim"],
+            Point::RunIntent | Point::RunCalled if supervisor_dies => &["start", "victim"],
             _ => &start,
         };
         match args[0] {
@@ -92,7 +91,14 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         } else {
             expect_eq!(said.signal, Some(9), "{said:?}");
         }
-        if supervisor_dies {
+        if point == Point::RunCalled {
+            // Nobody tells it what to run, and so it ends.
+            let runs = lamina::runtime::runs_of(&host.root().canonicalize()?);
+            let all: Vec<_> = lamina::runtime::runs_in(&runs)?.iter().map(|id| RunDirectory::new(&runs, id)).collect();
+            soon("conmon ends", || {
+                Ok(all.iter().filter(|run| run.supervisor().is_ok_and(|one| one.is_some())).count() <= 1)
+            })?;
+        } else if supervisor_dies {
             kill_supervisors(host)?;
         } else if matches!(point, Point::RunMade | Point::RunNoted) {
             // One that waits to begin is mounted already, and is looked into there.
@@ -143,7 +149,7 @@ fn kill_supervisors(host: &Host) -> Outcome {
 /// `ps` says what became of the victim; whatever is left of it, it can be started, and removed.
 fn told_truly(host: &Host, point: Point, supervisor_dies: bool) -> Outcome {
     // Under its supervisor before it was made, it never was.
-    let never_was = point == Point::RunIntent && !supervisor_dies;
+    let never_was = matches!(point, Point::RunIntent | Point::RunCalled) && !supervisor_dies;
     if never_was || matches!(point, Point::RemoveRow | Point::RemoveHome) {
         expect!(row(host, "victim").is_err(), "its row is gone");
         let homes = fs::read_dir(host.root().join("containers"))?.count();
