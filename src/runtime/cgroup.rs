@@ -242,6 +242,14 @@ fn groups_below(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn remove_tree(directory: &Path) -> Result<()> {
-    groups_below(directory)?.iter().try_for_each(|group| remove_tree(group))?;
-    if_there(fs::remove_dir(directory)).act(|| format!("remove {}", directory.display()))
+    let remove = || if_there(fs::remove_dir(directory));
+    match remove() {
+        // Of groups below it, or of processes.
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            groups_below(directory)?.iter().try_for_each(|group| remove_tree(group))?;
+            remove()
+        }
+        removed => removed,
+    }
+    .act(|| format!("remove {}", directory.display()))
 }
