@@ -86,6 +86,11 @@ impl Options {
         if row.is_peer() { across.asks_peers() } else { self.named || across.includes(row) }
     }
 
+    /// The drivers among the rows on which that is measured.
+    fn drivers_of(&self, held: &Held) -> Vec<DriverKind> {
+        self.drivers().into_iter().filter(|driver| held.drivers.contains(driver)).collect()
+    }
+
     /// The drivers among the rows, each once.
     fn drivers(&self) -> Vec<DriverKind> {
         let mut drivers = Vec::new();
@@ -176,7 +181,7 @@ pub fn run(_: &OwnNamespace, mut options: Options, tell: &mut Tell<'_>) -> Resul
     let mut clock = progress::Clock::new(options);
     for workload in &options.workloads {
         match workload.how() {
-            How::Held(held) => measure_held(options, held, &mut report, &mut |step| tell(step, None)),
+            How::Held(held) => measure_held(options, held, &mut report, &mut |step| tell(step, clock.step_held())),
             How::Across(across) => {
                 clock.begin(options, across);
                 let mut session = session::Session {
@@ -257,7 +262,7 @@ fn require_room(options: &Options) -> Result<()> {
 }
 
 fn measure_held(options: &Options, held: &'static Held, report: &mut Report, tell: &mut dyn FnMut(Step)) {
-    for driver in options.drivers().into_iter().filter(|driver| held.drivers.contains(driver)) {
+    for driver in options.drivers_of(held) {
         tell(Step { workload: held.name, row: driver.name(), run: 0 });
         let has_all = || held.needs.iter().try_for_each(|program| program.find().map(drop));
         let measured = interrupt::check()

@@ -5,6 +5,9 @@ use std::time::Instant;
 
 use super::{Across, How, Options, statistics::count};
 
+/// The price of what Lamina is held to, of one workload on one driver: some take seconds, some a minute.
+const HELD: f64 = 15.0;
+
 pub(super) struct Clock {
     started: Instant,
     scale: &'static super::Scale,
@@ -20,7 +23,7 @@ impl Clock {
     pub(super) fn new(options: &Options) -> Self {
         let total = options.workloads.iter().map(|workload| match workload.how() {
             How::Across(across) => price(options, across),
-            How::Held(_) => 0.0,
+            How::Held(held) => HELD * count(options.drivers_of(held).len() as u64),
         });
         let total = total.sum();
         Self { started: Instant::now(), scale: options.scale, done: 0.0, total, end: 0.0, going_on: 0.0 }
@@ -28,6 +31,7 @@ impl Clock {
 
     /// A workload begins.
     pub(super) fn begin(&mut self, options: &Options, across: &dyn Across) {
+        self.done += std::mem::take(&mut self.going_on);
         self.end = self.done + price(options, across);
     }
 
@@ -40,8 +44,17 @@ impl Clock {
     /// The next step of `across` begins: how many seconds are left; at first, what an
     /// ordinary machine would take.
     pub(super) fn step(&mut self, across: &dyn Across) -> Option<f64> {
+        self.next(across.cost(self.scale))
+    }
+
+    /// [`Clock::step`] of what Lamina is held to, on one driver.
+    pub(super) fn step_held(&mut self) -> Option<f64> {
+        self.next(HELD)
+    }
+
+    fn next(&mut self, price: f64) -> Option<f64> {
         self.done += self.going_on;
-        self.going_on = across.cost(self.scale);
+        self.going_on = price;
         (self.total > 0.0).then(|| left(self.started.elapsed().as_secs_f64(), self.done, self.total))
     }
 }
