@@ -33,6 +33,7 @@ use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
     fs::{MountSpec, Mounted, enter_private_namespace},
+    interrupt,
 };
 
 /// The first argument of this program when a supervisor calls it in the runtime's place; the job's path is the next, and
@@ -89,7 +90,7 @@ impl Job {
     fn awaited(path: &Path) -> Result<Self> {
         let act = || format!("wait for {}", path.display());
         let file = File::open(path).act(act)?;
-        flock(&file, FlockOperation::LockShared).act(act)?;
+        interrupt::wait_for_lock(&file, FlockOperation::LockShared).act(act)?;
         if file.metadata().act(act)?.len() == 0 {
             return Err(Error::new(Kind::Interrupted, "the command that was to start the container has ended"));
         }

@@ -154,7 +154,7 @@ impl Supervisor {
     /// `NoCommand` for a program that the image has not, `NotExecutable` for one that may not be run; `MissingProgram`;
     /// `Interrupted`; the runtime's. Nothing stays then.
     pub fn launch(mut self, launch: Launch) -> Result<Launched> {
-        let run = self.run.directory().clone();
+        let run = self.run.directory();
         let job = Job {
             id: run.id().to_owned(),
             runs: run.path().parent().unwrap_or(Path::new("/")).to_owned(),
@@ -165,12 +165,12 @@ impl Supervisor {
         };
         job.keep(self.job)?;
         let said = self.conmon.said()?;
-        if let Err(error) = supervisors::take_in(&run) {
+        if let Err(error) = supervisors::take_in(run) {
             tracing::warn!(
                 "{error}; whatever ends the service or login that this command is part of ends the container's supervisor, too"
             );
         }
-        let line = hear(&run, self.told)?;
+        let line = hear(run, self.told)?;
         match serde_json::from_str(&line) {
             Ok(Word { data: 1.., .. }) => {
                 run.forget_runtime()?;

@@ -36,11 +36,7 @@ pub(in crate::cli) fn print_markdown(report: &Report) -> Result<()> {
     if !report.series.is_empty() {
         let names = rows(report);
         let header: Vec<&str> = ["workload", "measure"].into_iter().chain(names.iter().copied()).collect();
-        let cells = |series: &Series| {
-            let start = [series.workload.clone(), measure(series)];
-            start.into_iter().chain(names.iter().map(|name| cell(report, series, name, "–"))).collect()
-        };
-        print_lines(&header, measures(report).map(cells))?;
+        print_lines(&header, medians(report, &names, "–"))?;
     }
     if !report.claims.is_empty() {
         print_lines(&CLAIMED, report.claims.iter().map(cells))?;
@@ -68,11 +64,15 @@ fn print_medians(report: &Report) -> Result<()> {
         return print_grouped(report, &names);
     }
     let header: Vec<&str> = ["WORKLOAD", "MEASURE"].into_iter().chain(names.iter().copied()).collect();
-    let cells = |series: &Series| {
+    output::table(&header, medians(report, &names, "-"))
+}
+
+/// The lines of a table of all medians.
+fn medians(report: &Report, names: &[&str], missing: &str) -> impl Iterator<Item = Vec<String>> {
+    measures(report).map(move |series| {
         let start = [series.workload.clone(), measure(series)];
-        start.into_iter().chain(names.iter().map(|name| cell(report, series, name, "-"))).collect()
-    };
-    output::table(&header, measures(report).map(cells))
+        start.into_iter().chain(names.iter().map(|name| cell(report, series, name, missing))).collect()
+    })
 }
 
 fn print_grouped(report: &Report, names: &[&str]) -> Result<()> {
