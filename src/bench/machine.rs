@@ -89,8 +89,15 @@ fn load() -> Result<f64> {
 
 fn programs() -> Result<Vec<String>> {
     let all = Program::ALL.into_iter().chain([DOCKERD, PODMAN, CONTAINERD, FIO, DPKG, GIT, CC]);
-    let versions: Vec<_> = all.map(Program::version).collect::<Result<_>>()?;
+    let told = |program: Program| Ok(program.version()?.map(|said| named(program.name, &said)));
+    let versions: Vec<_> = all.map(told).collect::<Result<_>>()?;
     Ok(versions.into_iter().flatten().collect())
+}
+
+/// Some tell their version and not who they are.
+fn named(program: &str, said: &str) -> String {
+    let said = said.trim_end_matches('.');
+    if said.starts_with(|first: char| first.is_ascii_digit()) { format!("{program} {said}") } else { said.to_owned() }
 }
 
 /// The type and the mount options of the file system that holds `directory`.
@@ -115,7 +122,13 @@ fn filesystem(directory: &Path) -> Result<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::processor;
+    use super::{named, processor};
+
+    #[test]
+    fn a_version_tells_of_which_program() {
+        assert_eq!(named("thin_check", "0.9.0"), "thin_check 0.9.0");
+        assert_eq!(named("dpkg", "Debian 'dpkg' version 1.21.22 (amd64)."), "Debian 'dpkg' version 1.21.22 (amd64)");
+    }
 
     #[test]
     fn the_processor_is_named_or_unknown() {

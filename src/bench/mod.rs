@@ -5,6 +5,7 @@
 //! are held to a ratio of two sides that take turns on one row. Either way a busy machine slows all alike. All is made in
 //! fresh directories named `lamina-bench-…`, which are gone afterwards, also after an error or a signal.
 
+mod beforehand;
 mod building;
 mod command;
 mod compare;
@@ -44,8 +45,7 @@ pub use workload::{Across, Claim, Held, How, Workload};
 
 use crate::{
     driver::{DriverKind, pool},
-    error::{Act as _, Error, Kind, Result},
-    fs::free_space,
+    error::{Error, Kind, Result},
     interrupt,
     units::Bytes,
 };
@@ -172,11 +172,12 @@ pub type Tell<'a> = dyn FnMut(Step, Option<f64>) + 'a;
 /// # Errors
 /// `Full` if the disk is too small; when nothing is known of the machine.
 pub fn run(_: &OwnNamespace, mut options: Options, tell: &mut Tell<'_>) -> Result<Report> {
-    options.directory = require_place(&options.directory)?;
+    options.directory = beforehand::require_place(&options.directory)?;
     let options = &options;
+    beforehand::require_sense(options)?;
     leftovers::remove(&options.directory)?;
     leftovers::remove(Path::new(RUN_DIRECTORY))?;
-    require_room(options)?;
+    beforehand::require_room(options)?;
     let mut report = empty(options)?;
     let mut clock = progress::Clock::new(options);
     for workload in &options.workloads {
@@ -226,40 +227,6 @@ fn empty(options: &Options) -> Result<Report> {
 
 /// Where directories of peers lie that must have a short path or no disk.
 const RUN_DIRECTORY: &str = "/run";
-
-/// Refuses a place where nothing can be made, once instead of for each row; tells its real path, which is what the kernel
-/// names mounts and backing files by, and daemons with another working directory find.
-fn require_place(directory: &Path) -> Result<PathBuf> {
-    let act = || format!("measure in {}: choose another --dir", directory.display());
-    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(directory, access).act(act)?;
-    directory.canonicalize().act(act)
-}
-
-/// Refuses to begin what the disk cannot hold: some hours later it would be lost.
-fn require_room(options: &Options) -> Result<()> {
-    let room = |workload: &&'static dyn Workload| match workload.how() {
-        How::Across(across) => {
-            let of_row = |row: &dyn Row| {
-                let copied = if row.copies_files() { across.copied(options.scale) } else { Bytes(0) };
-                across.room(options.scale) + copied
-            };
-            options.rows_of(across).into_iter().map(of_row).fold(Bytes(0), |sum, room| sum + room)
-        }
-        How::Held(held) => Bytes(options.file_size.0.saturating_mul(held.files)),
-    };
-    let wanted = options.workloads.iter().map(room).max().unwrap_or_default() + crate::driver::BACKING_RESERVE;
-    let free = free_space(&options.directory)?;
-    if free < wanted {
-        let what = format!(
-            "measure in {}: that takes up to {wanted} and {free} are free; choose another --dir, fewer rows with --driver, \
-             or less with --quick or --file-size",
-            options.directory.display()
-        );
-        return Err(Error::new(Kind::Full, what));
-    }
-    Ok(())
-}
 
 fn measure_held(options: &Options, held: &'static Held, report: &mut Report, tell: &mut dyn FnMut(Step)) {
     for driver in options.drivers_of(held) {

@@ -62,19 +62,19 @@ impl Report {
 
 /// Reads what a program needs of a report, whose version is looked at first: the rest may be another.
 pub(super) fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    #[derive(Deserialize)]
-    struct Head {
-        version: u32,
-    }
     let act = || format!("read report {}", path.display());
     let text = fs::read(path).act(act)?;
     let invalid = |error| Error::with_source(Kind::Invalid, act(), error);
-    let Head { version } = serde_json::from_slice(&text).map_err(invalid)?;
-    if version != VERSION {
+    let value: serde_json::Value = serde_json::from_slice(&text).map_err(invalid)?;
+    let Some(version) = value.get("version").and_then(serde_json::Value::as_u64) else {
+        let what = format!("{}: it has no version, and so is none that 'lamina bench --json' wrote", act());
+        return Err(Error::new(Kind::Invalid, what));
+    };
+    if version != u64::from(VERSION) {
         let what = format!("{}: it is of version {version}, and this program reads {VERSION}; measure again", act());
         return Err(Error::new(Kind::Invalid, what));
     }
-    serde_json::from_slice(&text).map_err(invalid)
+    serde_json::from_value(value).map_err(invalid)
 }
 
 /// A row or a workload in words.
@@ -171,6 +171,11 @@ pub struct Claimed {
 }
 
 impl Claimed {
+    /// Whether it gave numbers.
+    pub fn is_measured(&self) -> bool {
+        matches!(self.outcome, Outcome::Measured { .. })
+    }
+
     /// What was measured and what it was compared with, each by itself.
     pub(super) fn sides(&self) -> Vec<Series> {
         let Outcome::Measured { values, base_values, .. } = &self.outcome else { return Vec::new() };

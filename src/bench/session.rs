@@ -116,6 +116,7 @@ impl Lane {
 
     fn finish(self, workload: &dyn Workload, came: &mut Came) {
         let (workload, row) = (workload.name(), self.row.name());
+        let has_samples = !self.samples.series.is_empty();
         for raw in self.samples.series {
             came.series.extend(Series::of(workload, row, (raw.what, &raw.at), raw.unit, raw.values));
         }
@@ -128,7 +129,12 @@ impl Lane {
         }
         if let Some(error) = self.ended {
             let fine = matches!(error.kind(), Kind::Unsupported | Kind::MissingProgram);
-            came.absent.push(absent("", "", !fine, error.to_string()));
+            let reason = if error.kind() == Kind::Interrupted && has_samples {
+                "interrupted; the samples until then are kept".to_owned()
+            } else {
+                error.to_string()
+            };
+            came.absent.push(absent("", "", !fine, reason));
         }
     }
 }

@@ -4,15 +4,18 @@ mod comparison;
 mod files;
 mod summary;
 
-use std::{collections::HashSet, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::HashSet, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Result, bail};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use signal_hook::iterator::Signals;
 
 use self::files::Files;
 use super::output;
 use crate::{
-    bench::{self, ACROSS, Options, Outcome, ROWS, Report, Row, SCALES, Saved, Scale, Step, Workload},
+    bench::{self, ACROSS, Claimed, Options, Outcome, ROWS, Report, Row, SCALES, Saved, Scale, Step, Workload},
+    error::Act as _,
+    interrupt,
     units::Bytes,
 };
 
@@ -72,8 +75,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     file_size: Bytes,
     /// Number of files in the image of 'diff' and 'copy-step'
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
-    files: usize,
+    #[arg(long, value_name = "N", default_value = "100000")]
+    files: NonZeroUsize,
 }
 
 impl Args {
@@ -92,6 +95,7 @@ impl Args {
         let (files, json) = (self.json.as_deref(), self.json.as_deref().is_some_and(|path| path.as_os_str() == "-"));
         let files = Files::create(files.filter(|_| !json), self.csv.as_deref(), self.report.as_deref())?;
         let bar = bar();
+        tell_of_signal(&bar)?;
         let report = bench::run(&namespace, options, &mut |step, left| tell(&bar, step, left));
         bar.finish_and_clear();
         let report = report?;
@@ -105,6 +109,9 @@ impl Args {
         let failed = report.absent.iter().filter(|absent| absent.failed).count() + claims;
         if !report.complete {
             bail!("interrupted; what was measured until then is told");
+        }
+        if report.series.is_empty() && !report.claims.iter().any(Claimed::is_measured) {
+            bail!("nothing was measured; the reasons are told above");
         }
         if failed > 0 {
             bail!("measurements that failed: {failed}");
@@ -141,7 +148,7 @@ impl Args {
             runs: self.runs.map(NonZeroUsize::get),
             tar: self.tar.clone(),
             file_size: self.file_size,
-            files: self.files,
+            files: self.files.get(),
         })
     }
 
@@ -165,6 +172,22 @@ fn bar() -> ProgressBar {
     bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// Cleaning up takes its time, and who sees nothing happen sends the signal again, which leaves all as it is.
+fn tell_of_signal(bar: &ProgressBar) -> Result<()> {
+    let mut signals = Signals::new(interrupt::signals()).act(|| "wait for signals")?;
+    let bar = bar.clone();
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            bar.suspend(|| {
+                output::tell(
+                    "lamina: stopping; what was measured is kept, what was made goes; a second signal leaves it all",
+                );
+            });
+        }
+    });
+    Ok(())
 }
 
 /// On a terminal a line that changes; else a line when another workload begins.

@@ -278,7 +278,7 @@ fn ctrl_c() -> Outcome<Completion> {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id())?), nix::sys::signal::Signal::SIGINT)?;
     lines.read_to_string(&mut said)?;
     expect_eq!(child.wait()?.code(), Some(1), "exit code: {said}");
-    expect!(said.contains("interrupted"), "{said}");
+    expect!(said.contains("interrupted") && said.contains("lamina: stopping"), "{said}");
     place.expect_nothing(said.as_bytes())?;
     let report = read(&json)?;
     expect_eq!(report["complete"], Value::from(false), "complete");

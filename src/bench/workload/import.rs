@@ -43,7 +43,7 @@ fn run(options: &Options, driver: DriverKind) -> Result<Vec<Sampled>> {
         let ground = Ground::new(&options.directory, driver)?;
         let file = open()?;
         rustix::fs::sync();
-        seconds(|| import(ground.store(), file, &reference, "bench"))
+        seconds(|| import(ground.store(), file, &reference, "bench").act(|| format!("import {}", tar.display())))
     };
     let unpacked = |_| {
         let ground = Ground::new(&options.directory, driver)?;

@@ -90,7 +90,7 @@ pub(super) fn layers(below: &Path, content: &Content<'_>, ground: &Ground) -> Re
     match content.tar {
         Some(tar) => {
             let file = fs::File::open(tar).act(|| format!("open {}", tar.display()))?;
-            import(store, file, &"bench/base".parse()?, "bench")?
+            import(store, file, &"bench/base".parse()?, "bench").act(|| format!("import {}", tar.display()))?
         }
         None => import(store, tree::archive(content.files / 5)?, &"bench/base".parse()?, "bench")?,
     };

@@ -20,6 +20,9 @@ pub(super) fn told_at_once() -> Outcome<Completion> {
     let (nowhere, kept) = (nowhere.to_string_lossy(), place.file("kept.html"));
     fs::write(&kept, "of last year")?;
     let kept_name = kept.to_string_lossy();
+    let list = place.file("list.json");
+    fs::write(&list, "[]")?;
+    let list_name = list.to_string_lossy();
     let shown = place.file("shown.json");
     fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks/held-containers.json"), &shown)?;
     let shown_name = shown.to_string_lossy();
@@ -35,6 +38,17 @@ pub(super) fn told_at_once() -> Outcome<Completion> {
         (vec!["--tiny", "--driver", "nilfs"], "row 'nilfs' is not one of thin/ext4", 1),
         (vec!["--tiny", "--workload", "sleep"], "workload 'sleep' is not one of copy-up", 1),
         (vec!["--tiny", "--dir", "/proc/sys"], "choose another --dir", 1),
+        (vec!["--tiny", "--dir", &kept_name], "it is no directory", 1),
+        (vec!["--workload", "diff", "--files", "0"], "--files", 2),
+        (vec!["--workload", "first-write", "--file-size", "0"], "choose more", 1),
+        (vec!["--workload", "import", "--tar", &nowhere], "missing/bench.json: No such file", 1),
+        (
+            vec!["--tiny", "--workload", "sqlite", "--peers", "podman"],
+            "does none of these workloads; add one of copy-up",
+            1,
+        ),
+        (vec!["--tiny", "--workload", "memory", "--driver", "bare"], "nothing was measured", 1),
+        (vec!["--show", &list_name], "it has no version", 1),
         (vec!["--show", &kept_name], "read report", 1),
     ] {
         // The last one counts where an option may be given once only.
