@@ -15,7 +15,7 @@ use std::{
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Row, Stage, leave};
+use super::{Stage, leave, peer::Peer};
 use crate::{
     bench::{
         command::{other, output, succeed},
@@ -23,54 +23,50 @@ use crate::{
         ground::Directory,
         tree,
     },
-    driver::{DriverKind, pool},
+    driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
     fs::BlockFs,
-    program::{CONTAINERD, CTR, MKFS_BTRFS, MKFS_EXT4, MOUNT, SETPRIV, UNSHARE},
+    program::{CONTAINERD, CTR, MOUNT, SETPRIV, UNSHARE},
     units::Bytes,
 };
 
-/// One of its snapshotters.
-#[derive(Debug)]
-pub(in crate::bench) struct Containerd {
-    name: &'static str,
-    about: &'static str,
-    snapshotter: &'static str,
-    /// What it needs of the kernel.
-    kernel: DriverKind,
-    fs: BlockFs,
-}
-
 /// With overlayfs.
-pub(in crate::bench) const CONTAINERD_OVERLAYFS: Containerd = Containerd {
+pub(in crate::bench) const CONTAINERD_OVERLAYFS: Peer = Peer {
     name: "containerd/overlayfs",
     about: "containerd with its overlayfs snapshotter, on ext4; timed is the ctr command, a commit is a layer, and used is its content store, too",
-    snapshotter: "overlayfs",
+    storage: "overlayfs",
     kernel: DriverKind::Overlay,
     fs: BlockFs::Ext4,
+    programs: &[CONTAINERD, CTR, SETPRIV, UNSHARE],
+    start,
 };
 /// With snapshots of btrfs.
-pub(in crate::bench) const CONTAINERD_BTRFS: Containerd = Containerd {
+pub(in crate::bench) const CONTAINERD_BTRFS: Peer = Peer {
     name: "containerd/btrfs",
     about: "containerd with its btrfs snapshotter; timed is the ctr command, a commit is a layer, and used is its content store, too",
-    snapshotter: "btrfs",
+    storage: "btrfs",
     kernel: DriverKind::Btrfs,
     fs: BlockFs::Btrfs,
+    ..CONTAINERD_OVERLAYFS
 };
 /// With copies.
-pub(in crate::bench) const CONTAINERD_NATIVE: Containerd = Containerd {
+pub(in crate::bench) const CONTAINERD_NATIVE: Peer = Peer {
     name: "containerd/native",
     about: "containerd with its native snapshotter, which copies, on ext4; timed is the ctr command, a commit is a layer, and used is its content store, too",
-    snapshotter: "native",
+    storage: "native",
     kernel: DriverKind::Vfs,
-    fs: BlockFs::Ext4,
+    ..CONTAINERD_OVERLAYFS
 };
 
-/// Whether its daemon can run here and keep snapshots with what `kernel` needs, on `fs`.
-pub(super) fn usable(kernel: DriverKind, fs: BlockFs) -> Result<()> {
-    let mkfs = if fs == BlockFs::Btrfs { MKFS_BTRFS } else { MKFS_EXT4 };
-    [CONTAINERD, SETPRIV, UNSHARE, mkfs].iter().try_for_each(|program| program.find().map(drop))?;
-    pool::supported(kernel)
+fn start(snapshotter: &'static str, disk: Directory) -> Result<Box<dyn Stage>> {
+    // The path of a socket must be short.
+    let state = Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "containerd")?;
+    let daemon = serve(&disk, state.path())?;
+    let stage = ContainerdStage { snapshotter, committed: RefCell::default(), _daemon: daemon, state, disk };
+    // It listens before it answers.
+    succeed(stage.ctr(&["version"])?)
+        .map_err(|error| Error::with_source(Kind::Unsupported, "containerd does not run here", error))?;
+    Ok(Box::new(stage))
 }
 
 /// Where it listens that keeps its state in the directory `state`.
@@ -89,7 +85,7 @@ const WITHOUT: [&str; 6] = [
 ];
 
 /// Starts its daemon with what it keeps on `disk`.
-pub(super) fn start(disk: &Directory, state: &Path) -> Result<Daemon> {
+pub(super) fn serve(disk: &Directory, state: &Path) -> Result<Daemon> {
     let (config, socket) = (state.join("containerd.toml"), socket(state));
     let text = format!(
         "version = 2\nroot = '{}'\nstate = '{}'\ndisabled_plugins = {WITHOUT:?}\n[grpc]\naddress = '{}'\n",
@@ -100,39 +96,6 @@ pub(super) fn start(disk: &Directory, state: &Path) -> Result<Daemon> {
     fs::write(&config, text).act(|| format!("write {}", config.display()))?;
     let arguments = ["--config".to_owned(), config.display().to_string()];
     Daemon::start(CONTAINERD, &arguments, &disk.path().join("containerd.log"), &socket)
-}
-
-impl Row for Containerd {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn about(&self) -> &'static str {
-        self.about
-    }
-
-    fn is_peer(&self) -> bool {
-        true
-    }
-
-    fn usable(&self) -> Result<()> {
-        CTR.find()?;
-        usable(self.kernel, self.fs)
-    }
-
-    fn stage(&self, below: &Path, size: Bytes) -> Result<Box<dyn Stage>> {
-        let mut disk = Directory::new(below, &self.name.replace('/', "-"))?;
-        disk.add_disk(self.fs, size)?;
-        // The path of a socket must be short.
-        let state = Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "containerd")?;
-        let daemon = start(&disk, state.path())?;
-        let snapshotter = self.snapshotter;
-        let stage = ContainerdStage { snapshotter, committed: RefCell::default(), _daemon: daemon, state, disk };
-        // It listens before it answers.
-        succeed(stage.ctr(&["version"])?)
-            .map_err(|error| Error::with_source(Kind::Unsupported, "containerd does not run here", error))?;
-        Ok(Box::new(stage))
-    }
 }
 
 /// The daemon goes before the directories that it uses.

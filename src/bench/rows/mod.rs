@@ -3,6 +3,7 @@
 mod containerd;
 mod docker;
 mod layered;
+mod peer;
 mod podman;
 mod shared;
 

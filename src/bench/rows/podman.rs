@@ -6,64 +6,46 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Row, Stage};
+use super::{Stage, peer::Peer};
 use crate::{
     bench::{
         command::{other, output, succeed},
         ground::Directory,
     },
+    driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
     fs::BlockFs,
     program::{PODMAN, PRLIMIT, Program},
     units::Bytes,
 };
 
-/// One of its storage drivers.
-#[derive(Debug)]
-pub(in crate::bench) struct Podman {
-    name: &'static str,
-    about: &'static str,
-    storage: &'static str,
-}
-
 /// With overlayfs.
-pub(in crate::bench) const PODMAN_OVERLAY: Podman =
-    Podman { name: "podman/overlay", about: "podman with its overlay driver, on ext4", storage: "overlay" };
+pub(in crate::bench) const PODMAN_OVERLAY: Peer = Peer {
+    name: "podman/overlay",
+    about: "podman with its overlay driver, on ext4",
+    storage: "overlay",
+    kernel: DriverKind::Overlay,
+    fs: BlockFs::Ext4,
+    programs: &[PODMAN, PRLIMIT],
+    start,
+};
 /// With copies.
-pub(in crate::bench) const PODMAN_VFS: Podman =
-    Podman { name: "podman/vfs", about: "podman with its vfs driver, on ext4", storage: "vfs" };
+pub(in crate::bench) const PODMAN_VFS: Peer = Peer {
+    name: "podman/vfs",
+    about: "podman with its vfs driver, on ext4",
+    storage: "vfs",
+    kernel: DriverKind::Vfs,
+    ..PODMAN_OVERLAY
+};
 
-impl Row for Podman {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn about(&self) -> &'static str {
-        self.about
-    }
-
-    fn is_peer(&self) -> bool {
-        true
-    }
-
-    fn usable(&self) -> Result<()> {
-        PODMAN.find().map(drop)
-    }
-
-    fn stage(&self, below: &Path, size: Bytes) -> Result<Box<dyn Stage>> {
-        let mut disk = Directory::new(below, &self.name.replace('/', "-"))?;
-        disk.add_disk(BlockFs::Ext4, size)?;
-        // It refuses a longer path there.
-        let stage = PodmanStage {
-            storage: self.storage,
-            state: Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "podman")?,
-            disk,
-        };
-        // Makes its database and directories, too.
-        succeed(stage.command(&["info"])?)
-            .map_err(|error| Error::with_source(Kind::Unsupported, "podman does not run here", error))?;
-        Ok(Box::new(stage))
-    }
+fn start(storage: &'static str, disk: Directory) -> Result<Box<dyn Stage>> {
+    // It refuses a longer path there.
+    let state = Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "podman")?;
+    let stage = PodmanStage { storage, state, disk };
+    // Makes its database and directories, too.
+    succeed(stage.command(&["info"])?)
+        .map_err(|error| Error::with_source(Kind::Unsupported, "podman does not run here", error))?;
+    Ok(Box::new(stage))
 }
 
 #[derive(Debug)]

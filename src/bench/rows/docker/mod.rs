@@ -17,96 +17,65 @@ use nix::mount::{MsFlags, mount};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Row, Stage, containerd, leave};
+use super::{Stage, containerd, leave, peer::Peer};
 use crate::{
     bench::{daemon::Daemon, ground::Directory},
-    driver::{DriverKind, pool},
+    driver::DriverKind,
     error::{Act as _, Error, Kind, Result},
     fs::{BlockFs, unmount},
-    program::{DOCKERD, SETPRIV, UNSHARE},
+    program::{CONTAINERD, DOCKERD, SETPRIV, UNSHARE},
     units::Bytes,
 };
 
-/// One of its storage drivers.
-#[derive(Debug)]
-pub(in crate::bench) struct Docker {
-    name: &'static str,
-    about: &'static str,
-    storage: &'static str,
-    /// What it needs of the kernel.
-    kernel: DriverKind,
-    fs: BlockFs,
-}
-
 /// With overlayfs.
-pub(in crate::bench) const DOCKER_OVERLAY2: Docker = Docker {
+pub(in crate::bench) const DOCKER_OVERLAY2: Peer = Peer {
     name: "docker/overlay2",
     about: "Docker with its overlay2 driver, on ext4; timed are requests to its daemon",
     storage: "overlay2",
     kernel: DriverKind::Overlay,
     fs: BlockFs::Ext4,
+    programs: &[DOCKERD, CONTAINERD, SETPRIV, UNSHARE],
+    start,
 };
 /// With snapshots of btrfs.
-pub(in crate::bench) const DOCKER_BTRFS: Docker = Docker {
+pub(in crate::bench) const DOCKER_BTRFS: Peer = Peer {
     name: "docker/btrfs",
     about: "Docker with its btrfs driver; timed are requests to its daemon",
     storage: "btrfs",
     kernel: DriverKind::Btrfs,
     fs: BlockFs::Btrfs,
+    ..DOCKER_OVERLAY2
 };
 /// With copies.
-pub(in crate::bench) const DOCKER_VFS: Docker = Docker {
+pub(in crate::bench) const DOCKER_VFS: Peer = Peer {
     name: "docker/vfs",
     about: "Docker with its vfs driver, on ext4; timed are requests to its daemon",
     storage: "vfs",
     kernel: DriverKind::Vfs,
-    fs: BlockFs::Ext4,
+    ..DOCKER_OVERLAY2
 };
 
-impl Row for Docker {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn about(&self) -> &'static str {
-        self.about
-    }
-
-    fn is_peer(&self) -> bool {
-        true
-    }
-
-    fn usable(&self) -> Result<()> {
-        [DOCKERD, SETPRIV, UNSHARE].iter().try_for_each(|program| program.find().map(drop))?;
-        containerd::usable(self.kernel, self.fs)
-    }
-
-    fn stage(&self, below: &Path, size: Bytes) -> Result<Box<dyn Stage>> {
-        pool::supported(self.kernel)?;
-        let mut disk = Directory::new(below, &self.name.replace('/', "-"))?;
-        disk.add_disk(self.fs, size)?;
-        // The path of a socket must be short.
-        let state = Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "docker")?;
-        let traces = Traces::before();
-        let settings = Settings::hide()?;
-        let containerd = containerd::start(&disk, state.path())?;
-        let daemon = self.start(&disk, state.path())?;
-        let api = Api::new(&socket(state.path()))?;
-        // Answered once it has begun.
-        api.ask(Method::GET, &["version"], &[], None)
-            .map_err(|error| Error::with_source(Kind::Unsupported, "Docker does not run here", error))?;
-        let storage = self.storage;
-        Ok(Box::new(DockerStage {
-            storage,
-            api,
-            _daemon: daemon,
-            _containerd: containerd,
-            _settings: settings,
-            _traces: traces,
-            state,
-            disk,
-        }))
-    }
+fn start(storage: &'static str, disk: Directory) -> Result<Box<dyn Stage>> {
+    // The path of a socket must be short.
+    let state = Directory::new(Path::new(crate::bench::RUN_DIRECTORY), "docker")?;
+    let traces = Traces::before();
+    let settings = Settings::hide()?;
+    let containerd = containerd::serve(&disk, state.path())?;
+    let daemon = serve(storage, &disk, state.path())?;
+    let api = Api::new(&socket(state.path()))?;
+    // Answered once it has begun.
+    api.ask(Method::GET, &["version"], &[], None)
+        .map_err(|error| Error::with_source(Kind::Unsupported, "Docker does not run here", error))?;
+    Ok(Box::new(DockerStage {
+        storage,
+        api,
+        _daemon: daemon,
+        _containerd: containerd,
+        _settings: settings,
+        _traces: traces,
+        state,
+        disk,
+    }))
 }
 
 fn socket(state: &Path) -> PathBuf {
@@ -117,29 +86,28 @@ fn root(disk: &Directory) -> PathBuf {
     disk.path().join("pool/docker")
 }
 
-impl Docker {
-    fn start(&self, disk: &Directory, state: &Path) -> Result<Daemon> {
-        let config = state.join("daemon.json");
-        fs::write(&config, "{}").act(|| format!("write {}", config.display()))?;
-        let socket = socket(state);
-        let arguments = [
-            format!("--config-file={}", config.display()),
-            format!("--data-root={}", root(disk).display()),
-            format!("--exec-root={}", state.join("docker").display()),
-            format!("--pidfile={}", state.join("docker.pid").display()),
-            format!("--host=unix://{}", socket.display()),
-            format!("--containerd={}", containerd::socket(state).display()),
-            format!("--storage-driver={}", self.storage),
-            "--group=root".to_owned(),
-            "--bridge=none".to_owned(),
-            "--iptables=false".to_owned(),
-            "--ip6tables=false".to_owned(),
-            "--ip-forward=false".to_owned(),
-            "--ip-masq=false".to_owned(),
-            "--userland-proxy=false".to_owned(),
-        ];
-        Daemon::start(DOCKERD, &arguments, &disk.path().join("docker.log"), &socket)
-    }
+/// Starts its daemon with what it keeps on `disk`.
+fn serve(storage: &str, disk: &Directory, state: &Path) -> Result<Daemon> {
+    let config = state.join("daemon.json");
+    fs::write(&config, "{}").act(|| format!("write {}", config.display()))?;
+    let socket = socket(state);
+    let arguments = [
+        format!("--config-file={}", config.display()),
+        format!("--data-root={}", root(disk).display()),
+        format!("--exec-root={}", state.join("docker").display()),
+        format!("--pidfile={}", state.join("docker.pid").display()),
+        format!("--host=unix://{}", socket.display()),
+        format!("--containerd={}", containerd::socket(state).display()),
+        format!("--storage-driver={storage}"),
+        "--group=root".to_owned(),
+        "--bridge=none".to_owned(),
+        "--iptables=false".to_owned(),
+        "--ip6tables=false".to_owned(),
+        "--ip-forward=false".to_owned(),
+        "--ip-masq=false".to_owned(),
+        "--userland-proxy=false".to_owned(),
+    ];
+    Daemon::start(DOCKERD, &arguments, &disk.path().join("docker.log"), &socket)
 }
 
 /// Where Docker keeps its settings and writes a key, whatever it is told.
