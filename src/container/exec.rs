@@ -2,7 +2,7 @@
 
 use super::{
     Container, Containers,
-    life::{environment, hostname},
+    start::{environment, hostname},
     status::State,
 };
 use crate::{

@@ -9,7 +9,6 @@ mod exec;
 mod export;
 mod home;
 mod instant;
-mod life;
 mod logs;
 mod mount_points;
 mod mounts;
@@ -17,7 +16,9 @@ mod removal;
 mod settings;
 mod signal;
 mod sizes;
+mod start;
 mod status;
+mod stop;
 mod view;
 mod volumes;
 
@@ -27,12 +28,12 @@ pub use self::{
     commit::Note,
     copy::How,
     exec::ExecRequest,
-    life::{Ready, Watch, Watched},
     logs::{LogsRequest, Piece},
     removal::{Removal, ended_unattended, forget_all, running},
     settings::{Overrides, Settings, Source, Tmpfs, VolumeMount},
     signal::signal_of,
     sizes::Sizes,
+    start::{Ready, Watch, Watched},
     status::{State, Status, UNKNOWN_CODE},
     view::View,
     volumes::parse_volume,

@@ -10,7 +10,7 @@ use std::{
 use super::{
     bundle::{Command, process},
     detach::Keys,
-    enter::Job,
+    job::Job,
     launch::failure,
     process::Exit,
     pty::{self, Ended},

@@ -21,7 +21,8 @@ use serde::Deserialize;
 use super::{
     bundle::Command,
     cgroup::Cgroup,
-    enter::{ENTER, Job},
+    enter::ENTER,
+    job::Job,
     launched::{Launched, Unbegun},
     program::OciRuntime,
     run_directory::RunDirectory,
