@@ -6,7 +6,10 @@
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +24,7 @@ use signal_hook::{
     SigId,
     consts::{SIGHUP, TERM_SIGNALS},
     flag,
+    iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
     low_level::unregister,
 };
 
@@ -65,19 +69,35 @@ fn register() -> io::Result<()> {
     Ok(())
 }
 
-/// As long as this lives, signals do not ask this process to stop: whoever made it catches them, each of them, for
-/// somebody else. Caught they are before it is made.
+/// As long as this lives, signals do not ask this process to stop: it catches them for somebody else.
 #[derive(Debug)]
-pub struct HandedOn(());
+pub struct HandedOn(SignalDelivery<UnixStream, SignalOnly>);
 
 impl HandedOn {
-    /// See there.
-    pub fn begin() -> Self {
-        let mut actions = ACTIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        for action in actions.drain(..) {
+    /// Catches `numbers`, and [`signals`] are to be among them.
+    ///
+    /// # Errors
+    /// `Interrupted` if one came before, when it was this process's; the system's.
+    pub fn begin(numbers: impl IntoIterator<Item = i32>) -> Result<Self> {
+        let act = || "catch signals for the container";
+        let (read, write) = UnixStream::pair().act(act)?;
+        read.set_nonblocking(true).act(act)?;
+        write.set_nonblocking(true).act(act)?;
+        let caught = Self(SignalDelivery::with_pipe(read, write, SignalOnly, numbers).act(act)?);
+        ACTIONS.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|action| {
             unregister(action);
-        }
-        Self(())
+        });
+        check().map(|()| caught)
+    }
+
+    /// Readable once there are some.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.get_read().as_fd()
+    }
+
+    /// Those that came since this was asked.
+    pub fn pending(&mut self) -> impl Iterator<Item = i32> {
+        self.0.pending()
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
+    interrupt,
     runtime::{
         Command, End, Launch, Limits, Network, OciRuntime, RunDirectory, Session, Supervision, Supervisor, Wishes,
         clear,
@@ -176,6 +177,8 @@ impl<'store> Containers<'store> {
         self.store.release(&container.key())?;
         crash::point(crash::Point::RunMade);
         let watch = wishes.map(|wishes| self.watch(container, wishes)).transpose()?;
+        // A signal that came until now, and is not the container's, asks for what has not begun to be undone.
+        interrupt::check()?;
         home.note_start()?;
         crash::point(crash::Point::RunNoted);
         launched.begin()?;

@@ -21,12 +21,9 @@ use rustix::{
     },
     termios::{Winsize, tcgetwinsize},
 };
-use signal_hook::{
-    consts::{
-        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
-        SIGXCPU, SIGXFSZ,
-    },
-    iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
+use signal_hook::consts::{
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU,
+    SIGXFSZ,
 };
 
 use super::{
@@ -88,13 +85,10 @@ pub struct Session {
     run: RunDirectory,
     socket: OwnedFd,
     wishes: Wishes,
-    signals: Signals,
+    signals: HandedOn,
     /// How many have asked for an end.
     asked: u32,
-    _handed_on: HandedOn,
 }
-
-type Signals = SignalDelivery<std::os::unix::net::UnixStream, SignalOnly>;
 
 /// What goes to the container.
 #[derive(Debug, Default)]
@@ -125,8 +119,7 @@ impl Session {
             }
             connected => connected.act(act)?,
         }
-        let signals = catch(wishes)?;
-        Ok(Self { run: run.clone(), socket, wishes, signals, asked: 0, _handed_on: HandedOn::begin() })
+        Ok(Self { run: run.clone(), socket, wishes, signals: HandedOn::begin(caught(wishes))?, asked: 0 })
     }
 
     /// Tells the container's terminal the size of this one.
@@ -181,10 +174,8 @@ impl Session {
         let stdin = io::stdin();
         let waits = !input.waiting.is_empty();
         let wanted = if waits { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut ready = vec![
-            PollFd::new(&self.socket, wanted),
-            PollFd::from_borrowed_fd(self.signals.get_read().as_fd(), PollFlags::IN),
-        ];
+        let mut ready =
+            vec![PollFd::new(&self.socket, wanted), PollFd::from_borrowed_fd(self.signals.fd(), PollFlags::IN)];
         if !waits && !input.ended {
             ready.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
         }
@@ -269,17 +260,12 @@ impl Session {
     }
 }
 
-/// Signals of a session: those that are handed on, or those that would end a process and its terminal with it.
-fn catch(wishes: Wishes) -> Result<Signals> {
-    let act = || "catch signals for the container";
-    let (read, write) = std::os::unix::net::UnixStream::pair().act(act)?;
-    read.set_nonblocking(true).act(act)?;
-    write.set_nonblocking(true).act(act)?;
-    let ours: Vec<i32> = match wishes.signals {
+/// Those that are handed on, or those that would end this process and its terminal with it.
+fn caught(wishes: Wishes) -> Vec<i32> {
+    match wishes.signals {
         true => FORWARDED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).collect(),
         false => interrupt::signals().iter().copied().chain(wishes.terminal.then_some(SIGWINCH)).collect(),
-    };
-    SignalDelivery::with_pipe(read, write, SignalOnly, ours).act(act)
+    }
 }
 
 /// The container's output, which is this command's.

@@ -4,8 +4,15 @@ use std::{
     fs,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    process::{Command as Program, Stdio},
+    process::{Command as Program, ExitStatus, Stdio},
+    time::Duration,
 };
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    process::Pid,
+};
+use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use super::{
     bundle::{Command, process},
@@ -21,6 +28,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{if_there, root_of_process},
     id::CacheId,
+    interrupt::{self, HandedOn},
     sys::process::{Process, exit_code},
 };
 
@@ -75,11 +83,11 @@ impl Exec<'_> {
         }
     }
 
-    fn execute(&self, mut program: Program) -> Result<Ended> {
+    fn execute(&self, program: Program) -> Result<Ended> {
         if self.command.terminal && !self.detach {
             return pty::run(program, self.stdin, self.keys);
         }
-        program.status().act(|| format!("run {}", program.get_program().display())).map(Ended::Exited)
+        follow(program).map(Ended::Exited)
     }
 
     fn program(&self, runtime: &Path, files: &Files) -> Program {
@@ -95,6 +103,22 @@ impl Exec<'_> {
         program.arg(self.run.id());
         program
     }
+}
+
+/// Runs the runtime to its end. What asks it to end from a terminal comes to it by itself, and to its process once only.
+fn follow(mut program: Program) -> Result<ExitStatus> {
+    let mut signals = HandedOn::begin(interrupt::signals().iter().copied())?;
+    let mut child = program.spawn().act(|| format!("run {}", program.get_program().display()))?;
+    if let Some(process) = Process::open(Pid::from_child(&child))? {
+        while process.lives()? {
+            process.ends_within_or(PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN), Duration::MAX)?;
+            signals
+                .pending()
+                .filter(|signal| matches!(*signal, SIGTERM | SIGHUP))
+                .try_for_each(|signal| process.signal(signal))?;
+        }
+    }
+    child.wait().act(|| "wait for the OCI runtime")
 }
 
 impl Files {

@@ -8,7 +8,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt as _},
+        unix::process::CommandExt as _,
     },
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -19,10 +19,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
     termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
-use signal_hook::{
-    consts::SIGWINCH,
-    iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
-};
+use signal_hook::consts::SIGWINCH;
 
 use super::{
     detach::{DetachKeys, Keys, Typed},
@@ -48,7 +45,7 @@ pub(super) enum Ended {
 struct Pty {
     master: File,
     child: Child,
-    signals: SignalDelivery<UnixStream, SignalOnly>,
+    signals: HandedOn,
     keys: DetachKeys,
     /// What was typed and not taken yet.
     waiting: Vec<u8>,
@@ -61,8 +58,7 @@ struct Pty {
 /// # Errors
 /// The system's.
 pub(super) fn run(mut program: Command, stdin: bool, keys: Keys) -> Result<Ended> {
-    let _handed_on = HandedOn::begin();
-    let signals = catch()?;
+    let signals = HandedOn::begin(interrupt::signals().iter().copied().chain([SIGWINCH]))?;
     let (master, slave) = open()?;
     let again = || slave.try_clone().act(|| "share a terminal");
     program.stdin(again()?).stdout(again()?).stderr(again()?).process_group(0);
@@ -95,14 +91,6 @@ fn open() -> Result<(File, OwnedFd)> {
     Ok((File::from(pty.master), pty.slave))
 }
 
-fn catch() -> Result<SignalDelivery<UnixStream, SignalOnly>> {
-    let act = || "catch signals";
-    let (read, write) = UnixStream::pair().act(act)?;
-    read.set_nonblocking(true).act(act)?;
-    write.set_nonblocking(true).act(act)?;
-    SignalDelivery::with_pipe(read, write, SignalOnly, interrupt::signals().iter().copied().chain([SIGWINCH])).act(act)
-}
-
 impl Pty {
     /// Until the program has ended; or the user has left, with the signal that it was.
     fn hand_through(&mut self) -> Result<Option<Option<i32>>> {
@@ -132,10 +120,8 @@ impl Pty {
         let stdin = io::stdin();
         let waits = !self.waiting.is_empty();
         let wanted = if waits { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut ready = vec![
-            PollFd::new(&self.master, wanted),
-            PollFd::from_borrowed_fd(self.signals.get_read().as_fd(), PollFlags::IN),
-        ];
+        let mut ready =
+            vec![PollFd::new(&self.master, wanted), PollFd::from_borrowed_fd(self.signals.fd(), PollFlags::IN)];
         if !waits && self.reads {
             ready.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::unix::process::ExitStatusExt as _,
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
@@ -14,7 +14,14 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{followed, life::fails_with, row, soon};
+use lamina::program::CONMON;
+
+use super::{
+    followed,
+    life::fails_with,
+    row, soon,
+    trouble::{command_with, instead},
+};
 use crate::{
     expect, expect_eq,
     lamina::{Host, Said},
@@ -149,4 +156,38 @@ pub(super) fn signals_are_the_containers(host: &Host) -> Outcome {
     expect_eq!(child.wait()?.signal(), Some(9));
     expect_eq!(row(host, "front")?["state"], "running");
     host.ok(&["rm", "-f", "front"]).map(drop)
+}
+
+/// A signal that comes while a container is made is its command's: nothing begins, and what was made goes.
+pub(super) fn a_signal_before_it_begins(host: &Host) -> Outcome {
+    let gate = host.file("gate");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    let script = format!("read go < {}; exec $REAL \"$@\"", gate.display());
+    let directory = instead(host, CONMON.name, &CONMON.find()?, &script)?;
+    for (options, signal) in [("-d", Signal::SIGTERM), ("-i", Signal::SIGINT), ("-i", Signal::SIGHUP)] {
+        let mut run = command_with(host, &directory, &["run", "--rm", options, "base:1", "echo", "begun"])?;
+        let child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Opened once there is a reader.
+        let mut open = fs::File::options().write(true).open(&gate)?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        open.write_all(b"go\n")?;
+        let said = Said::from(child.wait_with_output()?);
+        let is_undone = said.code == Some(125) && said.err.contains("interrupted; what was begun is undone");
+        expect!(is_undone && said.out.is_empty(), "{signal}: {said:?}");
+        soon("nothing of it stays", || Ok(host.json(&["ps", "-a"])? == serde_json::json!([])))?;
+    }
+    fs::remove_dir_all(directory)?;
+    Ok(fs::remove_file(gate)?)
+}
+
+/// One that comes to `exec` alone, not from a terminal to all in front of it, is one to its process.
+pub(super) fn a_signal_to_exec(host: &Host, container: &str) -> Outcome {
+    let mut child = host.spawn(&["exec", container, "sh", "-c", "echo up; exec sleep 1000"], Stdio::null())?;
+    child.stdout.take().ok_or("a pipe")?.read_exact(&mut [0])?;
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+    let said = Said::from(child.wait_with_output()?);
+    expect_eq!(said.code, Some(128 + 15), "{said:?}");
+    let processes = host.ok(&["top", container])?;
+    expect!(!processes.contains("sleep 1000"), "it goes on: {processes}");
+    Ok(())
 }

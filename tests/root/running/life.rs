@@ -240,6 +240,7 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     followed(host, "polite", 3)?;
     host.ok(&["kill", "-s", "KILL", "polite"])?;
     host.ok(&["rm", "polite"])?;
+    beside::a_signal_before_it_begins(host)?;
     beside::restarted_and_goes_by_itself(host)?;
     beside::a_copy_outlives_the_run(host)?;
     host.ok(&[
@@ -253,6 +254,7 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
         "trap '' TERM; echo ready; while true; do sleep 0.05; done",
     ])?;
     followed(host, "deaf", 1)?;
+    beside::a_signal_to_exec(host, "deaf")?;
     host.ok(&["stop", "-t", "0", "deaf"])?;
     expect_eq!(row(host, "deaf")?["exit_code"], 137);
     host.ok(&["rm", "deaf"])?;

@@ -99,7 +99,7 @@ fn ask_all_the_time(host: &Host, done: &AtomicBool) -> Outcome<u32> {
 }
 
 /// A directory with a program of that name that does what `script` says; `$REAL` is the real one.
-fn instead(host: &Host, name: &str, real: &Path, script: &str) -> Outcome<PathBuf> {
+pub(super) fn instead(host: &Host, name: &str, real: &Path, script: &str) -> Outcome<PathBuf> {
     let directory = host.file(&format!("instead-{name}"));
     fs::create_dir_all(&directory)?;
     let program = directory.join(name);
@@ -109,8 +109,15 @@ fn instead(host: &Host, name: &str, real: &Path, script: &str) -> Outcome<PathBu
 }
 
 fn with_path(host: &Host, directory: &Path, args: &[&str]) -> Outcome<Said> {
+    Ok(command_with(host, directory, args)?.output()?.into())
+}
+
+/// A command that finds the programs in `directory` before others.
+pub(super) fn command_with(host: &Host, directory: &Path, args: &[&str]) -> Outcome<Command> {
     let path = format!("{}:{}", directory.display(), std::env::var("PATH")?);
-    Ok(host.command(args).env("PATH", path).output()?.into())
+    let mut command = host.command(args);
+    command.env("PATH", path);
+    Ok(command)
 }
 
 /// Runtime and supervisor killed at each step of a start: the command tells, and nothing is left but what can be started
