@@ -349,6 +349,8 @@ fn start_log(verbose: u8) {
         .with_ansi(io::stderr().is_terminal())
         .without_time()
         .with_target(false)
+        // Where nobody reads any more, nobody can be told, and a panic would end the undoing.
+        .log_internal_errors(false)
         .init();
 }
 

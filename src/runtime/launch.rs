@@ -6,15 +6,17 @@
 use std::{
     env,
     fs::File,
-    io::Read as _,
-    os::fd::{AsRawFd as _, OwnedFd},
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command as Program, Stdio},
+    time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
+    process::Pid,
 };
 use serde::Deserialize;
 
@@ -34,6 +36,7 @@ use crate::{
     fs::MountSpec,
     interrupt,
     program::CONMON,
+    sys::process::Process,
 };
 
 /// How a container is supervised, and where its traces go.
@@ -85,6 +88,9 @@ pub struct Launch {
 
 /// How often it is looked whether the runtime that conmon waits for is still there.
 const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// How long conmon may take to begin or to end without a job, which are milliseconds, before it is ended.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// As often conmon may have nothing to tell when it is gone; on a busy host it takes a while.
 const SILENCE: u32 = 5;
@@ -188,17 +194,32 @@ impl Conmon {
     fn said(&mut self) -> Result<String> {
         let act = || "wait for conmon";
         let mut said = Vec::new();
-        self.0.stderr.take().map_or(Ok(0), |mut stderr| stderr.read_to_end(&mut said)).act(act)?;
+        if let Some(mut stderr) = self.0.stderr.take() {
+            while read_more(&mut stderr, &mut said).act(act)? != Some(0) {
+                interrupt::check()?;
+            }
+        }
         self.0.wait().act(act)?;
         Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Waits for its end, and ends it if it takes so long that it hangs.
+    fn end(&mut self) -> Result<()> {
+        let process = Process::open(Pid::from_child(&self.0))?;
+        if let Some(process) = process
+            && !process.has_ended_after(PATIENCE)?
+        {
+            process.signal(libc::SIGKILL)?;
+        }
+        self.0.wait().act(|| "wait for conmon").map(drop)
     }
 }
 
 impl Drop for Conmon {
     fn drop(&mut self) {
         // It takes milliseconds, and before it is over nobody could tell which process the supervisor is.
-        if let Err(error) = self.0.wait() {
-            tracing::warn!("wait for conmon: {error}");
+        if let Err(error) = self.end() {
+            tracing::warn!("{error}");
         }
     }
 }
@@ -206,22 +227,13 @@ impl Drop for Conmon {
 /// What conmon tells, once it does. When the runtime was killed and left a process that has conmon's end of a pipe,
 /// conmon waits for that for ever; it is ended then.
 fn hear(run: &RunDirectory, mut told: File) -> Result<String> {
-    let act = || "hear what conmon tells";
     let (mut line, mut silent) = (Vec::new(), 0);
     loop {
-        match poll(&mut [PollFd::new(&told, PollFlags::IN)], Some(&LOOK_UP)) {
-            Ok(0) if run.runtime_has_ended()? => silent += 1,
-            Ok(0) => silent = 0,
-            Ok(_) => {
-                let mut buffer = [0; 4096];
-                let length = told.read(&mut buffer).act(act)?;
-                line.extend_from_slice(&buffer[..length]);
-                if length == 0 || line.contains(&b'\n') {
-                    return Ok(String::from_utf8_lossy(&line).into_owned());
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).act(act),
+        match read_more(&mut told, &mut line).act(|| "hear what conmon tells")? {
+            Some(0) => return Ok(String::from_utf8_lossy(&line).into_owned()),
+            Some(_) if line.contains(&b'\n') => return Ok(String::from_utf8_lossy(&line).into_owned()),
+            None if run.runtime_has_ended()? => silent += 1,
+            Some(_) | None => silent = 0,
         }
         interrupt::check()?;
         match silent {
@@ -230,6 +242,19 @@ fn hear(run: &RunDirectory, mut told: File) -> Result<String> {
             _ => return Ok(String::new()),
         }
     }
+}
+
+/// Reads what comes next and tells how much that is, 0 at the end; nothing if none came in [`LOOK_UP`], or a signal did.
+fn read_more(from: &mut (impl Read + AsFd), to: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    match poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&LOOK_UP)) {
+        Ok(0) | Err(Errno::INTR) => return Ok(None),
+        Ok(_) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let mut buffer = [0; 4096];
+    let length = from.read(&mut buffer)?;
+    to.extend_from_slice(&buffer[..length]);
+    Ok(Some(length))
 }
 
 /// The end that is told is inherited by every program that this process starts, the other is not.

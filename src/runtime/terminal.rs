@@ -4,7 +4,10 @@
 
 use std::{io, os::fd::AsFd as _};
 
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::{
+    io::Errno,
+    termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr},
+};
 
 use crate::error::{Act as _, Error, Kind, Result};
 
@@ -31,8 +34,10 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        if let Err(errno) = tcsetattr(io::stdin().as_fd(), OptionalActions::Now, &self.before) {
-            tracing::warn!("the terminal could not be taken back: {errno}; 'reset' does it");
+        match tcsetattr(io::stdin().as_fd(), OptionalActions::Now, &self.before) {
+            // One that is gone needs nothing.
+            Ok(()) | Err(Errno::IO) => {}
+            Err(errno) => tracing::warn!("the terminal could not be taken back: {errno}; 'reset' does it"),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Btrfs {
         }
         btrfs::limit_subvolume(&self.root, info.id, size.0).act(|| "set the limit")?;
         // The limit is as durable as the volume.
-        btrfs::commit(&self.root).act(|| "write the limit to disk")
+        btrfs::sync(&self.root).act(|| "write the limit to disk")
     }
 
     /// Which kind of quotas is on, if any.

@@ -82,7 +82,7 @@ impl Btrfs {
             // The pool is new, or a crash came right after mkfs.
             Err(rustix::io::Errno::NOENT) => {
                 rustix::fs::mkdirat(&root, VOLUMES, Mode::RWXU).act(act)?;
-                btrfs::commit(&root).act(act)?;
+                rustix::fs::fsync(&root).act(act)?;
                 rustix::fs::openat(&root, VOLUMES, flags, Mode::empty())
             }
             result => result,
@@ -170,20 +170,20 @@ impl Btrfs {
         let mut pause = Duration::from_millis(1);
         // A commit wakes the cleaner, and another one frees what it let go of. What the last user of a volume lets go of
         // only after that, it does not see before it is woken again.
-        btrfs::commit(&self.root)?;
+        btrfs::sync(&self.root)?;
         while subvolume::any_deleted(&self.root)? && start.elapsed() < CLEANING && !interrupt::asked() {
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(200));
-            btrfs::wake_cleaner(&self.root)?;
+            btrfs::sync(&self.root)?;
         }
-        btrfs::commit(&self.root)?;
+        btrfs::sync(&self.root)?;
         match btrfs::take_back_empty_groups(&self.root).map_err(|error| error.raw_os_error()) {
             // Without room for this the kernel still does it by itself, a little later. Each try would put that off.
             Err(Some(libc::ENOSPC)) => {
                 while space::holds_back(&self.root)? && start.elapsed() < CLEANING && !interrupt::asked() {
                     thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(500));
-                    btrfs::wake_cleaner(&self.root)?;
+                    btrfs::sync(&self.root)?;
                 }
                 Ok(())
             }
@@ -308,8 +308,9 @@ impl Driver for Btrfs {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
             result => result.map_err(|error| self.told(&error, act))?,
         }
-        // Where space is short, somebody deletes in order to go on.
-        if space::is_short(&self.root)? { self.clean() } else { btrfs::commit(&self.root) }.act(act)
+        // Where space is short, somebody deletes in order to go on. Else its name is to be gone for good, and no more: others
+        // may have much to be written.
+        if space::is_short(&self.root)? { self.clean() } else { self.volumes.sync_all() }.act(act)
     }
 
     fn give_back(&self) -> Result<()> {
@@ -349,16 +350,18 @@ impl Driver for Btrfs {
     fn usage(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Usage> {
         let act = || format!("tell the space of volume {id}");
         let (root, info) = self.volume(id).act(act)?;
-        if !btrfs::is_read_only(&root).act(act)? {
-            rustix::fs::syncfs(&root).act(act)?;
-        }
         let since = match parents.first() {
             Some(parent) => self.volume(*parent).act(act)?.1.changed,
             None => 0,
         };
-        let node = btrfs::fs_info(&root).act(act)?.node;
-        let exclusive = usage::exclusive(&root, info.id, since, node).act(act)?;
-        Ok(Usage { exclusive })
+        let exclusive = || {
+            if !btrfs::is_read_only(&root)? {
+                rustix::fs::syncfs(&root)?;
+            }
+            usage::exclusive(&root, info.id, since, btrfs::fs_info(&root)?.node)
+        };
+        // One that is deleted meanwhile has no tree any more.
+        exclusive().map(|exclusive| Usage { exclusive }).map_err(|error| self.told(&error, act))
     }
 
     /// The transaction that last changed an inode in the subvolume: a snapshot has its source's, and whatever is written
@@ -380,8 +383,11 @@ impl Driver for Btrfs {
         let Some(parent) = parents.first() else { return Ok(None) };
         let (_, SubvolumeInfo { id: number, changed, .. }) = self.volume(*parent).act(act)?;
         let (root, child) = self.volume(id).act(act)?;
-        rustix::fs::syncfs(&root).act(act)?;
-        written::written(&root, written::Tree { id: number, changed }, child.id).act(act)
+        let written = || {
+            rustix::fs::syncfs(&root)?;
+            written::written(&root, written::Tree { id: number, changed }, child.id)
+        };
+        written().map_err(|error| self.told(&error, act))
     }
 
     fn changes(&self, id: VolumeId, parents: &[VolumeId]) -> Result<Changes> {

@@ -88,11 +88,9 @@ struct SendArgs {
 
 ioctls! {
     InoLookup = ioctl_sys::iorw!(0x94, 18, size_of::<InoLookupArgs>()), InoLookupArgs;
-    WaitSync = ioctl_sys::iow!(0x94, 22, 8), u64;
     SnapCreateV2 = ioctl_sys::iow!(0x94, 23, size_of::<VolArgsV2>()), VolArgsV2;
     SubvolCreateV2 = ioctl_sys::iow!(0x94, 24, size_of::<VolArgsV2>()), VolArgsV2;
     Sync = ioctl_sys::io!(0x94, 8), u64;
-    StartSync = ioctl_sys::ior!(0x94, 24, 8), u64;
     SubvolGetFlags = ioctl_sys::ior!(0x94, 25, 8), u64;
     SubvolSetFlags = ioctl_sys::iow!(0x94, 26, 8), u64;
     Send = ioctl_sys::iow!(0x94, 38, size_of::<SendArgs>()), SendArgs;
@@ -197,22 +195,17 @@ pub fn directory_path(filesystem: impl AsFd, tree: u64, inode: u64) -> io::Resul
     Ok(args.name.iter().copied().take_while(|byte| *byte != 0).collect())
 }
 
-/// Commits the file system's running transaction: what was deleted or changed is so on disk when this returns.
+/// Writes everything out, commits the running transaction, and wakes the kernel's cleaner, which removes deleted subvolumes:
+/// by itself it looks for them once in a commit interval, and with each commit; what is let go of after that waits for the
+/// next (`BTRFS_IOC_SYNC`).
+///
+/// A commit alone is not asked for: `BTRFS_IOC_START_SYNC` leaves it to the kernel's own thread and waits until that begins,
+/// uninterruptibly, and where that thread looks just before it goes to sleep (`transaction_kthread`, Linux 6.18), it begins
+/// at the end of its commit interval, 30 s later. This commits in the calling process.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn commit(filesystem: impl AsFd) -> io::Result<()> {
-    let mut transaction = 0;
-    call::<StartSync>(&filesystem, &mut transaction)?;
-    call::<WaitSync>(filesystem, &mut transaction).map(drop)
-}
-
-/// Writes everything out, and wakes the kernel's cleaner, which removes deleted subvolumes: by itself it looks for them
-/// once in a commit interval, and with each commit; what is let go of after that waits for the next (`BTRFS_IOC_SYNC`).
-///
-/// # Errors
-/// The kernel's errno.
-pub fn wake_cleaner(filesystem: impl AsFd) -> io::Result<()> {
+pub fn sync(filesystem: impl AsFd) -> io::Result<()> {
     call::<Sync>(filesystem, &mut 0).map(drop)
 }
 
@@ -237,8 +230,8 @@ pub fn send_changes(root: impl AsFd, parent: u64, output: impl AsFd) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::{
-        GetSubvolInfo, InoLookup, Send, SendArgs, SnapCreateV2, SnapDestroyV2, StartSync, SubvolCreateV2,
-        SubvolGetFlags, SubvolInfoArgs, SubvolSetFlags, VolArgsV2, WaitSync,
+        GetSubvolInfo, InoLookup, Send, SendArgs, SnapCreateV2, SnapDestroyV2, SubvolCreateV2, SubvolGetFlags,
+        SubvolInfoArgs, SubvolSetFlags, VolArgsV2,
     };
     use crate::sys::Ioctl;
     use std::mem::offset_of;
@@ -253,8 +246,6 @@ mod tests {
         assert_eq!(InoLookup::NUMBER, 0xd000_9412);
         assert_eq!(SubvolGetFlags::NUMBER, 0x8008_9419);
         assert_eq!(SubvolSetFlags::NUMBER, 0x4008_941a);
-        assert_eq!(StartSync::NUMBER, 0x8008_9418);
-        assert_eq!(WaitSync::NUMBER, 0x4008_9416);
         assert_eq!(Send::NUMBER, 0x4048_9426);
         assert_eq!(GetSubvolInfo::NUMBER, 0x81f8_943c);
     }

@@ -176,7 +176,25 @@ pub(super) fn a_signal_before_it_begins(host: &Host) -> Outcome {
         expect!(is_undone && said.out.is_empty(), "{signal}: {said:?}");
         soon("nothing of it stays", || Ok(host.json(&["ps", "-a"])? == serde_json::json!([])))?;
     }
+    // One that hangs is ended, and so is the command.
+    let file = host.file("hangs");
+    instead(
+        host,
+        CONMON.name,
+        &CONMON.find()?,
+        &format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", file.display()),
+    )?;
+    let run =
+        command_with(host, &directory, &["run", "-d", "--rm", "base:1", "true"])?.stderr(Stdio::piped()).spawn()?;
+    soon("conmon hangs", || Ok(file.exists()))?;
+    let hung = Pid::from_raw(fs::read_to_string(&file)?.trim().parse()?);
+    kill(Pid::from_raw(i32::try_from(run.id())?), Signal::SIGINT)?;
+    let said = Said::from(run.wait_with_output()?);
+    expect!(said.code == Some(125) && said.err.contains("interrupted"), "{said:?}");
+    expect_eq!(kill(hung, None), Err(nix::errno::Errno::ESRCH));
+    expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
     fs::remove_dir_all(directory)?;
+    fs::remove_file(file)?;
     Ok(fs::remove_file(gate)?)
 }
 

@@ -73,7 +73,27 @@ pub fn listings_are_true_while_they_come_and_go(host: &Host) -> Outcome {
         expect_eq!((&row["state"], &row["name"] == "last" || row["exit_code"] == 3), (&"exited".into(), true), "{row}");
         host.ok(&["rm", row["name"].as_str().unwrap_or_default()])?;
     }
+    checked_and_pruned_meanwhile(host)?;
     nothing_left(host, &ids)
+}
+
+/// What comes and goes is no contradiction to `check`, and no failure to `prune`.
+fn checked_and_pruned_meanwhile(host: &Host) -> Outcome {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| -> Outcome {
+        let asking = scope.spawn(|| -> Result<(), String> {
+            while !done.load(Ordering::Relaxed) {
+                for args in [&["check"][..], &["container", "prune", "-f"]] {
+                    host.ok(args).map_err(|fault| fault.0)?;
+                }
+            }
+            Ok(())
+        });
+        let ran = (0..10).try_for_each(|_| host.ok(&["run", "--rm", "base:1", "true"]).map(drop));
+        done.store(true, Ordering::Relaxed);
+        let asked = asking.join().map_err(|_| "a thread panicked")?;
+        ran.and(asked.map_err(Into::into))
+    })
 }
 
 fn ask_all_the_time(host: &Host, done: &AtomicBool) -> Outcome<u32> {
