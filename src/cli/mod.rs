@@ -365,7 +365,7 @@ fn for_each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result
     let mut failed = 0;
     for name in names {
         if let Err(error) = act(name) {
-            if names.len() == 1 {
+            if names.len() == 1 || interrupt::asked() {
                 return Err(error);
             }
             output::tell(format_args!("lamina: {error:#}"));

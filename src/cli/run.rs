@@ -13,11 +13,12 @@ use crate::{
     container::{Container, Containers, Order, Removal, Settings, Watch, Watched},
     error::{Act as _, Error, Kind},
     image::catalog::Catalog,
-    runtime::{Keys, Wishes, ensure_terminal},
+    runtime::{Keys, Wishes, ensure_terminal, refusal_code},
     store::Store,
 };
 
 #[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
 pub(super) struct Args {
     /// Do not wait for its end; print its ID
     #[arg(short, long)]
@@ -57,10 +58,8 @@ pub(super) struct AttachArgs {
     container: String,
 }
 
-/// Docker's exit codes for a command that was not run: by our own fault, as it may not be, and as there is none.
+/// Docker's exit code for a command that was not run by our own fault.
 const FAILED: u8 = 125;
-const NOT_EXECUTABLE: u8 = 126;
-const NO_COMMAND: u8 = 127;
 
 /// A failure before the command ran, as an exit code.
 pub(super) fn failure_code(error: &anyhow::Error) -> ExitCode {
@@ -69,11 +68,7 @@ pub(super) fn failure_code(error: &anyhow::Error) -> ExitCode {
 
 /// The exit code for a command that the runtime refused to run.
 pub(super) fn not_run(error: &anyhow::Error) -> Option<u8> {
-    match error.downcast_ref::<Error>()?.kind() {
-        Kind::NoCommand => Some(NO_COMMAND),
-        Kind::NotExecutable => Some(NOT_EXECUTABLE),
-        _ => None,
-    }
+    refusal_code(error.downcast_ref::<Error>()?.kind())
 }
 
 /// A process's exit code as this process's.

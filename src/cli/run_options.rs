@@ -62,7 +62,7 @@ pub(super) struct RunOptions {
     #[arg(long, value_parser = milli_cpus)]
     cpus: Option<u64>,
     /// The host's name inside
-    #[arg(long, value_parser = hostname)]
+    #[arg(short = 'h', long, value_parser = hostname)]
     hostname: Option<String>,
     /// Which OCI runtime
     #[arg(long, value_name = "crun|runc", value_parser = runtime)]
@@ -76,6 +76,9 @@ pub(super) struct RunOptions {
     /// Write the container's ID into a new file
     #[arg(long, value_name = "FILE")]
     pub(super) cidfile: Option<PathBuf>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Reference or ID of the image
     pub(super) image: String,
     /// Arguments, or program and arguments if the image has no entrypoint
@@ -100,8 +103,9 @@ impl RunOptions {
                 stdin_once: self.interactive && attached,
                 network: Some(self.network),
                 read_only: self.read_only,
-                memory: self.memory,
-                milli_cpus: self.cpus,
+                // Docker's words for no limit.
+                memory: self.memory.filter(|memory| *memory > Bytes(0)),
+                milli_cpus: self.cpus.filter(|cpus| *cpus > 0),
                 runtime: self.runtime.clone(),
                 auto_remove: self.rm,
                 stop_timeout: self.stop_timeout,
@@ -202,7 +206,11 @@ fn size_option(text: &str) -> Parsed<Bytes> {
 /// Docker's lower limit: below it a runtime cannot even start.
 fn memory(text: &str) -> Parsed<Bytes> {
     let size: Bytes = text.parse()?;
-    if size >= Bytes::mib(6) { Ok(size) } else { Err(Error::new(Kind::Invalid, "minimum memory limit allowed is 6MB")) }
+    if size == Bytes(0) || size >= Bytes::mib(6) {
+        Ok(size)
+    } else {
+        Err(Error::new(Kind::Invalid, "minimum memory limit allowed is 6MB"))
+    }
 }
 
 fn milli_cpus(text: &str) -> Parsed<u64> {
@@ -218,7 +226,7 @@ fn milli_cpus(text: &str) -> Parsed<u64> {
     // The kernel counts no less than a thousandth of a second in a period of a tenth.
     let most = std::thread::available_parallelism().map_or(u64::MAX, |count| count.get() as u64 * 1000);
     match milli {
-        10.. if milli <= most => Ok(milli),
+        0 | 10.. if milli <= most => Ok(milli),
         10.. => {
             let what = format!("there are only {} processors here, and '{text}' is more", most / 1000);
             Err(Error::new(Kind::Invalid, what))
@@ -254,10 +262,10 @@ mod tests {
             (milli_cpus("1.5").unwrap(), milli_cpus("2").unwrap(), milli_cpus("0.05").unwrap()),
             (1500, 2000, 50)
         );
-        for bad in ["", "x", "-1", "0", "1.", ".5", "1e3"] {
+        for bad in ["", "x", "-1", "0.001", "1.", ".5", "1e3"] {
             assert!(milli_cpus(bad).is_err(), "{bad}");
         }
-        assert!(memory("5M").is_err() && memory("6M").is_ok() && memory("x").is_err());
+        assert!(memory("5M").is_err() && memory("6M").is_ok() && memory("0").is_ok() && memory("x").is_err());
         assert!(hostname("a-b.c").is_ok() && hostname("").is_err() && hostname("a b").is_err());
         assert_eq!(tmpfs("/t:size=1m,mode=700").unwrap().options, ["size=1m", "mode=700"]);
         assert!(tmpfs("t").is_err());

@@ -19,7 +19,7 @@ use rustix::{
 
 use crate::{
     error::{Act as _, Result},
-    fs::{if_there, make_private},
+    fs::{if_there, make_private, remove_while_filled},
     id::ContainerId,
     interrupt,
     runtime::{Mount, MountKind, Network},
@@ -209,14 +209,7 @@ impl Home {
     /// Removes it. Idempotent.
     pub(super) fn remove(&self) -> Result<()> {
         // A supervisor that ends just now may write one more file into it.
-        for last in [false, true] {
-            match fs::remove_dir_all(&self.directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) && !last => {}
-                removed => return removed.act(|| format!("remove {}", self.directory.display())),
-            }
-        }
-        Ok(())
+        remove_while_filled(&self.directory).act(|| format!("remove {}", self.directory.display()))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: whoever waits for its end waits for what is noted of it, too; a frozen process is let go on, so that it can end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     Container, Containers,
@@ -12,11 +12,15 @@ use super::{
 use crate::{
     crash,
     error::{Error, Kind, Result},
+    interrupt,
     runtime::{Cgroup, Process},
 };
 
 /// Seconds that a container has to stop when nobody says otherwise, as Docker's.
 const STOP_SECONDS: u64 = 10;
+
+/// How often it is looked whether a signal came.
+const LOOK_UP: Duration = Duration::from_secs(1);
 
 impl Containers<'_> {
     /// Sends a signal to the container's first process, and waits for its end if it is one that nothing outlives.
@@ -52,12 +56,18 @@ impl Containers<'_> {
     /// Asks the container to stop, and after so long kills it. One that does not run is left alone.
     ///
     /// # Errors
-    /// `InUse` if it does not end even so; the system's.
+    /// `InUse` if it does not end even so; `Interrupted`, when it was asked and is not killed; the system's.
     pub fn stop(&self, container: &Container, seconds: Option<u64>) -> Result<()> {
-        let init = match self.live(container) {
-            Err(error) if error.kind() == Kind::Invalid => return Ok(()),
-            live => live?.0,
+        let live = || match self.live(container) {
+            Err(error) if error.kind() == Kind::Invalid => Ok(None),
+            live => live.map(|(init, _)| Some(init)),
         };
+        let begun = || {
+            // Whoever has the lock may be about to start it.
+            drop(self.lock(container)?);
+            live()
+        };
+        let Some(init) = live()?.map_or_else(begun, |init| Ok(Some(init)))? else { return Ok(()) };
         // One that goes by itself may have done so before all of this is done.
         gone_is_well(self.stop_live(container, &init, seconds))
     }
@@ -69,7 +79,7 @@ impl Containers<'_> {
         self.thaw(container)?;
         crash::point(crash::Point::StopAsked);
         let patience = seconds.or(settings.stop_timeout).unwrap_or(STOP_SECONDS);
-        if !init.has_ended_after(Duration::from_secs(patience))? {
+        if !ends_within(container, init, Duration::from_secs(patience))? {
             init.signal(libc::SIGKILL)?;
             self.thaw(container)?;
         }
@@ -153,5 +163,24 @@ impl Containers<'_> {
     pub fn processes(&self, container: &Container) -> Result<Vec<i32>> {
         self.live(container)?;
         Cgroup::new(container.id.as_str()).processes()
+    }
+}
+
+/// Waits for the end of one that was asked to stop.
+fn ends_within(container: &Container, init: &Process, most: Duration) -> Result<bool> {
+    let begun = Instant::now();
+    loop {
+        let left = most.saturating_sub(begun.elapsed());
+        // A signal that comes just before the call does not end it.
+        if init.ends_within(left.min(LOOK_UP))? {
+            return Ok(true);
+        }
+        if interrupt::asked() {
+            let what = format!("interrupted; container {} was asked to stop, and has not ended yet", container.name);
+            return Err(Error::new(Kind::Interrupted, what));
+        }
+        if left.is_zero() {
+            return Ok(false);
+        }
     }
 }

@@ -31,7 +31,7 @@ pub use mount::{Access, BlockFs, MountSpec, Mounted, enter_private_namespace, le
 pub use mount_table::{MountEntry, home, mount_table, mounts_below};
 pub use namespaces::{Sighting, holders, lasting_mounts, mounts_everywhere};
 pub use private::{make_new_private, make_private};
-pub use remove::{if_there, remove_tree};
+pub use remove::{if_there, remove_tree, remove_while_filled};
 pub use scope::{Scope, Spot};
 pub use sparing::{SparingFile, spare};
 pub use usage::{Unwritten, allocated, apparent, apparent_tree, free_space, unwritten, unwritten_of_all};

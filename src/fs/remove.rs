@@ -6,6 +6,7 @@ use std::{
     ffi::{CStr, CString},
     io, mem,
     os::fd::BorrowedFd,
+    path::Path,
     vec,
 };
 
@@ -66,6 +67,23 @@ pub fn if_there(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
+    }
+}
+
+/// How many files may still come into a directory that is removed.
+const LATECOMERS: u32 = 100;
+
+/// Removes a directory into which processes that are about to end may put a last file. Nothing there is success.
+///
+/// # Errors
+/// The system's; `ENOTEMPTY` if it goes on and on.
+pub fn remove_while_filled(directory: &Path) -> io::Result<()> {
+    let mut tries = 0..LATECOMERS;
+    loop {
+        match if_there(std::fs::remove_dir_all(directory)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) && tries.next().is_some() => {}
+            removed => return removed,
+        }
     }
 }
 

@@ -127,8 +127,7 @@ impl<'n> Cgroup<'n> {
     pub fn is_frozen(self) -> Result<bool> {
         match self.freezer() {
             Ok(freezer) => match freezer.holds(true) {
-                // Its last process has just ended, and it was removed.
-                Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
+                Err(error) if is_gone(&error) => Ok(false),
                 holds => holds,
             },
             Err(error) if error.kind() == Kind::Unsupported => Ok(false),
@@ -141,19 +140,10 @@ impl<'n> Cgroup<'n> {
     /// # Errors
     /// `Unsupported` without a freezer; `Io` if the kernel cannot stop one of them, which then goes on.
     pub fn freeze(self, frozen: bool) -> Result<()> {
-        let freezer = self.freezer()?;
-        let begun = Instant::now();
-        freezer.ask(frozen)?;
-        while !freezer.holds(frozen)? {
-            if begun.elapsed() > PATIENCE {
-                let error = Error::new(Kind::Io, "a process in the container cannot be stopped where it is");
-                return Err(error.and_undo(freezer.ask(false)));
-            }
-            thread::sleep(PAUSE);
-            // Version 1 gives up on a process that was about to fork, and has to be asked again.
-            freezer.ask(frozen)?;
+        match self.freezer()?.freeze(frozen) {
+            Err(error) if !frozen && is_gone(&error) => Ok(()),
+            done => done,
         }
-        Ok(())
     }
 
     /// Kills what is in it and removes it. Idempotent.
@@ -194,7 +184,27 @@ fn kill(process: Pid) -> Result<()> {
     }
 }
 
+/// Its last process has just ended, and it was removed.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV))
+}
+
 impl Freezer {
+    fn freeze(&self, frozen: bool) -> Result<()> {
+        let begun = Instant::now();
+        self.ask(frozen)?;
+        while !self.holds(frozen)? {
+            if begun.elapsed() > PATIENCE {
+                let error = Error::new(Kind::Io, "a process in the container cannot be stopped where it is");
+                return Err(error.and_undo(self.ask(false)));
+            }
+            thread::sleep(PAUSE);
+            // Version 1 gives up on a process that was about to fork, and has to be asked again.
+            self.ask(frozen)?;
+        }
+        Ok(())
+    }
+
     fn ask(&self, frozen: bool) -> Result<()> {
         let (path, word) = match self {
             Self::V1(path) => (path, if frozen { "FROZEN" } else { "THAWED" }),

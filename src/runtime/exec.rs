@@ -1,7 +1,7 @@
 //! One more process in a container that runs.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Command as Program, ExitStatus, Stdio},
@@ -10,16 +10,17 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags},
-    process::Pid,
+    process::{Pid, getpgrp},
+    termios::tcgetpgrp,
 };
-use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT};
 
 use super::{
     bundle::{Command, process},
     detach::Keys,
     job::Job,
     launch::failure,
-    process::Exit,
+    process::{Exit, refusal_code},
     pty::{self, Ended},
     run_directory::RunDirectory,
     user,
@@ -29,6 +30,7 @@ use crate::{
     fs::{if_there, root_of_process},
     id::CacheId,
     interrupt::{self, HandedOn},
+    program::RUNC,
     sys::process::{Process, exit_code},
 };
 
@@ -77,10 +79,15 @@ impl Exec<'_> {
         };
         let code = exit_code(status).unwrap_or(1);
         // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
-        match logged(&files.log) {
-            Some(error) if code != 0 => Err(error),
-            _ => Ok(Exit { code, refusal: None }),
+        let Some(failure) = logged(&files.log).filter(|_| code != 0) else { return Ok(Exit { code, refusal: None }) };
+        if !init.lives()? {
+            return Err(failure.as_kind(Kind::InUse).within("the container has ended"));
         }
+        // runc has told it on standard error, too, which is the process's.
+        if runtime.ends_with(RUNC.name) && !self.detach {
+            return Ok(Exit { code: refusal_code(failure.kind()).unwrap_or(1).into(), refusal: None });
+        }
+        Err(failure)
     }
 
     fn execute(&self, program: Program) -> Result<Ended> {
@@ -105,7 +112,8 @@ impl Exec<'_> {
     }
 }
 
-/// Runs the runtime to its end. What asks it to end from a terminal comes to it by itself, and to its process once only.
+/// Runs the runtime to its end. Signals go to it, but for those that a terminal has sent to it, too: its process gets each
+/// once.
 fn follow(mut program: Program) -> Result<ExitStatus> {
     let mut signals = HandedOn::begin(interrupt::signals().iter().copied())?;
     let mut child = program.spawn().act(|| format!("run {}", program.get_program().display()))?;
@@ -114,11 +122,16 @@ fn follow(mut program: Program) -> Result<ExitStatus> {
             process.ends_within_or(PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN), Duration::MAX)?;
             signals
                 .pending()
-                .filter(|signal| matches!(*signal, SIGTERM | SIGHUP))
+                .filter(|signal| !matches!(*signal, SIGINT | SIGQUIT) || !is_in_front())
                 .try_for_each(|signal| process.signal(signal))?;
         }
     }
     child.wait().act(|| "wait for the OCI runtime")
+}
+
+/// Whether this process's group is the one that gets what is typed on its terminal.
+fn is_in_front() -> bool {
+    File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
 }
 
 impl Files {

@@ -184,7 +184,8 @@ impl Supervisor {
                 Ok(Launched::new(self.run, launch.runtime))
             }
             Ok(Word { message, .. }) => Err(failure(&message)),
-            Err(_) => Err(failure(&said)),
+            // Ctrl-C on a terminal ends conmon, too.
+            Err(_) => interrupt::check().and_then(|()| Err(failure(&said))),
         }
     }
 }
@@ -285,8 +286,9 @@ pub(super) fn failure(said: &str) -> Error {
     Error::new(kind, format!("OCI runtime: {said}"))
 }
 
-/// What a runtime says, out of what it logs: `time=... level=error msg="..."`.
+/// What a runtime says, out of what it logs in lines of `time=... level=error msg="..."`: the last is why it ended.
 fn spoken(logged: &str) -> String {
-    let Some((_, message)) = logged.split_once("msg=") else { return logged.to_owned() };
-    serde_json::from_str(message.lines().next().unwrap_or(message)).unwrap_or_else(|_| message.to_owned())
+    let mut messages = logged.lines().filter_map(|line| Some(line.split_once("msg=")?.1));
+    let Some(message) = messages.next_back() else { return logged.to_owned() };
+    serde_json::from_str(message).unwrap_or_else(|_| message.to_owned())
 }

@@ -42,7 +42,7 @@ pub use launch::{Launch, Supervision, Supervisor};
 pub use launched::Launched;
 pub use limits::Limits;
 pub use made_points::{made_mount_points, make_bare_points, make_mount_points};
-pub use process::{Exit, run};
+pub use process::{Exit, refusal_code, run};
 pub use program::OciRuntime;
 pub use run_directory::{RunDirectory, runs_in, runs_of};
 pub use terminal::ensure_terminal;

@@ -46,6 +46,15 @@ pub struct Exit {
     pub refusal: Option<Error>,
 }
 
+/// The exit code for a program that the runtime refused to run, the shell's; none for another failure.
+pub fn refusal_code(kind: Kind) -> Option<u8> {
+    match kind {
+        Kind::NoCommand => Some(127),
+        Kind::NotExecutable => Some(126),
+        _ => None,
+    }
+}
+
 /// Runs `command` in the tree of `mounted`, which is given up, with its output on standard error. `also` is mounted
 /// where the paths say, for the command's mounts to bind. Mounts below `hidden` are left out of the command's namespace,
 /// which would keep them busy. `look` is called again and again, tells when next, and ends the command with
@@ -101,9 +110,10 @@ pub fn run(
     // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
     match logged(&place.path().join(LOG)).filter(|_| !status.success()) {
         None => Ok(Exit { code: exit_code(status).unwrap_or(1), refusal: None }),
-        Some(refusal) if refusal.kind() == Kind::NoCommand => Ok(Exit { code: 127, refusal: Some(refusal) }),
-        Some(refusal) if refusal.kind() == Kind::NotExecutable => Ok(Exit { code: 126, refusal: Some(refusal) }),
-        Some(failure) => Err(failure),
+        Some(failure) => match refusal_code(failure.kind()) {
+            Some(code) => Ok(Exit { code: code.into(), refusal: Some(failure) }),
+            None => Err(failure),
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::process::Pid;
 
 use crate::{
     error::{Act as _, Result},
-    fs::{if_there, make_new_private, make_private},
+    fs::{if_there, make_new_private, make_private, remove_while_filled},
     id::Digest,
     sys::process::Process,
 };
@@ -73,7 +73,8 @@ impl RunDirectory {
 
     /// Removes it; nothing there is success.
     pub(super) fn remove(&self) -> Result<()> {
-        if_there(fs::remove_dir_all(&self.directory)).act(|| format!("remove {}", self.directory.display()))?;
+        // Whoever looks into the container has files here.
+        remove_while_filled(&self.directory).act(|| format!("remove {}", self.directory.display()))?;
         // The parent goes with the last one; others in it are no failure.
         self.directory.parent().map(fs::remove_dir);
         Ok(())

@@ -176,6 +176,19 @@ pub(super) fn a_signal_before_it_begins(host: &Host) -> Outcome {
         expect!(is_undone && said.out.is_empty(), "{signal}: {said:?}");
         soon("nothing of it stays", || Ok(host.json(&["ps", "-a"])? == serde_json::json!([])))?;
     }
+    // One that is to be stopped is stopped once it has begun.
+    let run = command_with(host, &directory, &["run", "-d", "--name", "late", "base:1", "sleep", "1000"])?
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut open = fs::File::options().write(true).open(&gate)?;
+    soon("it is made", || Ok(row(host, "late").is_ok()))?;
+    let stop = host.spawn(&["stop", "-t", "0", "late"], Stdio::null())?;
+    open.write_all(b"go\n")?;
+    expect_eq!(Said::from(run.wait_with_output()?).code, Some(0));
+    let said = Said::from(stop.wait_with_output()?);
+    expect!(said.code == Some(0) && said.out == "late\n", "{said:?}");
+    expect_eq!(row(host, "late")?["state"], "exited");
+    host.ok(&["rm", "late"])?;
     // One that hangs is ended, and so is the command.
     let file = host.file("hangs");
     instead(
@@ -208,4 +221,43 @@ pub(super) fn a_signal_to_exec(host: &Host, container: &str) -> Outcome {
     let processes = host.ok(&["top", container])?;
     expect!(!processes.contains("sleep 1000"), "it goes on: {processes}");
     Ok(())
+}
+
+/// A command that waits for the end of what it has asked to stop does so no longer than its user.
+pub(super) fn a_stop_is_interrupted(host: &Host) -> Outcome {
+    let script = "trap 'echo asked' TERM; echo up; while true; do sleep 0.05; done";
+    host.ok(&["run", "-d", "--name", "slow", "base:1", "sh", "-c", script])?;
+    followed(host, "slow", 1)?;
+    let stop = host.spawn(&["stop", "-t", "1000", "slow", "slow"], Stdio::null())?;
+    soon("it is asked", || Ok(host.run(&["logs", "slow"])?.out.contains("asked")))?;
+    kill(Pid::from_raw(i32::try_from(stop.id())?), Signal::SIGINT)?;
+    let said = Said::from(stop.wait_with_output()?);
+    expect!(said.code == Some(1) && said.err.contains("slow was asked to stop, and has not ended yet"), "{said:?}");
+    expect_eq!(row(host, "slow")?["state"], "running");
+    host.ok(&["rm", "-f", "slow"]).map(drop)
+}
+
+/// `rm` and `restart` always work, also while others look into the container.
+pub(super) fn removed_while_looked_into(host: &Host) -> Outcome {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| -> Outcome {
+        let looking = [(); 2].map(|()| {
+            scope.spawn(|| -> Result<(), String> {
+                while !done.load(Ordering::Relaxed) {
+                    // Whether it is there at that instant is chance.
+                    host.run(&["exec", "looked-into", "true"]).map_err(|fault| fault.0)?;
+                }
+                Ok(())
+            })
+        });
+        let removed = (0..8).try_for_each(|_| {
+            host.ok(&["run", "-d", "--name", "looked-into", "base:1", "sleep", "1000"])?;
+            host.ok(&["restart", "-t", "0", "looked-into"])?;
+            host.ok(&["rm", "-f", "looked-into"]).map(drop)
+        });
+        done.store(true, Ordering::Relaxed);
+        let looked =
+            looking.into_iter().try_for_each(|looking| looking.join().map_err(|_| "a thread panicked".to_owned())?);
+        removed.and(looked.map_err(Into::into))
+    })
 }

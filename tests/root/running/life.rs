@@ -51,7 +51,10 @@ pub fn what_the_command_says_is_what_one_gets(host: &Host) -> Outcome {
     );
     as_the_caller(host)?;
     expect_eq!(
-        sh(&["-e", "A=1", "-e", "B=x y", "--hostname", "named"], "echo $A $B; hostname; cat /etc/hostname")?,
+        sh(
+            &["-e", "A=1", "-e", "B=x y", "-h", "named", "--memory", "0", "--cpus", "0"],
+            "echo $A $B; hostname; cat /etc/hostname"
+        )?,
         "1 x y\nnamed\nnamed"
     );
     // Its first process, in namespaces of its own, with nothing but a loopback device, and no way out by system calls.
@@ -185,6 +188,8 @@ pub fn a_detached_one_is_looked_into(host: &Host) -> Outcome {
     );
     fails_with(host, 5, &["exec", "talker", "sh", "-c", "exit 5"], "")?;
     fails_with(host, 127, &["exec", "talker", "nosuch"], "not found in $PATH")?;
+    let told = host.run(&["exec", "talker", "nosuch"])?.err;
+    expect_eq!(told.matches("not found in $PATH").count(), 1, "once: {told}");
     fails_with(host, 126, &["exec", "talker", "/notrun"], "ermission denied")?;
     host.ok(&["exec", "-d", "talker", "touch", "/made"])?;
     soon("what goes on by itself", || Ok(host.run(&["exec", "talker", "stat", "/made"])?.code == Some(0)))?;
@@ -255,6 +260,8 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     ])?;
     followed(host, "deaf", 1)?;
     beside::a_signal_to_exec(host, "deaf")?;
+    beside::a_stop_is_interrupted(host)?;
+    beside::removed_while_looked_into(host)?;
     host.ok(&["stop", "-t", "0", "deaf"])?;
     expect_eq!(row(host, "deaf")?["exit_code"], 137);
     host.ok(&["rm", "deaf"])?;

@@ -97,6 +97,7 @@ pub fn a_terminal_is_one(host: &Host) -> Outcome {
     expect_eq!(child.wait()?.code(), Some(6));
     host.ok(&["rm", "typed"])?;
     second(host, &mut screen, &slave)?;
+    it_goes(host)?;
     // Without one it is told so, as Docker does.
     let said = host.command(&["run", "-it", "--rm", "base:1", "true"]).stdin(Stdio::null()).output()?;
     expect!(
@@ -105,6 +106,28 @@ pub fn a_terminal_is_one(host: &Host) -> Outcome {
         "{said:?}"
     );
     Ok(())
+}
+
+/// A terminal that goes takes its command along, and not the container.
+fn it_goes(host: &Host) -> Outcome {
+    let pty = nix::pty::openpty(None, None)?;
+    // What the command has open itself does not go.
+    rustix::io::fcntl_setfd(&pty.master, rustix::io::FdFlags::CLOEXEC)?;
+    let command = host.command(&["run", "-it", "--name", "left", "base:1", "sh", "-c", "echo up; sleep 1000"]);
+    let mut child = std::process::Command::new("setsid")
+        .arg("--ctty")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(pty.slave.try_clone()?)
+        .stdout(pty.slave.try_clone()?)
+        .stderr(pty.slave)
+        .spawn()?;
+    let mut screen = Screen { master: File::from(pty.master), text: String::new() };
+    screen.until("up\r\n")?;
+    drop(screen);
+    expect_eq!(child.wait()?.code(), Some(128 + 1));
+    expect_eq!(row(host, "left")?["state"], "running");
+    host.ok(&["rm", "-f", "left"]).map(drop)
 }
 
 /// A second process on a terminal, which is left as the first one's is.

@@ -377,7 +377,7 @@ fn bad_values_are_told(host: &Host) -> Outcome {
         ("--network", "bridge", "is not one of none, host"),
         ("--memory", "1M", "minimum memory limit"),
         ("--memory", "-1", "--memory"),
-        ("--cpus", "0", "the fewest processors"),
+        ("--cpus", "0.001", "the fewest processors"),
         ("--cpus", "100000", "there are only"),
         ("--cpus", "1.x", "is not a number of processors"),
         ("--hostname", "a_b", "invalid hostname format"),
