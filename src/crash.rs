@@ -205,7 +205,8 @@ impl Point {
 }
 
 /// Dies here by SIGKILL, telling where, if the environment variable `LAMINA_CRASH_AT` says so: `NAME` is the first
-/// arrival at the point of that name, `NAME:N` the N-th, `*:N` the N-th arrival at any point.
+/// arrival at the point of that name, `NAME:N` the N-th, `*:N` the N-th arrival at any point. With `@SIGTERM` or another
+/// signal behind it this process gets that one instead.
 #[cfg(debug_assertions)]
 pub fn point(point: Point) {
     use nix::sys::signal::{Signal, raise};
@@ -217,28 +218,30 @@ pub fn point(point: Point) {
         },
     };
 
-    static AT: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static AT: OnceLock<Option<(String, u32, Signal)>> = OnceLock::new();
     static ARRIVALS: AtomicU32 = AtomicU32::new(0);
     let at = AT.get_or_init(|| std::env::var("LAMINA_CRASH_AT").ok().map(|text| arrival(&text)));
-    if let Some((name, last)) = at
+    if let Some((name, last, signal)) = at
         && (name == point.name() || name == "*")
         && ARRIVALS.fetch_add(1, Ordering::Relaxed) + 1 == *last
     {
         // Neither can fail in a way that matters: a test that sees no such line, or no death, fails.
         let _ = writeln!(std::io::stderr(), "{KILLED_AT}{}", point.name());
-        let _ = raise(Signal::SIGKILL);
+        let _ = raise(*signal);
     }
 }
 
 /// What a process that dies at a point says before its name.
 pub const KILLED_AT: &str = "killed at ";
 
-/// Which name, and which arrival.
+/// Which name, which arrival, and the signal.
 #[cfg(debug_assertions)]
-fn arrival(text: &str) -> (String, u32) {
+fn arrival(text: &str) -> (String, u32, nix::sys::signal::Signal) {
+    let signalled = text.split_once('@').and_then(|(text, signal)| Some((text, signal.parse().ok()?)));
+    let (text, signal) = signalled.unwrap_or((text, nix::sys::signal::Signal::SIGKILL));
     let numbered = text.split_once(':').and_then(|(name, count)| Some((name, count.parse().ok()?)));
     let (name, count) = numbered.unwrap_or((text, 1));
-    (name.to_owned(), count)
+    (name.to_owned(), count, signal)
 }
 
 /// Nothing in release builds.

@@ -74,15 +74,16 @@ fn register() -> io::Result<()> {
 pub struct HandedOn(SignalDelivery<UnixStream, SignalOnly>);
 
 impl HandedOn {
-    /// Catches `numbers`, and [`signals`] are to be among them.
+    /// Catches [`signals`], and `also` these.
     ///
     /// # Errors
     /// `Interrupted` if one came before, when it was this process's; the system's.
-    pub fn begin(numbers: impl IntoIterator<Item = i32>) -> Result<Self> {
+    pub fn begin(also: impl IntoIterator<Item = i32>) -> Result<Self> {
         let act = || "catch signals for the container";
         let (read, write) = UnixStream::pair().act(act)?;
         read.set_nonblocking(true).act(act)?;
         write.set_nonblocking(true).act(act)?;
+        let numbers = signals().iter().copied().chain(also);
         let caught = Self(SignalDelivery::with_pipe(read, write, SignalOnly, numbers).act(act)?);
         ACTIONS.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|action| {
             unregister(action);

@@ -17,27 +17,34 @@ use crate::{
 pub(super) fn require_place(directory: &Path) -> Result<PathBuf> {
     let act = || format!("measure in {}: choose another --dir", directory.display());
     if !directory.metadata().act(act)?.is_dir() {
-        return Err(Error::new(Kind::Invalid, format!("{}: it is no directory", act())));
+        let what = format!("measure in {}: it is no directory; choose another --dir", directory.display());
+        return Err(Error::new(Kind::Invalid, what));
     }
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     rustix::fs::access(directory, access).act(act)?;
     directory.canonicalize().act(act)
 }
 
-/// Refuses a file of nothing, a tar that is not there, and programs that do none of what is measured.
-pub(super) fn require_sense(options: &Options) -> Result<()> {
-    if options.file_size == Bytes(0) {
-        return Err(Error::new(Kind::Invalid, "--file-size 0: nothing is in such a file to write into; choose more"));
+/// Refuses a tar that cannot be read: what needs it may be the last that is measured.
+pub(super) fn require_tar(tar: Option<&Path>) -> Result<()> {
+    let Some(tar) = tar else { return Ok(()) };
+    let act = || format!("read {}", tar.display());
+    if File::open(tar).and_then(|file| file.metadata()).act(act)?.is_dir() {
+        return Err(Error::new(Kind::Invalid, format!("{}: it is a directory", act())));
     }
-    if let Some(tar) = &options.tar {
-        File::open(tar).act(|| format!("read {}", tar.display()))?;
+    Ok(())
+}
+
+/// Refuses peers that would do none of what is measured.
+pub(super) fn require_work_for_peers(options: &Options) -> Result<()> {
+    let is_theirs = |workload: &&dyn Workload| matches!(workload.how(), How::Across(across) if across.asks_peers());
+    let Some(peer) = options.rows.iter().find(|row| row.is_peer()) else { return Ok(()) };
+    if options.workloads.iter().any(|workload| is_theirs(&&**workload)) {
+        return Ok(());
     }
-    let is_asked =
-        |workload: &dyn Workload, row| matches!(workload.how(), How::Across(across) if options.asks(across, row));
-    let is_idle = |row: &&&'static dyn Row| !options.workloads.iter().any(|workload| is_asked(*workload, **row));
-    let Some(idle) = options.rows.iter().filter(|row| row.is_peer()).find(is_idle) else { return Ok(()) };
-    let names: Vec<_> = ACROSS.iter().filter(|one| is_asked(**one, *idle)).map(|workload| workload.name()).collect();
-    let what = format!("{} does none of these workloads; add one of {} with --workload", idle.name(), names.join(", "));
+    let names: Vec<_> =
+        ACROSS.into_iter().filter(|workload| is_theirs(workload)).map(|workload| workload.name()).collect();
+    let what = format!("{} does none of these workloads; add one of {} with --workload", peer.name(), names.join(", "));
     Err(Error::new(Kind::Invalid, what))
 }
 

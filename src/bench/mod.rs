@@ -174,7 +174,8 @@ pub type Tell<'a> = dyn FnMut(Step, Option<f64>) + 'a;
 pub fn run(_: &OwnNamespace, mut options: Options, tell: &mut Tell<'_>) -> Result<Report> {
     options.directory = beforehand::require_place(&options.directory)?;
     let options = &options;
-    beforehand::require_sense(options)?;
+    beforehand::require_tar(options.tar.as_deref())?;
+    beforehand::require_work_for_peers(options)?;
     leftovers::remove(&options.directory)?;
     leftovers::remove(Path::new(RUN_DIRECTORY))?;
     beforehand::require_room(options)?;

@@ -14,7 +14,7 @@ use self::files::Files;
 use super::output;
 use crate::{
     bench::{self, ACROSS, Claimed, Options, Outcome, ROWS, Report, Row, SCALES, Saved, Scale, Step, Workload},
-    error::Act as _,
+    error::{Act as _, Error, Kind},
     interrupt,
     units::Bytes,
 };
@@ -72,7 +72,7 @@ pub(super) struct Args {
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], exclusive = true)]
     compare: Vec<PathBuf>,
     /// Size of the file that 'first-write' writes into; 'memory' has a layer of twice that
-    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = some_bytes)]
     file_size: Bytes,
     /// Number of files in the image of 'diff' and 'copy-step'
     #[arg(long, value_name = "N", default_value = "100000")]
@@ -164,6 +164,13 @@ impl Args {
 
     fn print(&self, report: &Report) -> Result<()> {
         if self.markdown { summary::print_markdown(report) } else { summary::print(report) }
+    }
+}
+
+fn some_bytes(text: &str) -> crate::Result<Bytes> {
+    match text.parse()? {
+        Bytes(0) => Err(Error::new(Kind::Invalid, "nothing is in such a file to write into; choose more")),
+        size => Ok(size),
     }
 }
 

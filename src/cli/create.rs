@@ -6,7 +6,6 @@ use super::{Global, output, pool, run, run_options::RunOptions};
 use crate::container::{Containers, Order};
 
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
 pub(super) struct Args {
     #[command(flatten)]
     options: RunOptions,

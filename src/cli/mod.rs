@@ -364,8 +364,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn for_each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let mut failed = 0;
     for name in names {
+        interrupt::check()?;
         if let Err(error) = act(name) {
-            if names.len() == 1 || interrupt::asked() {
+            if names.len() == 1 {
                 return Err(error);
             }
             output::tell(format_args!("lamina: {error:#}"));

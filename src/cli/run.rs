@@ -18,7 +18,6 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
 pub(super) struct Args {
     /// Do not wait for its end; print its ID
     #[arg(short, long)]

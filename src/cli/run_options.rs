@@ -11,7 +11,9 @@ use crate::{
     units::Bytes,
 };
 
+/// Docker's `-h` is no help here.
 #[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
 pub(super) struct RunOptions {
     /// Name of the container; one is made up if none is given
     #[arg(long, value_parser = checked_name)]

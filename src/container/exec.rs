@@ -64,6 +64,9 @@ impl Containers<'_> {
             detach: request.detach,
             keys: request.keys,
         };
-        exec.run(&init)
+        exec.run(&init).or_else(|error| match init.lives()? {
+            true => Err(error),
+            false => Err(error.as_kind(Kind::InUse).within(format!("container {} has ended", container.name))),
+        })
     }
 }

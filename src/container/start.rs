@@ -102,7 +102,7 @@ impl<'store> Containers<'store> {
         }
         clear(&self.run_directory(container))?;
         let supervisor = self.call_supervisor(container, &settings)?;
-        self.start_under(supervisor, container, &settings, wishes)
+        self.launch(supervisor, container, &settings, wishes)
     }
 
     /// Makes a container that is to run at once, and calls its supervisor meanwhile.
@@ -124,7 +124,7 @@ impl<'store> Containers<'store> {
     /// As [`Containers::start`].
     pub fn run(&self, container: &Container, ready: Ready<'_>, wishes: Option<Wishes>) -> Result<Option<Watch>> {
         let Ready { settings, supervisor, held: _locked } = ready;
-        self.start_under(supervisor, container, &settings, wishes)
+        self.launch(supervisor, container, &settings, wishes)
     }
 
     fn call_supervisor(&self, container: &Container, settings: &Settings) -> Result<Supervisor> {
@@ -144,17 +144,6 @@ impl<'store> Containers<'store> {
     }
 
     /// With the container's lock held.
-    fn start_under(
-        &self,
-        supervisor: Supervisor,
-        container: &Container,
-        settings: &Settings,
-        wishes: Option<Wishes>,
-    ) -> Result<Option<Watch>> {
-        let started = self.launch(supervisor, container, settings, wishes);
-        started.map_err(|error| error.and_undo(self.store.release(&container.key())))
-    }
-
     fn launch(
         &self,
         supervisor: Supervisor,
@@ -162,28 +151,31 @@ impl<'store> Containers<'store> {
         settings: &Settings,
         wishes: Option<Wishes>,
     ) -> Result<Option<Watch>> {
-        let home = self.home(container);
-        let network = settings.network.unwrap_or(Network::None);
-        let hostname = hostname(container, settings)?;
-        home.prepare(&hostname, network)?;
-        let launch = Launch {
-            runtime: runtime(settings)?,
-            command: self.command(container, settings, hostname)?,
-            mount: self.store.mounts(&container.key())?,
-            mount_points: home.mount_points(),
+        let start = || {
+            let home = self.home(container);
+            let network = settings.network.unwrap_or(Network::None);
+            let hostname = hostname(container, settings)?;
+            home.prepare(&hostname, network)?;
+            let launch = Launch {
+                runtime: runtime(settings)?,
+                command: self.command(container, settings, hostname)?,
+                mount: self.store.mounts(&container.key())?,
+                mount_points: home.mount_points(),
+            };
+            let launched = supervisor.launch(launch)?;
+            // From here on the volume's device goes with the mount, whoever ends that.
+            self.store.release(&container.key())?;
+            crash::point(crash::Point::RunMade);
+            let watch = wishes.map(|wishes| self.watch(container, wishes)).transpose()?;
+            // A signal that came until now, and is not the container's, asks for what has not begun to be undone.
+            interrupt::check()?;
+            home.note_start()?;
+            crash::point(crash::Point::RunNoted);
+            launched.begin()?;
+            crash::point(crash::Point::RunBegun);
+            Ok(watch)
         };
-        let launched = supervisor.launch(launch)?;
-        // From here on the volume's device goes with the mount, whoever ends that.
-        self.store.release(&container.key())?;
-        crash::point(crash::Point::RunMade);
-        let watch = wishes.map(|wishes| self.watch(container, wishes)).transpose()?;
-        // A signal that came until now, and is not the container's, asks for what has not begun to be undone.
-        interrupt::check()?;
-        home.note_start()?;
-        crash::point(crash::Point::RunNoted);
-        launched.begin()?;
-        crash::point(crash::Point::RunBegun);
-        Ok(watch)
+        start().map_err(|error: Error| error.and_undo(self.store.release(&container.key())))
     }
 
     /// A session with a container that is made.

@@ -177,6 +177,9 @@ impl Containers<'_> {
 /// How long a supervisor may take to note an end that has come. One that nobody reads the output from may take for ever.
 pub(super) const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
+/// How often it is looked whether a signal came.
+const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// How often, and how long each time, it is looked for the note of an end before a watch is set for it.
 const GLANCES: u32 = 20;
 const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000 };
@@ -188,7 +191,7 @@ pub(super) fn wait_for_end(home: &Home, run: &RunDirectory, limit: Option<&Times
     // (synchronize_srcu).
     for _ in 0..GLANCES {
         let Some(process) = who_notes(home, run)? else { return Ok(true) };
-        wait_for_any(&[process.fd().as_fd()], Some(&GLANCE))?;
+        wait_for_any(&[process.fd().as_fd()], &GLANCE)?;
     }
     let act = || "watch for the end of the container";
     let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).act(act)?;
@@ -199,8 +202,12 @@ pub(super) fn wait_for_end(home: &Home, run: &RunDirectory, limit: Option<&Times
     };
     // Looked at after the watch is set, so that nothing is missed between.
     while let Some(process) = who_notes(home, run)? {
-        if !wait_for_any(&[inotify.as_fd(), process.fd().as_fd()], limit)? {
-            return Ok(false);
+        if !wait_for_any(&[inotify.as_fd(), process.fd().as_fd()], limit.unwrap_or(&LOOK_UP))? {
+            if limit.is_some() {
+                return Ok(false);
+            }
+            // A signal that came just before the call did not end it.
+            interrupt::check()?;
         }
         // What happened is looked up, so the events themselves are only taken off the queue.
         let _ = rustix::io::read(&inotify, &mut [0_u8; 4096]);
@@ -218,9 +225,9 @@ fn who_notes(home: &Home, run: &RunDirectory) -> Result<Option<Process>> {
 }
 
 /// Waits until one of them can be read; tells whether one can, or a signal came, which is no end of the waiting.
-fn wait_for_any(fds: &[BorrowedFd<'_>], limit: Option<&Timespec>) -> Result<bool> {
+fn wait_for_any(fds: &[BorrowedFd<'_>], limit: &Timespec) -> Result<bool> {
     let mut ready: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    match poll(&mut ready, limit) {
+    match poll(&mut ready, Some(limit)) {
         Err(Errno::INTR) => interrupt::check().map(|()| true),
         polled => polled.act(|| "wait for the end of the container").map(|number| number > 0),
     }

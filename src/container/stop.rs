@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     crash,
-    error::{Error, Kind, Result},
+    error::{Act as _, Error, Kind, Result},
     interrupt,
     runtime::{Cgroup, Process},
 };
@@ -58,18 +58,26 @@ impl Containers<'_> {
     /// # Errors
     /// `InUse` if it does not end even so; `Interrupted`, when it was asked and is not killed; the system's.
     pub fn stop(&self, container: &Container, seconds: Option<u64>) -> Result<()> {
-        let live = || match self.live(container) {
+        let stop = || {
+            let init = match self.live_or_none(container)? {
+                None if self.run_directory(container).path().exists() => {
+                    // Somebody is about to start it, or to take away what ran.
+                    drop(self.lock(container)?);
+                    self.live_or_none(container)?
+                }
+                init => init,
+            };
+            init.map_or(Ok(()), |init| self.stop_live(container, &init, seconds))
+        };
+        // One that goes by itself may have done so before all of this is done.
+        gone_is_well(stop())
+    }
+
+    fn live_or_none(&self, container: &Container) -> Result<Option<Process>> {
+        match self.live(container) {
             Err(error) if error.kind() == Kind::Invalid => Ok(None),
             live => live.map(|(init, _)| Some(init)),
-        };
-        let begun = || {
-            // Whoever has the lock may be about to start it.
-            drop(self.lock(container)?);
-            live()
-        };
-        let Some(init) = live()?.map_or_else(begun, |init| Ok(Some(init)))? else { return Ok(()) };
-        // One that goes by itself may have done so before all of this is done.
-        gone_is_well(self.stop_live(container, &init, seconds))
+        }
     }
 
     fn stop_live(&self, container: &Container, init: &Process, seconds: Option<u64>) -> Result<()> {
@@ -111,7 +119,8 @@ impl Containers<'_> {
         home.make()?;
         let _restarted = home.restart()?;
         self.stop(container, seconds)?;
-        self.start(container, None).map(drop)
+        let started = self.start(container, None).map(drop);
+        started.act(|| format!("container {} was stopped, and is not started again", container.name))
     }
 
     /// Kills the container's processes if it has any, and waits for their end.

@@ -70,15 +70,15 @@ pub fn if_there(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// How many files may still come into a directory that is removed.
-const LATECOMERS: u32 = 100;
+/// How often a directory is tried to be removed again into which a file has come.
+const TRIES: u32 = 100;
 
 /// Removes a directory into which processes that are about to end may put a last file. Nothing there is success.
 ///
 /// # Errors
 /// The system's; `ENOTEMPTY` if it goes on and on.
 pub fn remove_while_filled(directory: &Path) -> io::Result<()> {
-    let mut tries = 0..LATECOMERS;
+    let mut tries = 0..TRIES;
     loop {
         match if_there(std::fs::remove_dir_all(directory)) {
             Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) && tries.next().is_some() => {}

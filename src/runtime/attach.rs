@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Error, Kind, Result},
-    interrupt::{self, HandedOn},
+    interrupt::HandedOn,
     sys::process::Process,
 };
 
@@ -260,11 +260,11 @@ impl Session {
     }
 }
 
-/// Those that are handed on, or those that would end this process and its terminal with it.
+/// Those that are handed on besides the ones that would end this process.
 fn caught(wishes: Wishes) -> Vec<i32> {
     match wishes.signals {
         true => FORWARDED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).collect(),
-        false => interrupt::signals().iter().copied().chain(wishes.terminal.then_some(SIGWINCH)).collect(),
+        false => wishes.terminal.then_some(SIGWINCH).into_iter().collect(),
     }
 }
 

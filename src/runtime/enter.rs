@@ -12,8 +12,6 @@ use std::{
     thread,
 };
 
-use rustix::{fs::Mode, process::umask};
-
 use super::{
     bundle::{Command, spec},
     job::Job,
@@ -21,6 +19,7 @@ use super::{
     mount_points::MountPoints,
     read_ahead::read_ahead,
     run_directory::RunDirectory,
+    umask,
     user::{self, Identity},
 };
 use crate::{
@@ -32,17 +31,6 @@ use crate::{
 /// The first argument of this program when a supervisor calls it in the runtime's place; the job's path is the next, and
 /// then come the runtime's.
 pub const ENTER: &str = "enter";
-
-/// What is made for everybody in a container must not be as private as the caller's own files.
-const PLAIN_UMASK: Mode = Mode::from_raw_mode(0o022);
-
-/// Makes files, or starts a program that does, under the umask of a container.
-pub(super) fn with_plain_umask<T>(make: impl FnOnce() -> T) -> T {
-    let before = umask(PLAIN_UMASK);
-    let made = make();
-    umask(before);
-    made
-}
 
 /// What the runtime mounts by itself (`get_default_mounts`).
 pub const OWN_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
@@ -61,7 +49,7 @@ pub fn enter(job: &Path, args: &[OsString]) -> Error {
 
 fn prepare(path: &Path) -> Result<Job> {
     // The runtime makes missing mount points, which the container's users see, and not as the caller's umask has them.
-    umask(PLAIN_UMASK);
+    umask::set_plain();
     let job = Job::awaited(path)?;
     let run = RunDirectory::new(&job.runs, &job.id);
     let note = run.runtime_file();

@@ -1,8 +1,8 @@
 //! One more process in a container that runs.
 
 use std::{
-    fs::{self, File},
-    os::fd::AsFd as _,
+    fs, io,
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command as Program, ExitStatus, Stdio},
     time::Duration,
@@ -10,10 +10,10 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags},
-    process::{Pid, getpgrp},
-    termios::tcgetpgrp,
+    process::Pid,
+    termios::isatty,
 };
-use signal_hook::consts::{SIGINT, SIGQUIT};
+use signal_hook::consts::SIGTERM;
 
 use super::{
     bundle::{Command, process},
@@ -29,7 +29,7 @@ use crate::{
     error::{Act as _, Error, Kind, Result},
     fs::{if_there, root_of_process},
     id::CacheId,
-    interrupt::{self, HandedOn},
+    interrupt::HandedOn,
     program::RUNC,
     sys::process::{Process, exit_code},
 };
@@ -80,11 +80,8 @@ impl Exec<'_> {
         let code = exit_code(status).unwrap_or(1);
         // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
         let Some(failure) = logged(&files.log).filter(|_| code != 0) else { return Ok(Exit { code, refusal: None }) };
-        if !init.lives()? {
-            return Err(failure.as_kind(Kind::InUse).within("the container has ended"));
-        }
         // runc has told it on standard error, too, which is the process's.
-        if runtime.ends_with(RUNC.name) && !self.detach {
+        if runtime.ends_with(RUNC.name) && !self.detach && init.lives()? {
             return Ok(Exit { code: refusal_code(failure.kind()).unwrap_or(1).into(), refusal: None });
         }
         Err(failure)
@@ -94,7 +91,7 @@ impl Exec<'_> {
         if self.command.terminal && !self.detach {
             return pty::run(program, self.stdin, self.keys);
         }
-        follow(program).map(Ended::Exited)
+        follow(program, self.stdin && isatty(io::stdin())).map(Ended::Exited)
     }
 
     fn program(&self, runtime: &Path, files: &Files) -> Program {
@@ -112,26 +109,22 @@ impl Exec<'_> {
     }
 }
 
-/// Runs the runtime to its end. Signals go to it, but for those that a terminal has sent to it, too: its process gets each
-/// once.
-fn follow(mut program: Program) -> Result<ExitStatus> {
-    let mut signals = HandedOn::begin(interrupt::signals().iter().copied())?;
+/// Runs the runtime to its end, and hands signals on to it. One that reads from this process's terminal stays in front of it
+/// and gets by itself what is typed; from others this process's group keeps that away.
+fn follow(mut program: Program, reads_terminal: bool) -> Result<ExitStatus> {
+    if !reads_terminal {
+        program.process_group(0);
+    }
+    let mut signals = HandedOn::begin([])?;
     let mut child = program.spawn().act(|| format!("run {}", program.get_program().display()))?;
     if let Some(process) = Process::open(Pid::from_child(&child))? {
         while process.lives()? {
             process.ends_within_or(PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN), Duration::MAX)?;
-            signals
-                .pending()
-                .filter(|signal| !matches!(*signal, SIGINT | SIGQUIT) || !is_in_front())
-                .try_for_each(|signal| process.signal(signal))?;
+            let meant = signals.pending().filter(|signal| !reads_terminal || *signal == SIGTERM);
+            meant.into_iter().try_for_each(|signal| process.signal(signal))?;
         }
     }
     child.wait().act(|| "wait for the OCI runtime")
-}
-
-/// Whether this process's group is the one that gets what is typed on its terminal.
-fn is_in_front() -> bool {
-    File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
 }
 
 impl Files {

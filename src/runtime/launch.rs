@@ -90,7 +90,7 @@ pub struct Launch {
 const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// How long conmon may take to begin or to end without a job, which are milliseconds, before it is ended.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// As often conmon may have nothing to tell when it is gone; on a busy host it takes a while.
 const SILENCE: u32 = 5;
@@ -206,13 +206,13 @@ impl Conmon {
 
     /// Waits for its end, and ends it if it takes so long that it hangs.
     fn end(&mut self) -> Result<()> {
-        let process = Process::open(Pid::from_child(&self.0))?;
-        if let Some(process) = process
-            && !process.has_ended_after(PATIENCE)?
-        {
-            process.signal(libc::SIGKILL)?;
-        }
-        self.0.wait().act(|| "wait for conmon").map(drop)
+        let ends = || match Process::open(Pid::from_child(&self.0))? {
+            Some(process) if !process.has_ended_after(PATIENCE)? => process.signal(libc::SIGKILL),
+            _ => Ok(()),
+        };
+        let ended = ends();
+        let waited = self.0.wait().act(|| "wait for conmon").map(drop);
+        ended.and(waited)
     }
 }
 
@@ -286,9 +286,22 @@ pub(super) fn failure(said: &str) -> Error {
     Error::new(kind, format!("OCI runtime: {said}"))
 }
 
-/// What a runtime says, out of what it logs in lines of `time=... level=error msg="..."`: the last is why it ended.
+/// What a runtime says, out of what it logs in lines of `time=... level=error msg="..."`: the last error is why it ended.
 fn spoken(logged: &str) -> String {
-    let mut messages = logged.lines().filter_map(|line| Some(line.split_once("msg=")?.1));
-    let Some(message) = messages.next_back() else { return logged.to_owned() };
+    let mut errors = logged.lines().filter_map(|line| Some(line.split_once("level=error")?.1.split_once("msg=")?.1));
+    let Some(message) = errors.next_back() else { return logged.to_owned() };
     serde_json::from_str(message).unwrap_or_else(|_| message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spoken;
+
+    #[test]
+    fn the_last_error_of_a_log_is_told() {
+        let logged = "time=\"1\" level=error msg=\"a \\\"b\\\"\"\ntime=\"2\" level=error msg=why\ntime=\"3\" level=warning msg=late";
+        assert_eq!(spoken(logged), "why");
+        assert_eq!(spoken(logged.lines().next().unwrap()), "a \"b\"");
+        assert_eq!(spoken("conmon: no such option"), "conmon: no such option");
+    }
 }

@@ -4,11 +4,7 @@
 
 use std::{fs, io, os::fd::BorrowedFd, path::Path};
 
-use super::{
-    bundle::{Mount, MountKind},
-    enter::with_plain_umask,
-    mount_points::MountPoints,
-};
+use super::{bundle::Mount, mount_points::MountPoints};
 use crate::error::{Act as _, Error, Kind, Result};
 
 /// Makes the mount points that the tree at `root` has not, as a run of the container does, and notes them in `list`.
@@ -18,21 +14,7 @@ use crate::error::{Act as _, Error, Kind, Result};
 pub fn make_mount_points(root: BorrowedFd<'_>, mounts: &[Mount], list: &Path) -> Result<()> {
     let points = MountPoints::note(root, mounts.iter().map(|mount| mount.target.as_str()))?;
     add_missing(list, &points.paths())?;
-    with_plain_umask(|| points.make(|target| is_directory(mounts, target)))
-}
-
-/// Makes the places of `mounts` below `root` where there are none, in what is no container's tree.
-///
-/// # Errors
-/// The kernel's reason.
-pub fn make_bare_points(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<()> {
-    let points = MountPoints::note(root, mounts.iter().map(|mount| mount.target.as_str()))?;
-    with_plain_umask(|| points.make(|target| is_directory(mounts, target)))
-}
-
-fn is_directory(mounts: &[Mount], target: &Path) -> bool {
-    let source = mounts.iter().find(|mount| Path::new(&mount.target) == target);
-    source.is_none_or(|mount| mount.kind == MountKind::Tmpfs || mount.source.is_dir())
+    points.make_for(mounts)
 }
 
 /// Adds to the list what is not in it.

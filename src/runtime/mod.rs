@@ -28,6 +28,7 @@ mod run_directory;
 mod seccomp;
 mod supervisors;
 mod terminal;
+mod umask;
 mod user;
 mod workplace;
 
@@ -41,7 +42,8 @@ pub use exec::Exec;
 pub use launch::{Launch, Supervision, Supervisor};
 pub use launched::Launched;
 pub use limits::Limits;
-pub use made_points::{made_mount_points, make_bare_points, make_mount_points};
+pub use made_points::{made_mount_points, make_mount_points};
+pub use mount_points::make_bare_points;
 pub use process::{Exit, refusal_code, run};
 pub use program::OciRuntime;
 pub use run_directory::{RunDirectory, runs_in, runs_of};

@@ -18,6 +18,10 @@ use rustix::{
     io::Errno,
 };
 
+use super::{
+    bundle::{Mount, MountKind},
+    umask,
+};
 use crate::{
     error::{Act as _, Result},
     fs::times,
@@ -67,9 +71,10 @@ impl MountPoints {
         paths
     }
 
-    /// Makes them as a runtime does: the one that `is_directory` tells it of as a directory, else as an empty file.
-    pub(super) fn make(&self, is_directory: impl Fn(&Path) -> bool) -> Result<()> {
-        self.missing.iter().try_for_each(|missing| missing.make(is_directory(&missing.wanted)))
+    /// Makes them for `mounts` as a runtime does, as directories, and where a file is to be mounted as an empty one.
+    pub(super) fn make_for(&self, mounts: &[Mount]) -> Result<()> {
+        let make = |missing: &Missing| missing.make(is_directory(mounts, &missing.wanted));
+        umask::with_plain(|| self.missing.iter().try_for_each(make))
     }
 
     /// Removes those that are empty, and gives the directories that hold them their times back.
@@ -79,6 +84,19 @@ impl MountPoints {
         }
         Ok(())
     }
+}
+
+/// Makes the places of `mounts` below `root` where there are none, in what is no container's tree.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn make_bare_points(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<()> {
+    MountPoints::note(root, mounts.iter().map(|mount| mount.target.as_str()))?.make_for(mounts)
+}
+
+fn is_directory(mounts: &[Mount], target: &Path) -> bool {
+    let source = mounts.iter().find(|mount| Path::new(&mount.target) == target);
+    source.is_none_or(|mount| mount.kind == MountKind::Tmpfs || mount.source.is_dir())
 }
 
 /// As many links may lead to one another as the kernel follows.

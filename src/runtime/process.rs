@@ -16,11 +16,11 @@ use oci_spec::runtime::Spec;
 use super::{
     bundle::{Command, spec},
     cgroup,
-    enter::{OWN_MOUNTS, with_plain_umask},
+    enter::OWN_MOUNTS,
     exec::logged,
     mount_points::MountPoints,
     program::OciRuntime,
-    user,
+    umask, user,
     workplace::Workplace,
 };
 use crate::{
@@ -156,7 +156,7 @@ fn start(runtime: OciRuntime, bundle: &Path) -> Result<Child> {
     let output = std::io::stderr();
     let output = || rustix::io::dup(&output).act(|| "share standard error");
     command.stdin(Stdio::null()).stdout(Stdio::from(output()?)).stderr(Stdio::from(output()?));
-    with_plain_umask(|| command.spawn()).act(|| format!("run {}", program.name))
+    umask::with_plain(|| command.spawn()).act(|| format!("run {}", program.name))
 }
 
 /// Waits for the end of a process; a signal to this one ends it, and so does an error of `look`.

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     error::{Act as _, Result},
-    interrupt::{self, HandedOn},
+    interrupt::HandedOn,
 };
 
 /// How the session with the program ended.
@@ -58,7 +58,7 @@ struct Pty {
 /// # Errors
 /// The system's.
 pub(super) fn run(mut program: Command, stdin: bool, keys: Keys) -> Result<Ended> {
-    let signals = HandedOn::begin(interrupt::signals().iter().copied().chain([SIGWINCH]))?;
+    let signals = HandedOn::begin([SIGWINCH])?;
     let (master, slave) = open()?;
     let again = || slave.try_clone().act(|| "share a terminal");
     program.stdin(again()?).stdout(again()?).stderr(again()?).process_group(0);

@@ -1,6 +1,6 @@
 //! `check`: the pool, its file systems, the database and the mounts against each other.
 //!
-//! Invariant: it may run beside other commands. What is told was seen twice. A volume is only called foreign if no row had it before and after the
+//! Invariant: it may run beside other commands. A volume is only called foreign if no row had it before and after the
 //! pool was listed, and it is still there then; a row only lost if it was ready before and after.
 
 use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path};
@@ -49,16 +49,6 @@ impl Store {
     /// # Errors
     /// When the pool or the database cannot be read at all.
     pub fn check(&self, repair: bool) -> Result<Vec<Finding>> {
-        let first = self.look(false)?;
-        if first.is_empty() {
-            return Ok(first);
-        }
-        // What commands beside this one make and remove is half there once; what is wrong is so twice.
-        let seen_twice = |finding: &Finding| first.iter().any(|before| finding.what.starts_with(&before.what));
-        Ok(self.look(repair)?.into_iter().filter(|finding| finding.repaired || seen_twice(finding)).collect())
-    }
-
-    fn look(&self, repair: bool) -> Result<Vec<Finding>> {
         let mut findings: Vec<Finding> = self.database.integrity()?.into_iter().map(Finding::new).collect();
         if self.driver.status()?.health.is_stopped() {
             let what = "the kernel has stopped writing to the pool; 'lamina check --repair' takes it down, mends it and brings it up";
@@ -161,10 +151,13 @@ impl Store {
 
     /// Mounts below `mounts/` whose container is gone, and what is no container's. Only ours are unmounted.
     fn stray_mounts(&self, repair: bool) -> Result<Vec<Finding>> {
-        let rows = self.rows()?;
+        let mut rows = self.rows()?;
         let mut findings = Vec::new();
+        let mounts = mounts_below(&self.layout.mounts())?;
+        // Of what is made or removed meanwhile, too.
+        rows.extend(self.rows()?);
         // The deepest first, as they must be unmounted. What is mounted inside a container is its user's.
-        for mount in mounts_below(&self.layout.mounts())? {
+        for mount in mounts {
             let Ok(below) = mount.target.strip_prefix(self.layout.mounts()) else { continue };
             let owner = rows.values().find(|info| below == Path::new(info.key.as_str()));
             let inside = rows.values().any(|info| below.starts_with(info.key.as_str()));
@@ -208,9 +201,11 @@ impl Store {
     /// What should have been removed when this store was opened, and could not be.
     fn unwanted(&self, repair: bool) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        for info in self.rows()?.into_values().filter(|info| info.state != State::Ready || !info.kept) {
-            // Held by whoever works on it, or gone since.
-            if self.locks.try_volume(info.volume)?.is_none() || !self.rows()?.contains_key(&info.volume) {
+        let is_unwanted = |info: &Info| info.state != State::Ready || !info.kept;
+        for info in self.rows()?.into_values().filter(is_unwanted) {
+            // Held by whoever works on it, or finished or gone since.
+            if self.locks.try_volume(info.volume)?.is_none() || !self.rows()?.get(&info.volume).is_some_and(is_unwanted)
+            {
                 continue;
             }
             let finding = Finding::new(format!("volume {} is wanted by nobody and could not be removed", info.volume));

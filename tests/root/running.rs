@@ -2,6 +2,7 @@
 
 mod allowed;
 mod beside;
+mod early;
 mod hostile;
 mod inspected;
 mod life;

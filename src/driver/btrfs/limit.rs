@@ -43,7 +43,7 @@ impl Btrfs {
             }
         }
         btrfs::limit_subvolume(&self.root, info.id, size.0).act(|| "set the limit")?;
-        // The limit is as durable as the volume.
+        // The limit is as durable as the volume. What others have in memory is written, too: there is no commit alone.
         btrfs::sync(&self.root).act(|| "write the limit to disk")
     }
 

@@ -43,6 +43,7 @@ use crate::{
 
 use life::Place;
 pub(super) use life::{close, create, destroy, is_up, loops, supported};
+use space::Room;
 
 /// The directory of all volumes.
 const VOLUMES: &str = "volumes";
@@ -168,7 +169,7 @@ impl Btrfs {
     fn clean(&self) -> io::Result<()> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
-        // A commit wakes the cleaner, and another one frees what it let go of. What the last user of a volume lets go of
+        // This wakes the cleaner, and another one frees what it let go of. What the last user of a volume lets go of
         // only after that, it does not see before it is woken again.
         btrfs::sync(&self.root)?;
         while subvolume::any_deleted(&self.root)? && start.elapsed() < CLEANING && !interrupt::asked() {
@@ -223,7 +224,17 @@ impl Btrfs {
         Ok(())
     }
 
+    /// What contradicts twice: of a volume that is made or deleted meanwhile, one of two listings may have nothing.
     fn check_volumes(&self, findings: &mut Vec<String>) -> Result<()> {
+        let first = self.contradictions()?;
+        if !first.is_empty() {
+            findings.extend(self.contradictions()?.into_iter().filter(|finding| first.contains(finding)));
+        }
+        Ok(())
+    }
+
+    fn contradictions(&self) -> Result<Vec<String>> {
+        let mut findings = Vec::new();
         let known: Vec<Vec<u8>> = self.subvolumes()?.into_iter().map(|nested| nested.name).collect();
         let act = || format!("list {}/{VOLUMES}", self.place.mount_point().display());
         let mut seen = Vec::new();
@@ -251,7 +262,7 @@ impl Btrfs {
         findings.extend(
             strangers.map(|name| format!("{VOLUMES} holds {}, which is no subvolume", String::from_utf8_lossy(name))),
         );
-        Ok(())
+        Ok(findings)
     }
 }
 
@@ -305,12 +316,22 @@ impl Driver for Btrfs {
         let act = || format!("delete volume {id}");
         ballast::give_up_if_full(&self.place)?;
         match subvolume::delete(self.volumes.as_fd(), id.to_string().as_ref()) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            // By a command that may have died before it was durable.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             result => result.map_err(|error| self.told(&error, act))?,
         }
-        // Where space is short, somebody deletes in order to go on. Else its name is to be gone for good, and no more: others
-        // may have much to be written.
-        if space::is_short(&self.root)? { self.clean() } else { self.volumes.sync_all() }.act(act)
+        // Commits in this process: a log could bring the subvolume back (`btrfs_record_snapshot_destroy`, and
+        // `BTRFS_LOG_FORCE_COMMIT` in fs/btrfs/tree-log.c).
+        self.volumes.sync_all().act(act)?;
+        match space::room(&self.root)? {
+            // Somebody deletes in order to go on.
+            Room::Short => self.clean(),
+            // Whoever writes shall not have to wait until the kernel looks for what is deleted.
+            Room::Little => btrfs::sync(&self.root),
+            // Others may have much to be written, which that would wait for.
+            Room::Much => Ok(()),
+        }
+        .act(act)
     }
 
     fn give_back(&self) -> Result<()> {

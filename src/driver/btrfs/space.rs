@@ -27,10 +27,26 @@ const NEARLY_NOTHING: Bytes = Bytes::mib(1);
 /// The first MiB of a device is no block group's (`BTRFS_DEVICE_RANGE_RESERVED`).
 const NEVER_GIVEN: u64 = 1 << 20;
 
-/// Whether work may fail for want of space.
-pub(super) fn is_short(root: &File) -> Result<bool> {
+/// How much room is left for what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Work may fail for want of space.
+    Short,
+    /// A container may fill it before the kernel looks for deleted volumes, which is every half a minute.
+    Little,
+    Much,
+}
+
+/// How much of it there is, for data and for metadata.
+pub(super) fn room(root: &File) -> Result<Room> {
     let (data, metadata) = spaces(root)?;
-    Ok([data, metadata].iter().any(|space| space.free() < Bytes(space.total.0 / 16).max(NEARLY_NOTHING)))
+    let has_less =
+        |part| [data, metadata].iter().any(|space| space.free() < Bytes(space.total.0 / part).max(NEARLY_NOTHING));
+    Ok(match (has_less(16), has_less(4)) {
+        (true, _) => Room::Short,
+        (_, true) => Room::Little,
+        _ => Room::Much,
+    })
 }
 
 /// Whether so much of the space given to data is free that whole block groups of it must be, while no space is left

@@ -196,8 +196,7 @@ pub fn directory_path(filesystem: impl AsFd, tree: u64, inode: u64) -> io::Resul
 }
 
 /// Writes everything out, commits the running transaction, and wakes the kernel's cleaner, which removes deleted subvolumes:
-/// by itself it looks for them once in a commit interval, and with each commit; what is let go of after that waits for the
-/// next (`BTRFS_IOC_SYNC`).
+/// by itself it looks for them once in a commit interval (`BTRFS_IOC_SYNC`).
 ///
 /// A commit alone is not asked for: `BTRFS_IOC_START_SYNC` leaves it to the kernel's own thread and waits until that begins,
 /// uninterruptibly, and where that thread looks just before it goes to sleep (`transaction_kthread`, Linux 6.18), it begins

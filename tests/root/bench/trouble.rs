@@ -40,7 +40,8 @@ pub(super) fn told_at_once() -> Outcome<Completion> {
         (vec!["--tiny", "--dir", "/proc/sys"], "choose another --dir", 1),
         (vec!["--tiny", "--dir", &kept_name], "it is no directory", 1),
         (vec!["--workload", "diff", "--files", "0"], "--files", 2),
-        (vec!["--workload", "first-write", "--file-size", "0"], "choose more", 1),
+        (vec!["--workload", "first-write", "--file-size", "0"], "choose more", 2),
+        (vec!["--workload", "import", "--tar", "/"], "read /: it is a directory", 1),
         (vec!["--workload", "import", "--tar", &nowhere], "missing/bench.json: No such file", 1),
         (
             vec!["--tiny", "--workload", "sqlite", "--peers", "podman"],

@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{base, beside, followed, lines_of, nothing_left, row, soon};
+use super::{base, beside, early, followed, lines_of, nothing_left, row, soon};
 use crate::{
     expect, expect_eq,
     lamina::{Host, Said},
@@ -245,7 +245,12 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     followed(host, "polite", 3)?;
     host.ok(&["kill", "-s", "KILL", "polite"])?;
     host.ok(&["rm", "polite"])?;
-    beside::a_signal_before_it_begins(host)?;
+    early::a_signal(host)?;
+    early::a_stop(host)?;
+    if host.driver == lamina::driver::DriverKind::Overlay {
+        // The same on all.
+        early::a_hung_supervisor(host)?;
+    }
     beside::restarted_and_goes_by_itself(host)?;
     beside::a_copy_outlives_the_run(host)?;
     host.ok(&[
