@@ -147,6 +147,12 @@ impl Home {
         self.oom_file().exists()
     }
 
+    /// Notes so in the supervisor's place.
+    pub(super) fn note_out_of_memory(&self) -> Result<()> {
+        let path = self.oom_file();
+        fs::write(&path, "").act(|| format!("write {}", path.display()))
+    }
+
     /// Says that somebody wants to know how the run ends, as long as the value lives; [`Home::unattended`] waits for that.
     /// Nothing if there is no such directory any more.
     pub(super) fn attend(&self) -> Result<Option<File>> {

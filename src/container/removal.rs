@@ -128,7 +128,7 @@ impl Containers<'_> {
         // command settles it.
         let Some(_lock) = self.try_lock(container)? else { return Ok(()) };
         // It may have been started again meanwhile.
-        if self.run_directory(container).init()?.is_some() { Ok(()) } else { clear(&self.run_directory(container)) }
+        if self.run_directory(container).init()?.is_some() { Ok(()) } else { self.clear_ended(container) }
     }
 
     /// Takes away what dead commands and a dead supervisor left: of builds, directories of containers that are no more, processes
@@ -195,7 +195,7 @@ impl Containers<'_> {
             return Ok(());
         }
         let Some(_lock) = self.try_lock(container)? else { return Ok(()) };
-        if is_left()? { clear(&run) } else { Ok(()) }
+        if is_left()? { self.clear_ended(container) } else { Ok(()) }
     }
 
     fn sweep_ended(&self, container: &Container) -> Result<()> {

@@ -19,7 +19,7 @@ use super::{Container, Containers, home::Home};
 use crate::{
     error::{Act as _, Error, Kind, Result},
     interrupt,
-    runtime::{Cgroup, Process, RunDirectory, runs_of},
+    runtime::{Cgroup, Process, RunDirectory, clear, runs_of},
 };
 
 /// What a container does.
@@ -134,8 +134,17 @@ impl Containers<'_> {
             started,
             finished: exit.map(|(_, time)| time),
             code: exit.map(|(code, _)| code),
-            out_of_memory: home.out_of_memory(),
+            out_of_memory: home.out_of_memory() || state == State::Exited && ran_out_of_memory(&run)?,
         })
+    }
+
+    /// Takes away what is left of a run that has ended, but for what is to be known of it.
+    pub(super) fn clear_ended(&self, container: &Container) -> Result<()> {
+        let run = self.run_directory(container);
+        if ran_out_of_memory(&run)? {
+            self.home(container).note_out_of_memory()?;
+        }
+        clear(&run)
     }
 
     /// Its first process.
@@ -172,6 +181,12 @@ impl Containers<'_> {
             _ => code.unwrap_or(UNKNOWN_CODE),
         })
     }
+}
+
+/// Whether memory ran out in a run of which something is left. The supervisor notes it, if it was not too early for that: it
+/// begins to watch when the container begins.
+fn ran_out_of_memory(run: &RunDirectory) -> Result<bool> {
+    Ok(run.path().exists() && Cgroup::new(run.id()).ran_out_of_memory()?)
 }
 
 /// How long a supervisor may take to note an end that has come. One that nobody reads the output from may take for ever.

@@ -107,6 +107,26 @@ impl<'n> Cgroup<'n> {
         Ok(found)
     }
 
+    /// Whether the kernel has killed one of its processes because memory ran out.
+    ///
+    /// # Errors
+    /// When the hierarchies cannot be read.
+    pub fn ran_out_of_memory(self) -> Result<bool> {
+        for directory in self.directories()? {
+            // The first is that of version 1, where it tells so from Linux 4.13 on.
+            for name in ["memory.oom_control", "memory.events"] {
+                match fs::read_to_string(directory.join(name)) {
+                    Ok(text) if has_killed(&text) => return Ok(true),
+                    Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+                        return Err(error).act(|| format!("read {}/{name}", directory.display()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(false)
+    }
+
     fn freezer(self) -> Result<Freezer> {
         for directory in self.directories()? {
             let (first, second) = (directory.join("freezer.state"), directory.join("cgroup.freeze"));
@@ -225,6 +245,10 @@ impl Freezer {
     }
 }
 
+fn has_killed(events: &str) -> bool {
+    events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+}
+
 fn collect(directory: &Path, found: &mut Vec<i32>) -> Result<()> {
     let list = match fs::read_to_string(directory.join("cgroup.procs")) {
         // Removed since it was listed.
@@ -262,4 +286,16 @@ fn remove_tree(directory: &Path) -> Result<()> {
         removed => removed,
     }
     .act(|| format!("remove {}", directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_killed;
+
+    #[test]
+    fn both_versions_tell_of_killed_processes() {
+        assert!(has_killed("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"));
+        assert!(has_killed("low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n"));
+        assert!(!has_killed("oom_kill_disable 1\nunder_oom 1\noom_kill 0\n"));
+    }
 }
