@@ -117,7 +117,7 @@ impl<'n> Cgroup<'n> {
             for name in ["memory.oom_control", "memory.events"] {
                 match fs::read_to_string(directory.join(name)) {
                     Ok(text) if has_killed(&text) => return Ok(true),
-                    Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+                    Err(error) if !is_gone(error.raw_os_error()) => {
                         return Err(error).act(|| format!("read {}/{name}", directory.display()));
                     }
                     _ => {}
@@ -147,7 +147,7 @@ impl<'n> Cgroup<'n> {
     pub fn is_frozen(self) -> Result<bool> {
         match self.freezer() {
             Ok(freezer) => match freezer.holds(true) {
-                Err(error) if is_gone(&error) => Ok(false),
+                Err(error) if is_gone(error.errno()) => Ok(false),
                 holds => holds,
             },
             Err(error) if error.kind() == Kind::Unsupported => Ok(false),
@@ -161,7 +161,7 @@ impl<'n> Cgroup<'n> {
     /// `Unsupported` without a freezer; `Io` if the kernel cannot stop one of them, which then goes on.
     pub fn freeze(self, frozen: bool) -> Result<()> {
         match self.freezer()?.freeze(frozen) {
-            Err(error) if !frozen && is_gone(&error) => Ok(()),
+            Err(error) if !frozen && is_gone(error.errno()) => Ok(()),
             done => done,
         }
     }
@@ -204,9 +204,9 @@ fn kill(process: Pid) -> Result<()> {
     }
 }
 
-/// Its last process has just ended, and it was removed.
-fn is_gone(error: &Error) -> bool {
-    matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV))
+/// Whether the kernel says by this that its last process has just ended and it was removed.
+fn is_gone(errno: Option<i32>) -> bool {
+    matches!(errno, Some(libc::ENOENT | libc::ENODEV))
 }
 
 impl Freezer {
@@ -251,8 +251,7 @@ fn has_killed(events: &str) -> bool {
 
 fn collect(directory: &Path, found: &mut Vec<i32>) -> Result<()> {
     let list = match fs::read_to_string(directory.join("cgroup.procs")) {
-        // Removed since it was listed.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),
+        Err(error) if is_gone(error.raw_os_error()) => return Ok(()),
         list => list.act(|| format!("read the processes of {}", directory.display()))?,
     };
     found.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));

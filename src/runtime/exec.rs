@@ -120,8 +120,8 @@ fn follow(mut program: Program, reads_terminal: bool) -> Result<ExitStatus> {
     if let Some(process) = Process::open(Pid::from_child(&child))? {
         while process.lives()? {
             process.ends_within_or(PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN), Duration::MAX)?;
-            let meant = signals.pending().filter(|signal| !reads_terminal || *signal == SIGTERM);
-            meant.into_iter().try_for_each(|signal| process.signal(signal))?;
+            let mut meant = signals.pending().filter(|signal| !reads_terminal || *signal == SIGTERM);
+            meant.try_for_each(|signal| process.signal(signal))?;
         }
     }
     child.wait().act(|| "wait for the OCI runtime")

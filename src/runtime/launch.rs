@@ -231,8 +231,9 @@ fn hear(run: &RunDirectory, mut told: File) -> Result<String> {
     let (mut line, mut silent) = (Vec::new(), 0);
     loop {
         match read_more(&mut told, &mut line).act(|| "hear what conmon tells")? {
-            Some(0) => return Ok(String::from_utf8_lossy(&line).into_owned()),
-            Some(_) if line.contains(&b'\n') => return Ok(String::from_utf8_lossy(&line).into_owned()),
+            Some(length) if length == 0 || line.contains(&b'\n') => {
+                return Ok(String::from_utf8_lossy(&line).into_owned());
+            }
             None if run.runtime_has_ended()? => silent += 1,
             Some(_) | None => silent = 0,
         }
