@@ -3,6 +3,7 @@
 //! Invariant: a container's row and its snapshot appear and disappear together, and it is mounted where the mount
 //! table says so and nowhere else; no state about mounts is kept that a reboot would make wrong.
 
+mod announced;
 mod commit;
 mod copy;
 mod exec;
@@ -136,13 +137,13 @@ impl<'store> Containers<'store> {
         Ok(container)
     }
 
-    /// Makes `container`; what is to begin when its intent is durable does `meanwhile`. It is locked until the first value that
-    /// is returned is dropped.
+    /// Makes `container`; what is to begin as soon as it looks possible does `before`. It is locked until the first value
+    /// that is returned is dropped.
     fn make<T>(
         &self,
         container: &Container,
         order: &Order<'_>,
-        meanwhile: impl FnOnce() -> Result<T>,
+        before: impl FnOnce() -> Result<T>,
     ) -> Result<(Held<'store>, T)> {
         // Asked before the work for a quick answer, and again when publishing for a true one.
         self.store.database().read("look up a container name", |tx| refuse_if_taken(tx, &container.name))?;
@@ -154,7 +155,9 @@ impl<'store> Containers<'store> {
             let attach = |wanted: &volumes::Wanted| wanted.attach(tx, &container.id);
             volumes.iter().try_for_each(attach)
         };
-        self.store.prepare_held(&container.key(), order.image.top().as_ref(), order.limit, meanwhile, publish)
+        let begun = before()?;
+        let held = self.store.prepare_held(&container.key(), order.image.top().as_ref(), order.limit, publish)?;
+        Ok((held, begun))
     }
 
     /// All containers, the newest first.

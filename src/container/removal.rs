@@ -1,14 +1,17 @@
 //! A container removed: by its user, by itself when it has ended, or after commands that died.
 //!
-//! Invariant: what is on /run and in cgroups comes after the snapshot's row and goes before the container's; the directory in
-//! ROOT/containers goes last. So whatever lies there without either row belongs to nobody, and [`Containers::sweep`] takes it
-//! away.
+//! Invariant: what is on /run and in cgroups goes before the container's row; the directory in ROOT/containers goes last. So
+//! whatever lies there without a row, when no container is being made (`announced`), belongs to nobody, and
+//! [`Containers::sweep`] takes it away.
 
-use std::{fs, io, path::Path};
+use std::{collections::HashSet, fs, io, path::Path};
 
 use rusqlite::named_params;
 
-use super::{Container, Containers, home::Home, mounts::remove_mount_point, settings::Source, status::State};
+use super::{
+    Container, Containers, announced::with_none_announced, home::Home, mounts::remove_mount_point, settings::Source,
+    status::State,
+};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
@@ -137,20 +140,10 @@ impl Containers<'_> {
     /// # Errors
     /// The first failure, after all else has been tried.
     pub fn sweep(&self) -> Result<()> {
-        let runs = runs_of(self.store.layout().root());
-        // Listed before the rows, which come first and go last.
-        let (run_ids, home_ids) = (runs_in(&runs)?, self.homes()?);
-        let all = self.list()?;
-        // One that is being made to run has no row yet, and its snapshot has.
-        let known = self.store.keys()?;
+        let (run_ids, home_ids) = (runs_in(&runs_of(self.store.layout().root()))?, self.homes()?);
         let mut swept = Workplace::recover(&self.store.layout().builds());
-        for id in run_ids.iter().filter(|id| !known.contains(*id)) {
-            swept = swept.and(clear(&RunDirectory::new(&runs, id)));
-        }
-        for id in home_ids.iter().filter(|id| !known.contains(id.as_str())) {
-            swept = swept.and(Home::new(&self.store.layout().containers(), id).remove());
-        }
-        for container in &all {
+        swept = swept.and(self.sweep_nobodys(&run_ids, &home_ids));
+        for container in &self.list()? {
             if run_ids.iter().any(|id| id == container.id.as_str()) {
                 swept = swept.and(gone_is_well(self.sweep_run(container)));
             }
@@ -159,6 +152,26 @@ impl Containers<'_> {
             }
         }
         swept
+    }
+
+    /// Takes away those directories that belong to no container. One that is being made to run has no row yet, and its
+    /// snapshot has; before that it is announced, and what is nobody's is left to the next command.
+    fn sweep_nobodys(&self, run_ids: &[String], home_ids: &[ContainerId]) -> Result<()> {
+        let all_known = |known: &HashSet<String>| {
+            run_ids.iter().all(|id| known.contains(id)) && home_ids.iter().all(|id| known.contains(id.as_str()))
+        };
+        if all_known(&self.store.keys()?) {
+            return Ok(());
+        }
+        let containers = self.store.layout().containers();
+        let Some(_alone) = with_none_announced(&containers)? else { return Ok(()) };
+        // Asked again: what was announced a moment ago is known now.
+        let known = self.store.keys()?;
+        let runs = runs_of(self.store.layout().root());
+        let of_runs = run_ids.iter().filter(|id| !known.contains(*id)).map(|id| clear(&RunDirectory::new(&runs, id)));
+        let swept = of_runs.fold(Ok(()), Result::and);
+        let of_homes = home_ids.iter().filter(|id| !known.contains(id.as_str()));
+        of_homes.map(|id| Home::new(&containers, id).remove()).fold(swept, Result::and)
     }
 
     /// [`Containers::sweep`] for those who came to do something else.

@@ -7,6 +7,7 @@ use std::fs::File;
 
 use super::{
     Container, Containers, Order,
+    announced::announce,
     home::Home,
     settings::Settings,
     status::{State, UNKNOWN_CODE, wait_for_end},
@@ -105,15 +106,20 @@ impl<'store> Containers<'store> {
         self.launch(supervisor, container, &settings, wishes)
     }
 
-    /// Makes a container that is to run at once, and calls its supervisor meanwhile.
+    /// Makes a container that is to run at once; its supervisor is called first, and begins meanwhile.
     ///
     /// # Errors
     /// As [`Containers::create_with`]; `MissingProgram`.
     pub fn create_to_run(&self, order: &Order<'_>) -> Result<(Container, Ready<'store>)> {
         let container = order.container()?;
-        let made = self.make(&container, order, || self.call_supervisor(&container, order.settings));
-        match made {
-            Ok((held, supervisor)) => Ok((container, Ready { settings: order.settings.clone(), supervisor, held })),
+        let call = || {
+            let announced = announce(&self.store.layout().containers())?;
+            Ok((announced, self.call_supervisor(&container, order.settings)?))
+        };
+        match self.make(&container, order, call) {
+            Ok((held, (_announced, supervisor))) => {
+                Ok((container, Ready { settings: order.settings.clone(), supervisor, held }))
+            }
             Err(error) => Err(error.and_undo(self.home(&container).remove())),
         }
     }

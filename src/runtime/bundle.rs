@@ -132,6 +132,9 @@ pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/s
 /// The path that programs are looked for in when an image does not say (moby, oci/defaults.go).
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The annotation with a compiled filter of system calls in base64, which crun takes instead of the profile (crun(1)).
+pub(super) const FILTER: &str = "run.oci.seccomp_bpf_data";
+
 pub(super) fn spec(command: &Command, identity: &Identity, rootfs: &Path) -> Result<Spec> {
     build(command, identity, rootfs)
         .map_err(|error| Error::with_source(Kind::Invalid, "describe the container to the OCI runtime", error))

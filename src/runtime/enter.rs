@@ -12,15 +12,16 @@ use std::{
     thread,
 };
 
+use oci_spec::runtime::Spec;
+
 use super::{
-    bundle::{Command, spec},
+    bundle::{Command, FILTER, spec},
     job::Job,
     made_points::add_missing,
     mount_points::MountPoints,
     read_ahead::read_ahead,
     run_directory::RunDirectory,
-    umask,
-    user::{self, Identity},
+    umask, user,
 };
 use crate::{
     crash,
@@ -64,15 +65,16 @@ fn prepare(path: &Path) -> Result<Job> {
         let identity = user::resolve(root, &job.command.user)?;
         let targets = OWN_MOUNTS.into_iter().chain(job.command.mounts.iter().map(|mount| mount.target.as_str()));
         add_missing(&job.mount_points, &MountPoints::note(root, targets)?.paths())?;
-        save(&job.command, &identity, &run.root(), &run.config())
+        let mut spec = spec(&job.command, &identity, &run.root())?;
+        spec.set_annotations(job.filter.clone().map(|filter| [(FILTER.to_owned(), filter)].into()));
+        save(&spec, &run.config())
     })?;
     mounted.attach(&run.root())?;
     Ok(job)
 }
 
-fn save(command: &Command, identity: &Identity, root: &Path, config: &Path) -> Result<()> {
-    let saved = spec(command, identity, root)?.save(config);
-    saved.map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))
+fn save(spec: &Spec, config: &Path) -> Result<()> {
+    spec.save(config).map_err(|error| Error::with_source(Kind::Io, format!("write {}", config.display()), error))
 }
 
 /// Writes the `config` with which a runtime runs `command` in the directory `root`.
@@ -81,5 +83,5 @@ fn save(command: &Command, identity: &Identity, root: &Path, config: &Path) -> R
 /// `NotFound` for a user that the directory does not know; the system's.
 pub fn write_config(command: &Command, root: &Path, config: &Path) -> Result<()> {
     let directory = File::open(root).act(|| format!("open {}", root.display()))?;
-    save(command, &user::resolve(directory.as_fd(), &command.user)?, root, config)
+    save(&spec(command, &user::resolve(directory.as_fd(), &command.user)?, root)?, config)
 }

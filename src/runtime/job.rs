@@ -30,6 +30,8 @@ pub(super) struct Job {
     pub(super) command: Command,
     /// The runtime.
     pub(super) runtime: PathBuf,
+    /// What that runtime compiled of the profile of system calls before, in base64.
+    pub(super) filter: Option<String>,
     /// Where is noted which mount points the root file system had not.
     pub(super) mount_points: PathBuf,
 }

@@ -24,6 +24,7 @@ use super::{
     bundle::Command,
     cgroup::Cgroup,
     enter::ENTER,
+    filter::Filter,
     job::Job,
     launched::{Launched, Unbegun},
     program::OciRuntime,
@@ -162,12 +163,17 @@ impl Supervisor {
     /// `Interrupted`; the runtime's. Nothing stays then.
     pub fn launch(mut self, launch: Launch) -> Result<Launched> {
         let run = self.run.directory();
+        let program = launch.runtime.program().find()?;
+        let filter = Filter::of(launch.runtime, &program)?;
+        let kept = filter.as_ref().map_or(Ok(None), Filter::kept)?;
+        let unkept = filter.filter(|_| kept.is_none());
         let job = Job {
             id: run.id().to_owned(),
             runs: run.path().parent().unwrap_or(Path::new("/")).to_owned(),
             mount: launch.mount,
             command: launch.command,
-            runtime: launch.runtime.program().find()?,
+            runtime: program,
+            filter: kept,
             mount_points: launch.mount_points,
         };
         job.keep(self.job)?;
@@ -181,6 +187,7 @@ impl Supervisor {
         match serde_json::from_str(&line) {
             Ok(Word { data: 1.., .. }) => {
                 run.forget_runtime()?;
+                unkept.map_or(Ok(()), |filter| filter.keep(run))?;
                 Ok(Launched::new(self.run, launch.runtime))
             }
             Ok(Word { message, .. }) => Err(failure(&message)),

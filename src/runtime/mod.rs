@@ -14,6 +14,7 @@ mod clear;
 mod detach;
 mod enter;
 mod exec;
+mod filter;
 mod job;
 mod launch;
 mod launched;

@@ -57,6 +57,11 @@ impl OciRuntime {
         if self.0 == CRUN { Waits::Writer } else { Waits::Reader }
     }
 
+    /// Whether it takes the profile of system calls compiled ([`bundle::FILTER`](super::bundle::FILTER)).
+    pub(super) fn takes_filters(self) -> bool {
+        self.0 == CRUN
+    }
+
     /// Options before the verb that keep a short-lived container out of cgroups, where the runtime can.
     pub(super) fn without_cgroups(self) -> &'static [&'static str] {
         if self.0 == CRUN { &["--cgroup-manager=disabled"] } else { &[] }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The parent of all; short, since the name of a socket has room for 107 bytes (unix(7)).
-const BASE: &str = "/run/lamina";
+pub(super) const BASE: &str = "/run/lamina";
 
 /// The directory of one container's run.
 #[derive(Clone, Debug)]
@@ -103,6 +103,11 @@ impl RunDirectory {
     /// Through which the runtime's process waits to be told to begin.
     pub(super) fn gate(&self) -> PathBuf {
         self.state().join(&self.id).join("exec.fifo")
+    }
+
+    /// What crun compiled of the profile of system calls (`open_seccomp_output`).
+    pub(super) fn filter(&self) -> PathBuf {
+        self.state().join(&self.id).join("seccomp.bpf")
     }
 
     fn still_file(&self) -> PathBuf {

@@ -22,25 +22,11 @@ impl Store {
     }
 
     pub(super) fn begin(&self, kind: SnapshotKind, key: &Key, parent: Option<&Key>) -> Result<Held<'_>> {
-        self.begin_while(kind, key, parent, || Ok(())).map(|(held, ())| held)
-    }
-
-    /// [`Store::begin`] that calls `meanwhile` when the intent is durable, before the driver has its turn.
-    pub(super) fn begin_while<T>(
-        &self,
-        kind: SnapshotKind,
-        key: &Key,
-        parent: Option<&Key>,
-        meanwhile: impl FnOnce() -> Result<T>,
-    ) -> Result<(Held<'_>, T)> {
         self.admit()?;
-        let held = self.intend(kind, key, parent)?;
-        let begun = meanwhile()?;
-        self.act(&held, key, |volume| match self.stack(volume)?.parents.as_slice() {
+        self.begin_with(kind, key, parent, |volume| match self.stack(volume)?.parents.as_slice() {
             [] => self.driver.create(volume),
             parents => self.driver.snapshot(volume, parents),
-        })?;
-        Ok((held, begun))
+        })
     }
 
     /// Intent, act, and 'ready'; published it is only by [`Held::publish`].
@@ -52,11 +38,6 @@ impl Store {
         act: impl FnOnce(VolumeId) -> Result<()>,
     ) -> Result<Held<'_>> {
         let held = self.intend(kind, key, parent)?;
-        self.act(&held, key, act)?;
-        Ok(held)
-    }
-
-    fn act(&self, held: &Held<'_>, key: &Key, act: impl FnOnce(VolumeId) -> Result<()>) -> Result<()> {
         if let Err(error) = act(held.volume()) {
             let error = self.explain(error).within(format!("make snapshot {key}"));
             if error.kind() == Kind::Exists {
@@ -65,7 +46,7 @@ impl Store {
             return Err(error);
         }
         crash::point(crash::Point::PrepareActed);
-        Ok(())
+        Ok(held)
     }
 
     /// Writes the intent to make a snapshot. Its lock is taken before anybody can see the row.

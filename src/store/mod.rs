@@ -92,24 +92,22 @@ impl Store {
     /// # Errors
     /// `Exists` if the key is taken, `NotFound` or `Invalid` for a parent that is missing or not committed, `Full`.
     pub fn prepare(&self, key: &Key, parent: Option<&Key>) -> Result<()> {
-        self.prepare_held(key, parent, None, || Ok(()), |_, _| Ok(())).map(drop)
+        self.prepare_held(key, parent, None, |_, _| Ok(())).map(drop)
     }
 
     /// [`Store::prepare`], of a snapshot to which no more than `limit` may be written, with further rows published in the same
-    /// transaction. When the intent is durable, what is to begin `meanwhile` does. It is locked until the returned value is
-    /// dropped, from before anybody sees its row.
+    /// transaction. It is locked until the returned value is dropped, from before anybody sees its row.
     ///
     /// # Errors
-    /// As [`Store::prepare`]; those of both closures, and then nothing stays; `Unsupported` where the driver has no limits.
-    pub(crate) fn prepare_held<T>(
+    /// As [`Store::prepare`]; those of `publish`, and then nothing stays; `Unsupported` where the driver has no limits.
+    pub(crate) fn prepare_held(
         &self,
         key: &Key,
         parent: Option<&Key>,
         limit: Option<Bytes>,
-        meanwhile: impl FnOnce() -> Result<T>,
         publish: impl FnOnce(&Transaction<'_>, VolumeId) -> Result<()>,
-    ) -> Result<(Held<'_>, T)> {
-        let (held, begun) = self.begin_while(SnapshotKind::Active, key, parent, meanwhile)?;
+    ) -> Result<Held<'_>> {
+        let held = self.begin(SnapshotKind::Active, key, parent)?;
         if let Some(limit) = limit {
             self.driver.limit(held.volume(), limit).map_err(|error| self.explain(error))?;
             crash::point(crash::Point::LimitSet);
@@ -121,7 +119,7 @@ impl Store {
             }
             publish(tx, held.volume())
         })?;
-        Ok((held, begun))
+        Ok(held)
     }
 
     /// Makes a read-only snapshot named `key` of the committed `parent`.

@@ -18,6 +18,19 @@ use crate::{
 const DOCKERS: &str = "00000000a80425fb";
 const NONE: &str = "0000000000000000";
 
+/// crun is told the filter that it compiled for a run before, besides the profile. (What it lets through, the caller sees.)
+fn the_filter_is_made_once(host: &Host) -> Outcome {
+    let id = host.ok(&["run", "-d", "--name", "filtered", "base:1", "sleep", "1000"])?;
+    let run = runs_of(&host.root().canonicalize()?).join(&id);
+    let read = |name: &str| -> Outcome<serde_json::Value> { Ok(serde_json::from_slice(&fs::read(run.join(name))?)?) };
+    let (job, config) = (read("job.json")?, read("config.json")?);
+    let by_crun = job["runtime"].as_str().is_some_and(|runtime| runtime.ends_with("/crun"));
+    let told = config["annotations"]["run.oci.seccomp_bpf_data"].as_str().is_some_and(|filter| filter.len() > 1000);
+    expect_eq!(told, by_crun, "{job}");
+    expect_eq!(config["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+    host.ok(&["rm", "-f", "filtered"]).map(drop)
+}
+
 /// A first process and one more have Docker's capabilities, namespaces of their own, three open files, and no way to new
 /// namespaces.
 pub(super) fn privileges(host: &Host) -> Outcome {
@@ -53,6 +66,7 @@ pub(super) fn privileges(host: &Host) -> Outcome {
             );
         }
     }
+    the_filter_is_made_once(host)?;
     // What is in /proc is no program; in a network of its own everybody may listen and ping.
     let script =
         "grep ' /proc proc ' /proc/mounts; cd /proc/sys/net/ipv4; cat ip_unprivileged_port_start ping_group_range";
