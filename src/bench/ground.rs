@@ -198,7 +198,7 @@ impl Directory {
             patiently(|| unmount(&mount.target))?;
         }
         let Some(disk) = self.disk.take() else {
-            match patiently(|| Store::destroy_pool(&self.path, &|| Ok(()))) {
+            match patiently(|| Store::destroy_pool(&self.path, &|| Ok(()), &|| Ok(()))) {
                 Err(error) if error.kind() != Kind::NotFound => return Err(error),
                 _ => return remove_directory(&self.path),
             }

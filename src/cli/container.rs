@@ -75,7 +75,7 @@ pub(super) fn prune(store: &Store) -> Result<Bytes> {
     let (mut own, mut first) = (Bytes(0), true);
     for container in containers.list()? {
         crate::interrupt::check()?;
-        if containers.seen_at(&container)?.is_some() {
+        if containers.seen_at(&container)?.is_some() || containers.is_awaited(&container)? {
             continue;
         }
         let size = match remove(store, &container) {

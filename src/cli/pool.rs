@@ -91,8 +91,8 @@ impl Verb {
                 Ok(())
             }
             Self::Destroy(_) => {
-                Store::destroy_pool(&global.root, &|| refuse_if_running(global, "destroy the pool"))?;
-                container::forget_all(&global.root)?;
+                let refuse = || refuse_if_running(global, "destroy the pool");
+                Store::destroy_pool(&global.root, &refuse, &|| container::forget_all(&global.root))?;
                 output::tell(format_args!("lamina: the pool is destroyed"));
                 Ok(())
             }

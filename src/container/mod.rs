@@ -3,7 +3,6 @@
 //! Invariant: a container's row and its snapshot appear and disappear together, and it is mounted where the mount
 //! table says so and nowhere else; no state about mounts is kept that a reboot would make wrong.
 
-mod announced;
 mod commit;
 mod copy;
 mod exec;
@@ -137,8 +136,8 @@ impl<'store> Containers<'store> {
         Ok(container)
     }
 
-    /// Makes `container`; what is to begin as soon as it looks possible does `before`. It is locked until the first value
-    /// that is returned is dropped.
+    /// Makes `container`; what is to begin when its name is free and its volumes are right, and before the store has admitted
+    /// it, does `before`. It is locked until the first value that is returned is dropped.
     fn make<T>(
         &self,
         container: &Container,

@@ -1,21 +1,18 @@
 //! A container removed: by its user, by itself when it has ended, or after commands that died.
 //!
 //! Invariant: what is on /run and in cgroups goes before the container's row; the directory in ROOT/containers goes last. So
-//! whatever lies there without a row, when no container is being made (`announced`), belongs to nobody, and
+//! whatever lies there without a row, when no container is being made (`Store::announce`), belongs to nobody, and
 //! [`Containers::sweep`] takes it away.
 
 use std::{collections::HashSet, fs, io, path::Path};
 
 use rusqlite::named_params;
 
-use super::{
-    Container, Containers, announced::with_none_announced, home::Home, mounts::remove_mount_point, settings::Source,
-    status::State,
-};
+use super::{Container, Containers, home::Home, mounts::remove_mount_point, settings::Source, status::State};
 use crate::{
     crash,
     error::{Act as _, Error, Kind, Result},
-    fs::if_there,
+    fs::remove_while_filled,
     id::ContainerId,
     runtime::{RunDirectory, Workplace, clear, runs_in, runs_of},
     store::Sql as _,
@@ -140,10 +137,21 @@ impl Containers<'_> {
     /// # Errors
     /// The first failure, after all else has been tried.
     pub fn sweep(&self) -> Result<()> {
-        let (run_ids, home_ids) = (runs_in(&runs_of(self.store.layout().root()))?, self.homes()?);
+        let runs = runs_of(self.store.layout().root());
+        let (run_ids, home_ids) = (runs_in(&runs)?, self.homes()?);
+        // Asked between directories and rows: what was being made when those were listed has a row by now, or is gone again.
+        let some_are_made = self.store.is_announced()?;
+        let all = self.list()?;
+        let known: HashSet<&str> = all.iter().map(|container| container.id.as_str()).collect();
+        let is_nobodys = |id: &str| !some_are_made && !known.contains(id);
         let mut swept = Workplace::recover(&self.store.layout().builds());
-        swept = swept.and(self.sweep_nobodys(&run_ids, &home_ids));
-        for container in &self.list()? {
+        for id in run_ids.iter().filter(|id| is_nobodys(id)) {
+            swept = swept.and(clear(&RunDirectory::new(&runs, id)));
+        }
+        for id in home_ids.iter().filter(|id| is_nobodys(id.as_str())) {
+            swept = swept.and(Home::new(&self.store.layout().containers(), id).remove());
+        }
+        for container in &all {
             if run_ids.iter().any(|id| id == container.id.as_str()) {
                 swept = swept.and(gone_is_well(self.sweep_run(container)));
             }
@@ -152,26 +160,6 @@ impl Containers<'_> {
             }
         }
         swept
-    }
-
-    /// Takes away those directories that belong to no container. One that is being made to run has no row yet, and its
-    /// snapshot has; before that it is announced, and what is nobody's is left to the next command.
-    fn sweep_nobodys(&self, run_ids: &[String], home_ids: &[ContainerId]) -> Result<()> {
-        let all_known = |known: &HashSet<String>| {
-            run_ids.iter().all(|id| known.contains(id)) && home_ids.iter().all(|id| known.contains(id.as_str()))
-        };
-        if all_known(&self.store.keys()?) {
-            return Ok(());
-        }
-        let containers = self.store.layout().containers();
-        let Some(_alone) = with_none_announced(&containers)? else { return Ok(()) };
-        // Asked again: what was announced a moment ago is known now.
-        let known = self.store.keys()?;
-        let runs = runs_of(self.store.layout().root());
-        let of_runs = run_ids.iter().filter(|id| !known.contains(*id)).map(|id| clear(&RunDirectory::new(&runs, id)));
-        let swept = of_runs.fold(Ok(()), Result::and);
-        let of_homes = home_ids.iter().filter(|id| !known.contains(id.as_str()));
-        of_homes.map(|id| Home::new(&containers, id).remove()).fold(swept, Result::and)
     }
 
     /// [`Containers::sweep`] for those who came to do something else.
@@ -256,7 +244,8 @@ pub fn running(root: &Path) -> Result<Vec<String>> {
 /// The system's.
 pub fn forget_all(root: &Path) -> Result<()> {
     let homes = root.join("containers");
-    if_there(fs::remove_dir_all(&homes)).act(|| format!("remove {}", homes.display()))?;
+    // A command that is about to be refused may make a container.
+    remove_while_filled(&homes).act(|| format!("remove {}", homes.display()))?;
     Workplace::recover(&root.join("builds"))?;
     let root = fs::canonicalize(root).act(|| format!("find root directory {}", root.display()))?;
     let runs = runs_of(&root);

@@ -7,7 +7,6 @@ use std::fs::File;
 
 use super::{
     Container, Containers, Order,
-    announced::announce,
     home::Home,
     settings::Settings,
     status::{State, UNKNOWN_CODE, wait_for_end},
@@ -112,14 +111,10 @@ impl<'store> Containers<'store> {
     /// As [`Containers::create_with`]; `MissingProgram`.
     pub fn create_to_run(&self, order: &Order<'_>) -> Result<(Container, Ready<'store>)> {
         let container = order.container()?;
-        let call = || {
-            let announced = announce(&self.store.layout().containers())?;
-            Ok((announced, self.call_supervisor(&container, order.settings)?))
-        };
-        match self.make(&container, order, call) {
-            Ok((held, (_announced, supervisor))) => {
-                Ok((container, Ready { settings: order.settings.clone(), supervisor, held }))
-            }
+        // Until it has a row, or the directories that are made before are gone.
+        let _announced = self.store.announce()?;
+        match self.make(&container, order, || self.call_supervisor(&container, order.settings)) {
+            Ok((held, supervisor)) => Ok((container, Ready { settings: order.settings.clone(), supervisor, held })),
             Err(error) => Err(error.and_undo(self.home(&container).remove())),
         }
     }

@@ -83,6 +83,14 @@ impl Status {
 }
 
 impl Containers<'_> {
+    /// Whether a command that ran or started it has still to learn how it ended.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_awaited(&self, container: &Container) -> Result<bool> {
+        self.home(container).is_attended()
+    }
+
     pub(super) fn home(&self, container: &Container) -> Home {
         Home::new(&self.store.layout().containers(), &container.id)
     }

@@ -30,6 +30,7 @@ use crate::{
     fs::{if_there, root_of_process},
     id::CacheId,
     interrupt::HandedOn,
+    program::RUNC,
     sys::process::{Process, exit_code},
 };
 
@@ -79,8 +80,9 @@ impl Exec<'_> {
         let code = exit_code(status).unwrap_or(1);
         // The runtime's own failure has a code that the command could have, too; but only the runtime writes its log.
         let Some(failure) = logged(&files.log).filter(|_| code != 0) else { return Ok(Exit { code, refusal: None }) };
-        // It has told it on standard error, too, which is the process's.
-        if !self.detach && init.lives()? {
+        // It has told it on standard error, too, which is the process's; but crun not where that is a terminal.
+        let is_told = !self.command.terminal || runtime.ends_with(RUNC.name);
+        if is_told && !self.detach && init.lives()? {
             return Ok(Exit { code: refusal_code(failure.kind()).unwrap_or(1).into(), refusal: None });
         }
         Err(failure)

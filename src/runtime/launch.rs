@@ -164,16 +164,14 @@ impl Supervisor {
     pub fn launch(mut self, launch: Launch) -> Result<Launched> {
         let run = self.run.directory();
         let program = launch.runtime.program().find()?;
-        let filter = Filter::of(launch.runtime, &program)?;
-        let kept = filter.as_ref().map_or(Ok(None), Filter::kept)?;
-        let unkept = filter.filter(|_| kept.is_none());
+        let filter = Filter::of(launch.runtime, &program);
         let job = Job {
             id: run.id().to_owned(),
             runs: run.path().parent().unwrap_or(Path::new("/")).to_owned(),
             mount: launch.mount,
             command: launch.command,
             runtime: program,
-            filter: kept,
+            filter: filter.as_ref().and_then(Filter::kept),
             mount_points: launch.mount_points,
         };
         job.keep(self.job)?;
@@ -187,7 +185,9 @@ impl Supervisor {
         match serde_json::from_str(&line) {
             Ok(Word { data: 1.., .. }) => {
                 run.forget_runtime()?;
-                unkept.map_or(Ok(()), |filter| filter.keep(run))?;
+                if let Some(filter) = filter {
+                    filter.keep_or_tell(run);
+                }
                 Ok(Launched::new(self.run, launch.runtime))
             }
             Ok(Word { message, .. }) => Err(failure(&message)),

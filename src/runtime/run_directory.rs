@@ -20,13 +20,18 @@ use crate::{
 };
 
 /// The parent of all; short, since the name of a socket has room for 107 bytes (unix(7)).
-pub(super) const BASE: &str = "/run/lamina";
+const BASE: &str = "/run/lamina";
 
 /// The directory of one container's run.
 #[derive(Clone, Debug)]
 pub struct RunDirectory {
     directory: PathBuf,
     id: String,
+}
+
+/// Where a filter of system calls that may serve all runs is kept.
+pub(super) fn filter_named(name: &str) -> PathBuf {
+    Path::new(BASE).join(format!("filter-{name}"))
 }
 
 /// The directory of all runs of a root directory.
@@ -54,16 +59,18 @@ impl RunDirectory {
         Self { directory: runs.join(id), id: id.to_owned() }
     }
 
-    /// Makes it, empty.
+    /// Makes it, empty. The container is locked, and has no run.
     ///
     /// # Errors
-    /// The system's; `EEXIST` among them.
+    /// The system's.
     pub(super) fn make(&self) -> Result<()> {
         loop {
             make_private(self.directory.parent().unwrap_or(Path::new(BASE)))?;
             match make_new_private(&self.directory) {
                 // The last other container went, and the parent with it.
                 Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                // Of an `exec` that meant the last run: runc makes the directory that it looks for.
+                Err(error) if error.errno() == Some(libc::EEXIST) => self.remove()?,
                 made => break made?,
             }
         }

@@ -62,7 +62,7 @@ impl Store {
         findings.extend(self.compare_blobs(repair)?);
         findings.extend(self.stray_mounts(repair)?);
         findings.extend(self.stray_devices(repair)?);
-        findings.extend(self.unwanted(repair)?);
+        findings.extend(self.unwanted()?);
         Ok(findings)
     }
 
@@ -198,18 +198,21 @@ impl Store {
         Ok(self.abandoned()?.into_iter().map(finding).collect())
     }
 
-    /// What should have been removed when this store was opened, and could not be.
-    fn unwanted(&self, repair: bool) -> Result<Vec<Finding>> {
+    /// What should have been removed when this store was opened, and cannot be.
+    fn unwanted(&self) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let is_unwanted = |info: &Info| info.state != State::Ready || !info.kept;
         for info in self.rows()?.into_values().filter(is_unwanted) {
-            // Held by whoever works on it, or finished or gone since.
-            if self.locks.try_volume(info.volume)?.is_none() || !self.rows()?.get(&info.volume).is_some_and(is_unwanted)
-            {
-                continue;
-            }
-            let finding = Finding::new(format!("volume {} is wanted by nobody and could not be removed", info.volume));
-            findings.push(finding.repaired_by(repair, || self.recover_volume(info.volume)));
+            // It may have been given up since, by a command that is about to remove it.
+            let cause = match self.recover_volume(info.volume) {
+                Err(error) => format!(": {error}"),
+                // Held by whoever works on it, or finished or gone since.
+                Ok(()) if self.locks.try_volume(info.volume)?.is_none() => continue,
+                Ok(()) if !self.rows()?.get(&info.volume).is_some_and(is_unwanted) => continue,
+                Ok(()) => String::new(),
+            };
+            let what = format!("volume {} is wanted by nobody and could not be removed{cause}", info.volume);
+            findings.push(Finding::new(what));
         }
         Ok(findings)
     }

@@ -1,6 +1,6 @@
 //! Locks that the kernel gives back when their holder dies: open-file-description locks on single bytes of one file,
 //! byte N for volume N, byte 0 for the pool (fcntl(2), "Open file description locks"); data volumes have theirs far
-//! behind them, and images still farther.
+//! behind them, images still farther, and one is for containers that are being made.
 //!
 //! Invariant: whoever makes, changes or deletes a volume holds its byte from before its intent is visible until after
 //! it is published. So an unfinished row whose byte is free was left by a process that died, and may be undone.
@@ -41,6 +41,9 @@ const POOL: u64 = 0;
 
 /// The byte of data volume 0.
 const DATA: u64 = 1 << 40;
+
+/// The byte shared by whoever makes a container that has no row yet; among those of volumes, which never come so far.
+const ANNOUNCED: u64 = DATA - 1;
 
 /// The first byte of images, each of which has the one that the beginning of its ID says. If two have the same, one is
 /// kept as long as somebody needs the other.
@@ -109,6 +112,18 @@ impl Locks {
         self.take(image_byte(image))
     }
 
+    /// Says, until it is dropped, that a container is being made. Nobody ever has this lock alone, so none waits.
+    pub(super) fn announce(&self) -> Result<Lock> {
+        let file = self.open()?;
+        self.wait_in(&file, ANNOUNCED, libc::F_RDLCK)?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Whether anybody says so.
+    pub(super) fn is_announced(&self) -> Result<bool> {
+        self.any_between(ANNOUNCED, ANNOUNCED + 1)
+    }
+
     fn take(&self, byte: u64) -> Result<Option<Lock>> {
         let file = self.open()?;
         match lock(&file, byte, libc::F_WRLCK, Wait::No) {
@@ -118,7 +133,7 @@ impl Locks {
         }
     }
 
-    /// Whether anybody holds the lock of any volume or image.
+    /// Whether anybody holds the lock of any volume or image, or makes a container.
     pub(super) fn any(&self) -> Result<bool> {
         Ok(self.any_between(POOL + 1, DATA)? || self.any_between(IMAGES, i64::MAX.unsigned_abs())?)
     }
@@ -218,6 +233,19 @@ mod tests {
         let _data = locks.try_data(1).unwrap().unwrap();
         assert!(!locks.any().unwrap());
         assert!(locks.try_volume(first).unwrap().is_some());
+    }
+
+    #[test]
+    fn containers_are_announced_by_several() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = Locks::new(&directory.path().join("locks"));
+        assert!(!locks.is_announced().unwrap());
+        let (first, second) = (locks.announce().unwrap(), locks.announce().unwrap());
+        drop(first);
+        assert!(locks.is_announced().unwrap() && locks.any().unwrap());
+        drop(second);
+        let _volume = locks.volume(VolumeId::new(1).unwrap()).unwrap();
+        assert!(!locks.is_announced().unwrap());
     }
 
     #[test]

@@ -19,6 +19,22 @@ impl Store {
         if info.is_some_and(|info| info.state == State::Ready && info.kept) { Ok(lock) } else { Err(gone(key)) }
     }
 
+    /// Says that a container is being made, from before it has directories until it has a row or they are gone.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub(crate) fn announce(&self) -> Result<Lock> {
+        self.locks.announce()
+    }
+
+    /// Whether anybody says so.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub(crate) fn is_announced(&self) -> Result<bool> {
+        self.locks.is_announced()
+    }
+
     /// Keeps every other command away from the data volume with this number.
     ///
     /// # Errors

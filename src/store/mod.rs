@@ -36,7 +36,7 @@ mod repair;
 mod snapshot;
 pub mod waiting;
 
-use std::{collections::HashSet, path::Path};
+use std::path::Path;
 
 use rusqlite::{Transaction, named_params};
 
@@ -283,17 +283,6 @@ impl Store {
         let mut all = self.database.read("list snapshots", Info::all)?;
         all.retain(|info| info.state == State::Ready);
         Ok(all)
-    }
-
-    /// The names of all snapshots, also of those that are being made or removed.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub(crate) fn keys(&self) -> Result<HashSet<String>> {
-        self.database.read("list snapshots", |tx| {
-            let mut statement = tx.prepare("SELECT key FROM snapshots").sql()?;
-            statement.query_map([], |row| row.get(0)).sql()?.collect::<rusqlite::Result<_>>().sql()
-        })
     }
 
     fn stack(&self, volume: VolumeId) -> Result<Stack> {

@@ -202,11 +202,12 @@ impl Store {
         ground.database.settle().map(|()| was_up)
     }
 
-    /// Destroys the pool of `root` with everything in it, unless `refuse` does.
+    /// Destroys the pool of `root` with everything in it, unless `refuse` does; `forget` does what is to be done before
+    /// anybody can make another.
     ///
     /// # Errors
-    /// `NotFound` without a pool; `InUse` while a container is mounted; those of `refuse`.
-    pub fn destroy_pool(root: &Path, refuse: &dyn Fn() -> Result<()>) -> Result<()> {
+    /// `NotFound` without a pool; `InUse` while a container is mounted; those of `refuse` and `forget`.
+    pub fn destroy_pool(root: &Path, refuse: &dyn Fn() -> Result<()>, forget: &dyn Fn() -> Result<()>) -> Result<()> {
         let ground = Ground::existing(root)?.ok_or_else(|| no_pool(root))?;
         let _lock = ground.locks.pool()?;
         let spec = ground.settle()?.ok_or_else(|| no_pool(root))?;
@@ -216,7 +217,8 @@ impl Store {
         pool::close(&spec)?;
         ground.set_state_if(PoolState::Destroying, refuse)?;
         crash::point(crash::Point::DestroyIntent);
-        ground.remove(&spec)
+        ground.remove(&spec)?;
+        forget()
     }
 
     /// Enlarges the pool's data space to `size`.

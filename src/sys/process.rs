@@ -42,7 +42,8 @@ impl Process {
     /// The kernel's.
     pub fn open(pid: Pid) -> Result<Option<Self>> {
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Err(Errno::SRCH) => Ok(None),
+            // The others of a number that only a thread, a group or a session has: `INVAL` before Linux 6.16 (kernel/pid.c).
+            Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
             fd => fd.map(|fd| Some(Self { pid, fd })).act(|| format!("watch process {}", pid.as_raw_nonzero())),
         }
     }
@@ -147,5 +148,33 @@ impl Process {
             Err(Errno::INTR) => Ok(false),
             Err(errno) => Err(errno).act(|| format!("wait for process {}", self.id())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        os::unix::process::CommandExt as _,
+        process::{Command, Stdio},
+    };
+
+    use rustix::process::Pid;
+
+    use super::Process;
+
+    #[test]
+    fn a_number_that_only_a_group_has_is_no_process() {
+        let script = "sleep 1000 <&- >&- & echo $!";
+        let mut leader =
+            Command::new("sh").args(["-c", script]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+        let number = Pid::from_child(&leader);
+        let mut line = String::new();
+        BufReader::new(leader.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(leader.wait().unwrap().success());
+        let member = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+        let member = Process::open(member).unwrap().expect("it sleeps");
+        assert!(Process::open(number).unwrap().is_none());
+        member.signal(libc::SIGKILL).unwrap();
     }
 }

@@ -263,7 +263,7 @@ impl Drop for Host {
             for mount in mounts_below(&self.root().join("mounts"))? {
                 unmount(&mount.target)?;
             }
-            match Store::destroy_pool(&self.root(), &|| Ok(())) {
+            match Store::destroy_pool(&self.root(), &|| Ok(()), &|| Ok(())) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(()),
                 result => result,
             }

@@ -5,7 +5,7 @@ use std::fs;
 
 use lamina::{
     crash::Point,
-    runtime::{Cgroup, RunDirectory},
+    runtime::{Cgroup, RunDirectory, runs_in, runs_of},
 };
 
 use crate::{
@@ -92,12 +92,7 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
             expect_eq!(said.signal, Some(9), "{said:?}");
         }
         if point == Point::RunCalled {
-            // Nobody tells it what to run, and so it ends.
-            let runs = lamina::runtime::runs_of(&host.root().canonicalize()?);
-            let all: Vec<_> = lamina::runtime::runs_in(&runs)?.iter().map(|id| RunDirectory::new(&runs, id)).collect();
-            soon("conmon ends", || {
-                Ok(all.iter().filter(|run| run.supervisor().is_ok_and(|one| one.is_some())).count() <= 1)
-            })?;
+            untold_supervisors_end(host)?;
         } else if supervisor_dies {
             kill_supervisors(host)?;
         } else if matches!(point, Point::RunMade | Point::RunNoted) {
@@ -124,9 +119,25 @@ pub fn kill_at(host: &Host, point: Point) -> Outcome {
         host.ok(&["rm", "-v", "victim"])?;
         expect_eq!(host.ok(&["volume", "ls", "-q"])?, "", "volumes without a name went with their containers");
     }
+    if point == Point::RunCalled {
+        // The same with the snapshot's row, and without the container's.
+        for point in [Point::PrepareIntent, Point::PrepareActed] {
+            expect_eq!(host.run_to(point.name(), &start)?.signal, Some(9));
+            untold_supervisors_end(host)?;
+            host.check()?;
+            told_truly(host, Point::RunCalled, false)?;
+        }
+    }
     host.ok(&["rm", "-f", "bystander"])?;
     host.check()?;
     nothing_left(host, &ids)
+}
+
+/// Nobody tells them what to run, and so all but the bystander's end.
+fn untold_supervisors_end(host: &Host) -> Outcome {
+    let runs = runs_of(&host.root().canonicalize()?);
+    let all: Vec<_> = runs_in(&runs)?.iter().map(|id| RunDirectory::new(&runs, id)).collect();
+    soon("conmon ends", || Ok(all.iter().filter(|run| run.supervisor().is_ok_and(|one| one.is_some())).count() <= 1))
 }
 
 /// The ID of a container, if there is one.
@@ -136,7 +147,7 @@ fn id_of(host: &Host, name: &str) -> Option<String> {
 
 /// Kills conmon of the victim, if there is one.
 fn kill_supervisors(host: &Host) -> Outcome {
-    let runs = lamina::runtime::runs_of(&host.root().canonicalize()?);
+    let runs = runs_of(&host.root().canonicalize()?);
     let Some(supervisor) =
         id_of(host, "victim").map(|id| RunDirectory::new(&runs, &id).supervisor()).transpose()?.flatten()
     else {

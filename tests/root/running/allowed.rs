@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lamina::{
     fs::MountEntry,
-    runtime::{RunDirectory, runs_of},
+    program::CRUN,
+    runtime::{OciRuntime, RunDirectory, runs_of},
 };
 
 use super::{followed, life::fails_with, row};
@@ -18,17 +20,39 @@ use crate::{
 const DOCKERS: &str = "00000000a80425fb";
 const NONE: &str = "0000000000000000";
 
-/// crun is told the filter that it compiled for a run before, besides the profile. (What it lets through, the caller sees.)
+/// crun is told the filter that it compiled for the first run, besides the profile; runc, which takes none, is not.
 fn the_filter_is_made_once(host: &Host) -> Outcome {
-    let id = host.ok(&["run", "-d", "--name", "filtered", "base:1", "sleep", "1000"])?;
-    let run = runs_of(&host.root().canonicalize()?).join(&id);
-    let read = |name: &str| -> Outcome<serde_json::Value> { Ok(serde_json::from_slice(&fs::read(run.join(name))?)?) };
-    let (job, config) = (read("job.json")?, read("config.json")?);
-    let by_crun = job["runtime"].as_str().is_some_and(|runtime| runtime.ends_with("/crun"));
-    let told = config["annotations"]["run.oci.seccomp_bpf_data"].as_str().is_some_and(|filter| filter.len() > 1000);
-    expect_eq!(told, by_crun, "{job}");
-    expect_eq!(config["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
-    host.ok(&["rm", "-f", "filtered"]).map(drop)
+    let runs = runs_of(&host.root().canonicalize()?);
+    let of_runs = runs.parent().ok_or("a parent")?.to_owned();
+    for (runtime, _) in OciRuntime::all().into_iter().filter(|(_, unusable)| unusable.is_none()) {
+        for kept in fs::read_dir(&of_runs)?.filter_map(Result::ok) {
+            if kept.file_name().to_string_lossy().starts_with("filter-") {
+                fs::remove_file(kept.path())?;
+            }
+        }
+        let mut made = Vec::new();
+        for name in ["first", "second"] {
+            let options = ["run", "-d", "--name", name, "--runtime", runtime.program().name, "base:1"];
+            let run = runs.join(host.ok(&[&options[..], &["sleep", "1000"]].concat())?);
+            let config: serde_json::Value = serde_json::from_slice(&fs::read(run.join("config.json"))?)?;
+            let told = config["annotations"]["run.oci.seccomp_bpf_data"].as_str().map(|text| STANDARD.decode(text));
+            expect_eq!(config["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+            let said = host.run(&["exec", name, "busybox", "unshare", "-U", "true"])?;
+            expect!(said.err.contains("unshare(0x10000000): Operation not permitted"), "{said:?}");
+            let id = run.file_name().ok_or("a name")?;
+            made.push((told.transpose()?, fs::read(run.join("state").join(id).join("seccomp.bpf")).ok()));
+            host.ok(&["rm", "-f", name])?;
+        }
+        let [first, second] = made.as_slice() else { return Err("two runs".into()) };
+        expect_eq!(first.0, None, "{runtime:?}");
+        if runtime.program() == CRUN {
+            expect!(first.1.as_ref().is_some_and(|filter| filter.len() > 1000), "{runtime:?} compiled none");
+            expect!(second.0 == first.1 && second.1 == first.1, "the second filter is not the first");
+        } else {
+            expect_eq!(second.0, None, "{runtime:?}");
+        }
+    }
+    Ok(())
 }
 
 /// A first process and one more have Docker's capabilities, namespaces of their own, three open files, and no way to new

@@ -51,6 +51,26 @@ pub(super) fn restarted_and_goes_by_itself(host: &Host) -> Outcome {
     soon("it goes in the end", || Ok(row(host, "auto").is_err()))
 }
 
+/// `prune` leaves a container to the command that has still to learn how it ended.
+pub(super) fn pruned_before_its_end_is_known(host: &Host) -> Outcome {
+    let script = "until [ -e /go ]; do sleep 0.02; done; exit 3";
+    let run = host.spawn(&["run", "--name", "awaited", "base:1", "sh", "-c", script], Stdio::null())?;
+    let pid = Pid::from_raw(i32::try_from(run.id())?);
+    let pruned = || -> Outcome {
+        soon("it runs", || Ok(row(host, "awaited").is_ok_and(|row| row["state"] == "running")))?;
+        kill(pid, Signal::SIGSTOP)?;
+        host.ok(&["exec", "awaited", "touch", "/go"])?;
+        soon("it ends", || Ok(row(host, "awaited")?["state"] == "exited"))?;
+        host.ok(&["container", "prune", "-f"]).map(drop)
+    };
+    let pruned = pruned();
+    kill(pid, if pruned.is_ok() { Signal::SIGCONT } else { Signal::SIGKILL })?;
+    let said = Said::from(run.wait_with_output()?);
+    pruned?;
+    expect_eq!(said.code, Some(3), "{said:?}");
+    host.ok(&["rm", "awaited"]).map(drop)
+}
+
 /// A command that copies into a container when that stops: overlayfs gets no second mount of its upper directory.
 pub(super) fn a_copy_outlives_the_run(host: &Host) -> Outcome {
     let id = host.ok(&["run", "-d", "--name", "copied", "base:1", "sleep", "1000"])?;

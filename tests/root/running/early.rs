@@ -8,7 +8,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use lamina::program::CONMON;
+use lamina::{
+    program::CONMON,
+    runtime::{runs_in, runs_of},
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -103,6 +106,45 @@ pub(super) fn a_stop(host: &Host) -> Outcome {
     expect_eq!(row(host, "late")?["state"], "exited");
     host.ok(&["rm", "late"])?;
     gate.remove()
+}
+
+/// What is made before a container has a row is nobody's only when its maker is dead.
+pub(super) fn before_it_has_a_row(host: &Host) -> Outcome {
+    for signal in [Signal::SIGCONT, Signal::SIGKILL] {
+        let mut run = host.command(&["run", "-d", "--name", "early", "base:1", "sleep", "1000"]);
+        let run =
+            run.env("LAMINA_CRASH_AT", "run-called@SIGSTOP").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let stopped = pid(&run)?;
+        let looked = while_it_is_made(host, stopped);
+        kill(stopped, if looked.is_ok() { signal } else { Signal::SIGKILL })?;
+        let said = Said::from(run.wait_with_output()?);
+        looked?;
+        if signal == Signal::SIGCONT {
+            expect_eq!((said.code, row(host, "early")?["state"].as_str()), (Some(0), Some("running")), "{said:?}");
+            host.ok(&["rm", "-f", "early"])?;
+        } else {
+            expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
+        }
+        expect_eq!(directories(host)?, (0, 0), "when it is gone");
+    }
+    Ok(())
+}
+
+fn while_it_is_made(host: &Host, maker: Pid) -> Outcome {
+    soon("it stops", || Ok(fs::read_to_string(format!("/proc/{maker}/status"))?.contains("State:\tT")))?;
+    host.ok(&["create", "--name", "other", "base:1", "true"])?;
+    host.ok(&["rm", "other"])?;
+    host.check()?;
+    expect_eq!(host.json(&["ps", "-a"])?, serde_json::json!([]));
+    host.fails(&["pool", "destroy", "--yes"], "another command is at work")?;
+    expect_eq!(directories(host)?, (1, 1), "while its maker lives");
+    Ok(())
+}
+
+/// How many there are of containers, on disk and on /run.
+fn directories(host: &Host) -> Outcome<(usize, usize)> {
+    let homes = fs::read_dir(host.root().join("containers"))?.count();
+    Ok((homes, runs_in(&runs_of(&host.root().canonicalize()?))?.len()))
 }
 
 /// conmon that hangs is ended with the command, which takes its time: it might be about to begin.

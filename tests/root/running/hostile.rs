@@ -17,7 +17,7 @@ pub(super) fn links_of_one_that_runs(host: &Host) -> Outcome {
     // By its own name, and up through the root: neither is there in the container.
     let script = format!(
         "mkdir /to; up=../../../../../../../../..; n=0; while true; do for d in /flip /data/flip; do \
-         mkdir /to/d && echo inside > /to/d/secret && busybox mv /to/d $d; echo turn; rm -r $d; \
+         mkdir /to/d && echo inside > /to/d/secret && busybox mv /to/d $d; echo turn; busybox true; rm -r $d; \
          busybox ln -s {place} $d; rm $d; busybox ln -s $up{place} $d; rm $d; done; done"
     );
     let run = ["run", "-d", "--name", "flips", "-v", "data:/data", "base:1", "sh", "-c", &script];

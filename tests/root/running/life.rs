@@ -247,12 +247,14 @@ pub fn it_stops_as_it_is_told(host: &Host) -> Outcome {
     host.ok(&["rm", "polite"])?;
     early::a_signal(host)?;
     early::a_stop(host)?;
+    early::before_it_has_a_row(host)?;
     if host.driver == lamina::driver::DriverKind::Overlay {
         // The same on all.
         early::a_hung_supervisor(host)?;
     }
     beside::restarted_and_goes_by_itself(host)?;
     beside::a_copy_outlives_the_run(host)?;
+    beside::pruned_before_its_end_is_known(host)?;
     host.ok(&[
         "run",
         "-d",

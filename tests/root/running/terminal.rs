@@ -159,5 +159,9 @@ fn second(host: &Host, screen: &mut Screen, slave: &OwnedFd) -> Outcome {
         .stdin(Stdio::null())
         .output()?;
     expect_eq!((said.status.code(), &*said.stdout), (Some(3), &b"yes\r\n"[..]));
+    // What cannot be run is said once there, too, whoever says it.
+    let said = host.run(&["exec", "-t", "other", "nosuch"])?;
+    let told = format!("{}{}", said.out, said.err);
+    expect_eq!((said.code, told.matches("not found in $PATH").count()), (Some(127), 1), "{told}");
     host.ok(&["rm", "-f", "other"]).map(drop)
 }
